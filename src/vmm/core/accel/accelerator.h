@@ -1,0 +1,81 @@
+// The seam between the machine and what executes its instructions. Three engines stand behind it:
+// kvm, bt (the translator) and interpreter. Port and memory accesses leave an engine through the
+// buses that it is given; Run() returns only what the machine must decide.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "vmm/core/base/result.h"
+#include "vmm/core/bus/bus.h"
+#include "vmm/core/irq/irq_line.h"
+#include "vmm/core/memory/guest_memory.h"
+#include "vmm/core/state/cpu_state.h"
+#include "vmm/core/state/cpuid_policy.h"
+#include "vmm/core/time/clock.h"
+
+namespace vmm {
+
+// What a Vm is made of. All references outlive the Vm.
+struct VmParts {
+  GuestMemory& memory;
+  Bus& ports;
+  Bus& mmio;
+  Clock& clock;
+  TimerService& timers;
+  ExtIntSource& pic;   // INTR of the 8259 pair, wired to LINT0 of CPU 0
+  EoiListener& ioapic;  // hears of EOIs of level-triggered vectors
+  const CpuidPolicy& cpuid;
+  unsigned cpu_count;  // 1 to 8
+};
+
+enum class RunExit : uint8_t {
+  kInterrupted,  // Kick() was called
+  kHalted,       // HLT with interrupts off: only NMI, INIT or a kick ends it
+  kShutdown,     // triple fault
+  kDebug,        // reserved for the debugger
+  kFailed,       // the engine can't go on; `detail` says why
+};
+
+struct RunResult {
+  RunExit exit = RunExit::kInterrupted;
+  std::string detail;
+};
+
+// One virtual processor. Run, Save and Load on the vCPU's own thread (or before it starts); Kick from anywhere.
+class Vcpu {
+ public:
+  virtual ~Vcpu() = default;
+  // Executes until the machine must decide. A halted or waiting-for-SIPI processor sleeps inside.
+  virtual RunResult Run() = 0;
+  // Makes the current Run(), or else the next one, return kInterrupted soon.
+  virtual void Kick() = 0;
+  virtual Result<void> Save(CpuState& state) = 0;
+  virtual Result<void> Load(const CpuState& state) = 0;
+};
+
+class Vm : public MsiSink {
+ public:
+  // CPU `id` (also its APIC id), from 0; each once, before any of them runs.
+  virtual Result<std::unique_ptr<Vcpu>> CreateVcpu(unsigned id) = 0;
+  // The 8259's INTR wire changed. Any thread.
+  virtual void ExtIntChanged() = 0;
+  virtual void InjectNmi(unsigned cpu) = 0;
+  // The IOAPIC's table changed: under KVM's split irqchip, routes must follow. Any thread.
+  virtual void IoapicRouteChanged(unsigned pin, MsiMessage message, bool masked, bool level) = 0;
+  // Wire an eventfd to a guest write, so that it needs no exit where the engine can: any value of
+  // `size` bytes (0 = any size) at `address` signals `fd`. The default way is a Device.
+  virtual Result<void> AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) = 0;
+  // Host code (DMA) wrote to guest RAM: translated code there is stale. Any thread.
+  virtual void OnHostWrite(GuestPhys start, uint64_t length) = 0;
+};
+
+class Accelerator {
+ public:
+  virtual ~Accelerator() = default;
+  virtual std::string_view name() const = 0;  // "kvm", "bt", "interpreter"
+  virtual Result<std::unique_ptr<Vm>> CreateVm(const VmParts& parts) = 0;
+};
+
+}  // namespace vmm

@@ -1,0 +1,57 @@
+#include "vmm/core/base/log.h"
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <mutex>
+
+namespace vmm {
+namespace {
+
+constexpr unsigned kGuestLogBurst = 10;
+
+spdlog::logger& Logger() {
+  static spdlog::logger& logger = [&]() -> spdlog::logger& {
+    static spdlog::logger instance("vmm", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    instance.set_pattern("vmm: %v");
+    instance.flush_on(spdlog::level::trace);
+    return instance;
+  }();
+  return logger;
+}
+
+spdlog::level::level_enum ToSpdlog(LogLevel level) {
+  switch (level) {
+    case LogLevel::kError: return spdlog::level::err;
+    case LogLevel::kWarning: return spdlog::level::warn;
+    case LogLevel::kInfo: return spdlog::level::info;
+    case LogLevel::kDebug: return spdlog::level::debug;
+  }
+  return spdlog::level::info;
+}
+
+}  // namespace
+
+void SetLogLevel(LogLevel most_verbose) { Logger().set_level(ToSpdlog(most_verbose)); }
+
+void Log(LogLevel level, std::string_view message) { Logger().log(ToSpdlog(level), message); }
+
+void LogGuest(LogLevel level, std::string_view message) {
+  static std::mutex mutex;
+  static std::chrono::steady_clock::time_point window_start;
+  static unsigned in_window = 0;
+  std::lock_guard lock(mutex);
+  const auto now = std::chrono::steady_clock::now();
+  if (now - window_start > std::chrono::seconds(1)) {
+    if (in_window > kGuestLogBurst) {
+      Logger().log(spdlog::level::warn, "{} more messages about the guest were dropped",
+                   in_window - kGuestLogBurst);
+    }
+    window_start = now;
+    in_window = 0;
+  }
+  if (++in_window <= kGuestLogBurst) Log(level, message);
+}
+
+}  // namespace vmm

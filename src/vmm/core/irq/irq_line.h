@@ -1,0 +1,47 @@
+// Interrupt wiring between devices, controllers and processors.
+#pragma once
+
+#include <cstdint>
+
+#include "vmm/core/base/types.h"
+
+namespace vmm {
+
+// One wire into the interrupt controllers. Set() is level semantics on every line (an edge is
+// Set(true), Set(false)); it may be called from any thread, with device locks held, and is idempotent.
+class IrqLine {
+ public:
+  virtual ~IrqLine() = default;
+  virtual void Set(bool level) = 0;
+};
+
+// A message-signalled interrupt. [SDM 3A] 10.11
+struct MsiMessage {
+  uint64_t address = 0;
+  uint32_t data = 0;
+};
+
+// Whoever delivers messages to local APICs: the engine. The IOAPIC and MSI devices send here, from
+// any thread.
+class MsiSink {
+ public:
+  virtual ~MsiSink() = default;
+  virtual void SendMsi(MsiMessage message) = 0;
+};
+
+// The 8259 pair as the processor sees it: a wire (INTR) and an acknowledge cycle.
+class ExtIntSource {
+ public:
+  virtual ~ExtIntSource() = default;
+  virtual bool IntrAsserted() const = 0;     // any thread, lock-free
+  virtual uint8_t AcknowledgeInterrupt() = 0;  // INTA cycle: the vector, a spurious one if none
+};
+
+// Called by local APICs when the processor writes EOI for a level-triggered vector.
+class EoiListener {
+ public:
+  virtual ~EoiListener() = default;
+  virtual void OnEoi(uint8_t vector) = 0;
+};
+
+}  // namespace vmm
