@@ -8,7 +8,8 @@
 namespace vmm {
 
 // One wire into the interrupt controllers. Set() is level semantics on every line (an edge is
-// Set(true), Set(false)); it may be called from any thread, with device locks held, and is idempotent.
+// Set(true), Set(false)); it may be called from any thread, with device locks held, and is
+// idempotent.
 class IrqLine {
  public:
   virtual ~IrqLine() = default;
@@ -33,7 +34,7 @@ class MsiSink {
 class ExtIntSource {
  public:
   virtual ~ExtIntSource() = default;
-  virtual bool IntrAsserted() const = 0;     // any thread, lock-free
+  virtual bool IntrAsserted() const = 0;       // any thread, lock-free
   virtual uint8_t AcknowledgeInterrupt() = 0;  // INTA cycle: the vector, a spurious one if none
 };
 
