@@ -1,0 +1,76 @@
+// What the user asks for: one virtual machine, as vm.toml and the command line describe it. Plain
+// data; whoever holds a Config may trust that every rule of docs/config.md was checked.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/core/base/types.h"
+
+namespace vmm {
+
+enum class MachineKind : uint8_t { kPc };
+enum class AccelChoice : uint8_t { kAuto, kKvm, kBt, kInterpreter };
+enum class CpuModel : uint8_t { kHost };
+enum class OnReboot : uint8_t { kReset, kExit };
+enum class OnPanic : uint8_t { kExit, kReset, kPause };
+
+// Where a serial line leads on the host.
+struct ConsoleSpec {
+  enum class Kind : uint8_t { kNull, kStdio, kPty, kUnix, kFile };
+  Kind kind = Kind::kNull;
+  std::filesystem::path path;  // kUnix: the socket to listen on; kFile: the file to append to
+  friend bool operator==(const ConsoleSpec&, const ConsoleSpec&) = default;
+};
+
+// A Multiboot module.
+struct ModuleSpec {
+  std::filesystem::path path;
+  std::string args;  // the text that the kernel sees with the module
+  friend bool operator==(const ModuleSpec&, const ModuleSpec&) = default;
+};
+
+// When a run is ended from outside the guest. Zero: no limit.
+struct RunLimits {
+  std::chrono::milliseconds wall{0};  // since the first guest instruction
+  std::chrono::milliseconds idle{0};  // since the guest last wrote to a serial line
+};
+
+// Paths are absolute, or relative to the working directory of the process; empty: not given.
+struct Config {
+  static constexpr unsigned kMaxCpus = 8;
+  static constexpr unsigned kSerialPorts = 4;
+
+  std::string name;                 // of the machine, for logs; never empty
+  std::filesystem::path directory;  // that holds vm.toml; the working directory without a file
+  std::filesystem::path file;       // vm.toml itself
+
+  MachineKind machine = MachineKind::kPc;
+  unsigned cpus = 1;               // 1 to kMaxCpus
+  uint64_t memory = 256 * kMiB;    // bytes, a multiple of 4 KiB
+  CpuModel cpu = CpuModel::kHost;  // what CPUID shows
+  AccelChoice accel = AccelChoice::kAuto;
+  // May a running machine move to another engine? Not given: yes under auto, no under "kvm".
+  std::optional<bool> accel_move;
+
+  std::filesystem::path kernel;  // bzImage, PVH ELF or Multiboot ELF; always given
+  std::filesystem::path initrd;
+  std::string append;               // the kernel's command line
+  std::vector<ModuleSpec> modules;  // Multiboot only
+
+  std::array<ConsoleSpec, kSerialPorts> serial{
+      ConsoleSpec{.kind = ConsoleSpec::Kind::kStdio, .path = {}}, {}, {}, {}};
+
+  OnReboot on_reboot = OnReboot::kReset;
+  OnPanic on_panic = OnPanic::kExit;
+  // From the press of the power button (SIGTERM) to the end by force. Zero: at once.
+  std::chrono::milliseconds stop_timeout{30'000};
+  RunLimits limits;
+};
+
+}  // namespace vmm

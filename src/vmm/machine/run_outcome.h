@@ -1,0 +1,21 @@
+// How a run ended: what Machine::Run() returns, and what `--result FILE` writes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "vmm/core/base/exit_code.h"
+
+namespace vmm {
+
+struct RunOutcome {
+  ExitCode code = ExitCode::kInternal;
+  std::string reason;                   // one line for the admin: what ended the run
+  std::string engine;                   // "kvm", "bt" or "interpreter"; empty when none was chosen
+  std::string engine_reason;            // why this engine, the line that the probe printed
+  uint64_t uptime_ms = 0;               // host time from the first guest instruction to the end
+  std::optional<uint32_t> guest_value;  // what the guest wrote to the debug-exit port, unshifted
+};
+
+}  // namespace vmm
