@@ -24,7 +24,7 @@ struct VmParts {
   Bus& mmio;
   Clock& clock;
   TimerService& timers;
-  ExtIntSource& pic;   // INTR of the 8259 pair, wired to LINT0 of CPU 0
+  ExtIntSource& pic;    // INTR of the 8259 pair, wired to LINT0 of CPU 0
   EoiListener& ioapic;  // hears of EOIs of level-triggered vectors
   const CpuidPolicy& cpuid;
   unsigned cpu_count;  // 1 to 8
@@ -32,10 +32,10 @@ struct VmParts {
 
 enum class RunExit : uint8_t {
   kInterrupted,  // Kick() was called
-  kHalted,       // HLT with interrupts off: only NMI, INIT or a kick ends it
-  kShutdown,     // triple fault
-  kDebug,        // reserved for the debugger
-  kFailed,       // the engine can't go on; `detail` says why
+  kHalted,    // HLT with interrupts off. Told once: the next Run() sleeps until NMI, INIT or Kick()
+  kShutdown,  // triple fault
+  kDebug,     // reserved for the debugger
+  kFailed,    // the engine can't go on; `detail` says why
 };
 
 struct RunResult {
@@ -43,7 +43,8 @@ struct RunResult {
   std::string detail;
 };
 
-// One virtual processor. Run, Save and Load on the vCPU's own thread (or before it starts); Kick from anywhere.
+// One virtual processor. Run, Save and Load on the vCPU's own thread (or before it starts); Kick
+// from anywhere.
 class Vcpu {
  public:
   virtual ~Vcpu() = default;
