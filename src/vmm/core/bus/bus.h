@@ -28,7 +28,7 @@ class Bus {
   void Detach(uint64_t start);
 
   // data is 1, 2, 4 or 8 bytes. Nobody there: reads give all ones, writes vanish. An access that
-  // runs over the end of a range is split into bytes.
+  // runs over the start or end of a range is split into bytes, lowest address first.
   void Read(uint64_t address, std::span<uint8_t> data) const;
   void Write(uint64_t address, std::span<const uint8_t> data) const;
 
@@ -36,7 +36,7 @@ class Bus {
     uint64_t start, length;
     Device* device;
   };
-  // A snapshot in address order, for `vmm inspect`.
+  // A snapshot in address order, for `vmm inspect`; returns how many ranges were written to `out`.
   size_t Ranges(std::span<Range> out) const;
   // The range that holds `address`, if any.
   bool Find(uint64_t address, Range* out) const;
@@ -46,6 +46,19 @@ class Bus {
     std::atomic<uint64_t> start{0}, length{0};
     std::atomic<Device*> device{nullptr};
   };
+  // Who answers an access: `device` at `offset`, or nobody; `straddles` when more than one may.
+  struct Target {
+    Device* device;
+    uint64_t offset;
+    bool straddles;
+  };
+  template <class Body>
+  auto Snapshot(Body body) const;  // runs body(count) until no writer interfered
+  unsigned UpperBound(uint64_t address, unsigned count) const;  // first slot that starts above
+  Range Load(unsigned index) const;
+  void Store(unsigned index, const Range& range);
+  Target Lookup(uint64_t address, size_t length) const;
+
   uint64_t size_;
   mutable std::mutex mutex_;
   std::atomic<uint32_t> sequence_{0};  // odd while a writer is at work

@@ -51,7 +51,7 @@ class GuestMemory {
  private:
   GuestMemory() = default;
   int fd_ = -1;
-  uint8_t* base_ = nullptr;
+  void* reservation_ = nullptr;  // address space that holds the mapping and its guards
   uint64_t size_ = 0;
   std::vector<RamRegion> regions_;
 };

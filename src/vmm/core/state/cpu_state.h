@@ -8,7 +8,24 @@
 namespace vmm {
 
 // Order of the general registers as ModRM encodes them. [SDM 2A] 2.1.5
-enum class Gpr : uint8_t { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
+enum class Gpr : uint8_t {
+  RAX,
+  RCX,
+  RDX,
+  RBX,
+  RSP,
+  RBP,
+  RSI,
+  RDI,
+  R8,
+  R9,
+  R10,
+  R11,
+  R12,
+  R13,
+  R14,
+  R15
+};
 
 // Order of the segment registers as instructions encode them. [SDM 2A] B.1.4.3
 enum class Seg : uint8_t { ES, CS, SS, DS, FS, GS };
@@ -40,9 +57,11 @@ struct DescriptorTable {
 // Saved form of a local APIC: the 4 KiB register page as the guest sees it through MMIO plus what
 // the page does not show. The same layout as KVM_GET_LAPIC. [SDM 3A] 10.4.1
 struct LocalApicState {
-  std::array<uint32_t, 256> regs{};   // dword at byte offset 4*i; only offsets 0x000-0x3f0 by 0x10 exist
-  uint64_t tsc_deadline = 0;          // IA32_TSC_DEADLINE, 0 = disarmed
-  int64_t timer_remaining_ns = -1;    // one-shot/periodic timer: time to the next expiry, -1 = stopped
+  std::array<uint32_t, 256>
+      regs{};                 // dword at byte offset 4*i; only offsets 0x000-0x3f0 by 0x10 exist
+  uint64_t tsc_deadline = 0;  // IA32_TSC_DEADLINE, 0 = disarmed
+  int64_t timer_remaining_ns =
+      -1;  // one-shot/periodic timer: time to the next expiry, -1 = stopped
 };
 
 enum class Activity : uint8_t { kRunning, kHalted, kWaitForSipi };
@@ -73,10 +92,10 @@ struct CpuState {
     uint64_t efer = 0, star = 0, lstar = 0, cstar = 0, sfmask = 0, kernel_gs_base = 0;
     uint64_t sysenter_cs = 0, sysenter_esp = 0, sysenter_eip = 0;
     uint64_t pat = 0x0007040600070406, apic_base = 0, misc_enable = 1, tsc_aux = 0, spec_ctrl = 0;
-    uint64_t tsc = 0;         // the guest's counter at the moment of saving
+    uint64_t tsc = 0;  // the guest's counter at the moment of saving
     uint64_t tsc_adjust = 0;
     uint64_t mtrr_def_type = 0;
-    std::array<uint64_t, 11> mtrr_fixed{};     // 64K_00000, 16K_80000, 16K_A0000, 4K_C0000 .. 4K_F8000
+    std::array<uint64_t, 11> mtrr_fixed{};  // 64K_00000, 16K_80000, 16K_A0000, 4K_C0000 .. 4K_F8000
     std::array<uint64_t, 16> mtrr_variable{};  // base, mask pairs
     uint64_t kvm_wall_clock = 0, kvm_system_time = 0, kvm_async_pf = 0, kvm_steal_time = 0,
              kvm_pv_eoi = 0, kvm_poll_control = 1;
@@ -102,8 +121,13 @@ struct CpuState {
   Activity activity = Activity::kRunning;
 };
 
-// State after RESET# / INIT. [SDM 3A] table 10-1 (9-1 in older editions). The boot processor runs, others wait for SIPI.
-// `apic_id` goes into the APIC ID register; `signature` (CPUID.1:EAX) into RDX.
+// State after RESET#. [SDM 3A] table 9-1. APIC id 0 is the boot processor and runs, others wait for
+// SIPI. `apic_id` goes into the APIC ID register; `signature` (CPUID.1:EAX) into RDX.
 void ResetCpuState(CpuState& state, uint32_t apic_id, uint32_t signature);
+
+// State after INIT. [SDM 3A] table 9-1: as RESET#, but x87, SSE, XCR0, the TSC, MTRRs and all other
+// MSRs, CR0.CD/NW, the APIC's id and base address stay; the boot processor runs, others wait for
+// SIPI. An APIC that was in x2APIC mode stays in it. [SDM 3A] 10.12.5.1
+void InitCpuState(CpuState& state, uint32_t signature);
 
 }  // namespace vmm

@@ -29,10 +29,12 @@ struct CpuidOptions {
 
 class CpuidPolicy {
  public:
-  // Built from the host's CPUID, filtered by the policy table in cpuid_policy.cc: what both engines can give.
+  // Built from the host's CPUID, filtered by the policy table in cpuid_policy.cc: what both engines
+  // can give.
   static CpuidPolicy Build(const CpuidOptions& options);
 
-  // Answer for CPU `apic_id`; dynamic bits (OSXSAVE, APIC enable, XCR0 size) are the caller's: see Dynamic().
+  // Answer for CPU `apic_id`; dynamic bits (OSXSAVE, APIC enable, XCR0 size) are the caller's: see
+  // Dynamic().
   CpuidRegs Query(uint32_t leaf, uint32_t subleaf, uint32_t apic_id) const;
 
   // The bits of leaf 1 and 0xd that follow control registers. [SDM 2A] CPUID
