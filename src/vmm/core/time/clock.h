@@ -10,6 +10,14 @@ namespace vmm {
 
 using Nanoseconds = std::chrono::nanoseconds;
 
+// Who must know that a Clock stands still or goes on: timers wait for it.
+class ClockListener {
+ public:
+  virtual ~ClockListener() = default;
+  // After the clock was started, paused or resumed, on the thread that did it.
+  virtual void OnClockChange() = 0;
+};
+
 // The machine's own time: starts at zero when the machine first runs, stands still while it is
 // paused, never goes back. Now() from any thread.
 class Clock {
@@ -18,16 +26,23 @@ class Clock {
   virtual Nanoseconds Now() const = 0;
   // Wall-clock time for RTC and kvmclock: nanoseconds since the Unix epoch.
   virtual Nanoseconds WallTime() const = 0;
-  // The guest's time-stamp counter at zero offset, and its frequency in Hz. Tsc() and Now() advance together.
+  // The guest's time-stamp counter at zero offset, and its frequency in Hz. Tsc() and Now() advance
+  // together.
   virtual uint64_t Tsc() const = 0;
   virtual uint64_t tsc_hz() const = 0;
+
+  // Does Now() advance? A clock that can be paused tells its listeners of each change. A listener
+  // leaves before it is destroyed.
+  virtual bool running() const { return true; }
+  virtual void AddListener(ClockListener&) const {}
+  virtual void RemoveListener(ClockListener&) const {}
 };
 
 class Timer {
  public:
   virtual ~Timer() = default;  // disarms; waits for a callback that is running on another thread
-  // The callback runs once, at or soon after Clock time `deadline`. Re-arming replaces the deadline. Any
-  // thread, also from inside the callback.
+  // The callback runs once, at or soon after Clock time `deadline`. Re-arming replaces the
+  // deadline. Any thread, also from inside the callback.
   virtual void Arm(Nanoseconds deadline) = 0;
   virtual void Disarm() = 0;  // the callback may still be running on return
 };
