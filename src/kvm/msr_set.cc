@@ -1,0 +1,129 @@
+#include "kvm/msr_set.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+namespace kvm {
+namespace {
+
+using vmm::CpuState;
+
+constexpr uint32_t kTscDeadline = 0x6e0;
+constexpr std::array<uint32_t, 11> kMtrrFixed = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a,
+                                                 0x26b, 0x26c, 0x26d, 0x26e, 0x26f};
+constexpr uint32_t kMtrrVariable = 0x200;  // base, mask, base, mask ...
+
+// Calls visit(index, value) for each register, with a reference into `state`. TSC before
+// TSC_ADJUST: either order is right for the host, which moves neither when it writes the other.
+template <class State, class Visit>
+void ForEach(State& state, Visit visit) {
+  auto& msr = state.msr;
+  visit(0xc0000081, msr.star);
+  visit(0xc0000082, msr.lstar);
+  visit(0xc0000083, msr.cstar);
+  visit(0xc0000084, msr.sfmask);
+  visit(0xc0000102, msr.kernel_gs_base);
+  visit(0xc0000103, msr.tsc_aux);
+  visit(0x174, msr.sysenter_cs);
+  visit(0x175, msr.sysenter_esp);
+  visit(0x176, msr.sysenter_eip);
+  visit(0x277, msr.pat);
+  visit(0x1a0, msr.misc_enable);
+  visit(0x48, msr.spec_ctrl);
+  visit(0x10, msr.tsc);
+  visit(0x3b, msr.tsc_adjust);
+  visit(0x2ff, msr.mtrr_def_type);
+  for (size_t i = 0; i < kMtrrFixed.size(); ++i) visit(kMtrrFixed[i], msr.mtrr_fixed[i]);
+  for (size_t i = 0; i < msr.mtrr_variable.size(); ++i)
+    visit(kMtrrVariable + static_cast<uint32_t>(i), msr.mtrr_variable[i]);
+  visit(0xda0, msr.xss);
+  visit(0x4b564d00, msr.kvm_wall_clock);
+  visit(0x4b564d01, msr.kvm_system_time);
+  visit(0x4b564d02, msr.kvm_async_pf);
+  visit(0x4b564d03, msr.kvm_steal_time);
+  visit(0x4b564d04, msr.kvm_pv_eoi);
+  visit(0x4b564d05, msr.kvm_poll_control);
+}
+
+struct Transfer {
+  static constexpr unsigned kMax = 64;
+  kvm_msrs header;
+  kvm_msr_entry entries[kMax];
+
+  void Add(uint32_t index, uint64_t value) {
+    kvm_msr_entry& entry = entries[header.nmsrs++];
+    entry.index = index;
+    entry.data = value;
+  }
+};
+
+vmm::Result<void> Send(const VcpuFd& vcpu, Transfer& transfer) {
+  const int done = vcpu.Ioctl(KVM_SET_MSRS, &transfer.header);
+  if (done < 0)
+    return vmm::FailErrno(vmm::ExitCode::kEngineFailed, "KVM_SET_MSRS", -done);
+  if (static_cast<unsigned>(done) == transfer.header.nmsrs) return {};
+  const kvm_msr_entry& refused = transfer.entries[done];
+  return vmm::Fail(vmm::ExitCode::kEngineFailed,
+                   fmt::format("KVM refuses {:#x} in model-specific register {:#x}",
+                               uint64_t{refused.data}, uint32_t{refused.index}));
+}
+
+}  // namespace
+
+MsrSet MsrSet::Probe(const VcpuFd& vcpu) {
+  MsrSet set;
+  const auto ask = [&](uint32_t index) {
+    Transfer one{};
+    one.Add(index, 0);
+    if (vcpu.Ioctl(KVM_GET_MSRS, &one.header) == 1) set.indices_.push_back(index);
+  };
+  const CpuState state;
+  ForEach(state, [&](uint32_t index, uint64_t) { ask(index); });
+  ask(kTscDeadline);
+  std::sort(set.indices_.begin(), set.indices_.end());
+  return set;
+}
+
+bool MsrSet::Has(uint32_t index) const {
+  return std::binary_search(indices_.begin(), indices_.end(), index);
+}
+
+vmm::Result<void> MsrSet::Save(const VcpuFd& vcpu, CpuState& state) const {
+  Transfer transfer{};
+  ForEach(state, [&](uint32_t index, uint64_t) {
+    if (Has(index)) transfer.Add(index, 0);
+  });
+  if (Has(kTscDeadline)) transfer.Add(kTscDeadline, 0);
+  const int done = vcpu.Ioctl(KVM_GET_MSRS, &transfer.header);
+  if (done < 0)
+    return vmm::FailErrno(vmm::ExitCode::kEngineFailed, "KVM_GET_MSRS", -done);
+  if (static_cast<unsigned>(done) != transfer.header.nmsrs)
+    return vmm::Fail(vmm::ExitCode::kEngineFailed,
+                     fmt::format("KVM does not show model-specific register {:#x} any more",
+                                 uint32_t{transfer.entries[done].index}));
+  unsigned next = 0;
+  ForEach(state, [&](uint32_t index, uint64_t& value) {
+    if (Has(index)) value = transfer.entries[next++].data;
+  });
+  if (Has(kTscDeadline)) state.apic.tsc_deadline = transfer.entries[next].data;
+  return {};
+}
+
+vmm::Result<void> MsrSet::Load(const VcpuFd& vcpu, const CpuState& state) const {
+  Transfer transfer{};
+  ForEach(state, [&](uint32_t index, uint64_t value) {
+    if (Has(index)) transfer.Add(index, value);
+  });
+  return Send(vcpu, transfer);
+}
+
+vmm::Result<void> MsrSet::LoadTscDeadline(const VcpuFd& vcpu, uint64_t value) const {
+  if (!Has(kTscDeadline)) return {};
+  Transfer transfer{};
+  transfer.Add(kTscDeadline, value);
+  return Send(vcpu, transfer);
+}
+
+}  // namespace kvm

@@ -1,0 +1,52 @@
+#include "kvm/vcpu_fd.h"
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+namespace kvm {
+namespace {
+
+// [KVM API] 4.21 KVM_SET_CPUID2
+int SetCpuid(const VcpuFd& vcpu, const vmm::CpuidPolicy& policy) {
+  const auto& entries = policy.entries();
+  std::vector<uint64_t> storage(
+      (sizeof(kvm_cpuid2) + entries.size() * sizeof(kvm_cpuid_entry2) + 7) / 8);
+  auto* list = reinterpret_cast<kvm_cpuid2*>(storage.data());
+  list->nent = entries.size();
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const vmm::CpuidEntry& from = entries[i];
+    const vmm::CpuidRegs regs = policy.Query(from.leaf, from.subleaf, vcpu.id());
+    kvm_cpuid_entry2& to = list->entries[i];
+    to.function = from.leaf;
+    to.index = from.subleaf;
+    to.flags = from.has_subleaf ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
+    to.eax = regs.eax;
+    to.ebx = regs.ebx;
+    to.ecx = regs.ecx;
+    to.edx = regs.edx;
+  }
+  return vcpu.Ioctl(KVM_SET_CPUID2, list);
+}
+
+}  // namespace
+
+KvmResult<std::unique_ptr<VcpuFd>> VcpuFd::Create(VmFd& vm, unsigned id,
+                                                  const vmm::CpuidPolicy& cpuid) {
+  KvmHost& host = vm.host();
+  const int fd = vm.Ioctl(KVM_CREATE_VCPU, uintptr_t{id});
+  if (fd < 0) return tl::unexpected(Refusal{"KVM_CREATE_VCPU", -fd});
+  std::unique_ptr<VcpuFd> vcpu(new VcpuFd(host, id, fd));
+  vcpu->run_ = static_cast<kvm_run*>(host.api().MapRun(fd, host.capabilities().run_size));
+  if (vcpu->run_ == nullptr) return tl::unexpected(Refusal{"mmap of kvm_run", ENOMEM});
+  if (const int r = SetCpuid(*vcpu, cpuid); r < 0)
+    return tl::unexpected(Refusal{"KVM_SET_CPUID2", -r});
+  return vcpu;
+}
+
+VcpuFd::~VcpuFd() {
+  if (run_ != nullptr) host_.api().UnmapRun(run_, host_.capabilities().run_size);
+  host_.api().Close(fd_);
+}
+
+}  // namespace kvm

@@ -1,0 +1,37 @@
+// CpuState to and from the structures of the KVM API. The conversions are pure; the two functions
+// at the end move a whole state in the order that KVM needs.
+#pragma once
+
+#include "kvm/msr_set.h"
+#include "kvm/vcpu_fd.h"
+#include "vmm/core/base/result.h"
+#include "vmm/core/state/cpu_state.h"
+
+namespace kvm {
+
+kvm_segment ToKvm(const vmm::SegmentState& segment);
+vmm::SegmentState FromKvm(const kvm_segment& segment);
+
+kvm_regs ToKvmRegs(const vmm::CpuState& state);
+void FromKvm(const kvm_regs& regs, vmm::CpuState& state);
+
+kvm_sregs ToKvmSregs(const vmm::CpuState& state);
+void FromKvm(const kvm_sregs& sregs, vmm::CpuState& state);
+
+kvm_debugregs ToKvmDebugregs(const vmm::CpuState& state);
+void FromKvm(const kvm_debugregs& regs, vmm::CpuState& state);
+
+kvm_lapic_state ToKvmLapic(const vmm::LocalApicState& apic);
+void FromKvm(const kvm_lapic_state& lapic, vmm::LocalApicState& apic);
+
+kvm_vcpu_events ToKvmEvents(const vmm::CpuState::Events& events);
+vmm::CpuState::Events FromKvm(const kvm_vcpu_events& events);
+
+uint32_t ToKvm(vmm::Activity activity);
+vmm::Activity ActivityFromKvm(uint32_t mp_state);
+
+// On the vCPU's thread, with nothing half done in it. kEngineFailed names what KVM refused.
+vmm::Result<void> SaveState(const VcpuFd& vcpu, const MsrSet& msrs, vmm::CpuState& state);
+vmm::Result<void> LoadState(const VcpuFd& vcpu, const MsrSet& msrs, const vmm::CpuState& state);
+
+}  // namespace kvm
