@@ -15,27 +15,24 @@ namespace kvm {
 // Threads: Create, Prepare and CreateVm from one thread (machine assembly). Outlives its VMs.
 class KvmAccelerator final : public vmm::Accelerator {
  public:
-  // Opens /dev/kvm and reads what it can do. kEngineUnavailable with the reason when there is no
-  // usable KVM.
-  static vmm::Result<std::unique_ptr<KvmAccelerator>> Create(KvmApi& api);
-  // On a host that was opened already.
-  explicit KvmAccelerator(std::unique_ptr<KvmHost> host);
-  ~KvmAccelerator() override;
+  // Opens /dev/kvm and reads what it can do. ToError() makes a message of a refusal.
+  static KvmResult<std::unique_ptr<KvmAccelerator>> Create(KvmApi& api);
 
   std::string_view name() const override { return "kvm"; }
 
-  // What guests may be told by CPUID; a machine's policy is restricted to it before anything else.
-  const std::vector<vmm::CpuidEntry>& supported_cpuid() const;
+  // Takes from `cpuid` what this KVM can't give: done to a machine's policy before anything else.
+  void Restrict(vmm::CpuidPolicy& cpuid) const;
 
-  // Makes the VM and its CPU 0 ahead of CreateVm, so that it can be measured first. The next
-  // CreateVm with an equal policy takes it over.
+  // Makes the VM and its CPU 0 ahead of CreateVm, so that it can be measured first. `cpuid` is
+  // restricted. The next CreateVm with an equal policy takes it over.
   KvmResult<PreparedVm*> Prepare(const vmm::CpuidPolicy& cpuid);
-  // Gives it up again; closing costs the host 10-30 ms, so this happens on a thread of its own.
-  void DropPrepared();
 
+  // kEngineUnavailable when the host refuses a VM; kEngineFailed when it refuses a part of it.
   vmm::Result<std::unique_ptr<vmm::Vm>> CreateVm(const vmm::VmParts& parts) override;
 
  private:
+  explicit KvmAccelerator(std::unique_ptr<KvmHost> host) : host_(std::move(host)) {}
+
   std::unique_ptr<KvmHost> host_;
   std::unique_ptr<PreparedVm> prepared_;
 };

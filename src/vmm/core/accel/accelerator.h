@@ -68,6 +68,18 @@ class Vm : public MsiSink {
   // Wire an eventfd to a guest write, so that it needs no exit where the engine can: any value of
   // `size` bytes (0 = any size) at `address` signals `fd`. The default way is a Device.
   virtual Result<void> AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) = 0;
+  virtual Result<void> RemoveIoEventFd(bool, uint64_t, unsigned, int) {
+    return Fail(ExitCode::kUnavailable, "this engine wires no eventfd to a guest write");
+  }
+  // Wire an eventfd to an interrupt: each signal of `fd` sends `message`, without a detour through
+  // this process. The result names the wire. kUnavailable: the engine can't; use SendMsi.
+  virtual Result<unsigned> AddIrqFd(int, MsiMessage) {
+    return Fail(ExitCode::kUnavailable, "this engine wires no eventfd to an interrupt");
+  }
+  virtual Result<void> UpdateIrqFd(unsigned, MsiMessage) {
+    return Fail(ExitCode::kUnavailable, "this engine wires no eventfd to an interrupt");
+  }
+  virtual void RemoveIrqFd(unsigned, int) {}
   // Host code (DMA) wrote to guest RAM: translated code there is stale. Any thread.
   virtual void OnHostWrite(GuestPhys start, uint64_t length) = 0;
 };

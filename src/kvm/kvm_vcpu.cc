@@ -1,0 +1,220 @@
+#include "kvm/kvm_vcpu.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+#include "kvm/exit_text.h"
+#include "kvm/kick_signal.h"
+#include "kvm/vcpu_state.h"
+#include "vmm/core/base/check.h"
+
+namespace kvm {
+
+using vmm::ExitCode;
+using vmm::Result;
+using vmm::RunExit;
+using vmm::RunResult;
+
+KvmVcpu::KvmVcpu(std::unique_ptr<VcpuFd> fd, const MsrSet& msrs, Wiring wiring)
+    : fd_(std::move(fd)), msrs_(msrs), wiring_(std::move(wiring)) {
+  InstallKickSignal();
+}
+
+KvmVcpu::~KvmVcpu() {
+  if (wiring_.on_destroyed) wiring_.on_destroyed();
+}
+
+RunResult KvmVcpu::Run() {
+  {
+    std::lock_guard lock(thread_mutex_);
+    CHECK(!running_);
+    running_ = true;
+    thread_ = pthread_self();
+  }
+  Outcome outcome = std::exchange(deferred_, std::nullopt);
+  while (!outcome) {
+    if (kicked_.exchange(false)) {
+      outcome = RunResult{RunExit::kInterrupted, ""};
+      break;
+    }
+    OfferExtInt();
+    in_kernel_.store(true);
+    const int result = fd_->Run();
+    in_kernel_.store(false);
+    fd_->SetImmediateExit(false);
+    // EAGAIN: an application processor met INIT or SIPI and has its new state now.
+    if (result == -EINTR || result == -EAGAIN) continue;
+    half_done_ = ext_int_queued_ = false;
+    outcome = result < 0 ? RunResult{RunExit::kFailed,
+                                     fmt::format("KVM_RUN: {}", std::strerror(-result))}
+                         : HandleExit();
+  }
+  std::lock_guard lock(thread_mutex_);
+  running_ = false;
+  return *outcome;
+}
+
+void KvmVcpu::Kick() {
+  kicked_.store(true);
+  Poke();
+}
+
+void KvmVcpu::Poke() {
+  fd_->SetImmediateExit(true);
+  if (!in_kernel_.load()) return;  // it will see immediate_exit when it enters
+  std::lock_guard lock(thread_mutex_);
+  if (running_) pthread_kill(thread_, KickSignal());
+}
+
+KvmVcpu::Outcome KvmVcpu::HandleExit() {
+  kvm_run& run = fd_->run();
+  switch (run.exit_reason) {
+    case KVM_EXIT_IO:
+      HandleIo();
+      return std::nullopt;
+    case KVM_EXIT_MMIO:
+      HandleMmio();
+      return std::nullopt;
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+    case KVM_EXIT_INTR:
+    case KVM_EXIT_NMI:
+      return std::nullopt;
+    case KVM_EXIT_IOAPIC_EOI:
+      wiring_.ioapic.OnEoi(run.eoi.vector);
+      return std::nullopt;
+    case KVM_EXIT_HLT:  // only without an APIC in the kernel
+      return RunResult{RunExit::kHalted, ""};
+    case KVM_EXIT_SHUTDOWN:
+      return RunResult{RunExit::kShutdown, ""};
+    case KVM_EXIT_SYSTEM_EVENT:
+      return RunResult{RunExit::kShutdown, fmt::format("KVM system event {}",
+                                                       uint32_t{run.system_event.type})};
+    case KVM_EXIT_DEBUG:
+      return RunResult{RunExit::kDebug, ""};
+    case KVM_EXIT_INTERNAL_ERROR:
+      return RunResult{RunExit::kFailed, DescribeInternalError(*fd_)};
+    case KVM_EXIT_FAIL_ENTRY:
+      return RunResult{RunExit::kFailed, DescribeFailEntry(*fd_)};
+    default:
+      return RunResult{RunExit::kFailed, DescribeUnknownExit(*fd_)};
+  }
+}
+
+// `count` items of `size` bytes lie at data_offset, for string instructions as for others.
+void KvmVcpu::HandleIo() {
+  kvm_run& run = fd_->run();
+  auto* data = reinterpret_cast<uint8_t*>(&run) + run.io.data_offset;
+  for (uint32_t i = 0; i < run.io.count; ++i, data += run.io.size) {
+    const std::span<uint8_t> item(data, run.io.size);
+    if (run.io.direction == KVM_EXIT_IO_OUT)
+      wiring_.ports.Write(run.io.port, item);
+    else
+      wiring_.ports.Read(run.io.port, item);
+  }
+  half_done_ = true;
+}
+
+// Up to 8 bytes of any number: what the bus takes is a power of two.
+void KvmVcpu::HandleMmio() {
+  kvm_run& run = fd_->run();
+  const unsigned length = std::min<unsigned>(run.mmio.len, sizeof run.mmio.data);
+  for (unsigned done = 0; done < length;) {
+    const unsigned part = std::bit_floor(length - done);
+    const std::span<uint8_t> bytes(run.mmio.data + done, part);
+    if (run.mmio.is_write)
+      wiring_.mmio.Write(run.mmio.phys_addr + done, bytes);
+    else
+      wiring_.mmio.Read(run.mmio.phys_addr + done, bytes);
+    done += part;
+  }
+  half_done_ = true;
+}
+
+// The 8259's INTR wire: acknowledged only when the guest can take the vector at once.
+// [KVM API] 4.16 KVM_INTERRUPT
+void KvmVcpu::OfferExtInt() {
+  if (wiring_.pic == nullptr) return;
+  kvm_run& run = fd_->run();
+  bool waiting = wiring_.pic->IntrAsserted();
+  if (run.ready_for_interrupt_injection) ext_int_queued_ = false;  // the last one has arrived
+  if (waiting && run.ready_for_interrupt_injection) {
+    kvm_interrupt interrupt{};
+    interrupt.irq = wiring_.pic->AcknowledgeInterrupt();
+    if (fd_->Ioctl(KVM_INTERRUPT, &interrupt) >= 0) ext_int_queued_ = true;
+    run.ready_for_interrupt_injection = 0;
+    waiting = wiring_.pic->IntrAsserted();
+  }
+  run.request_interrupt_window = waiting;
+}
+
+Result<void> KvmVcpu::Save(vmm::CpuState& state) {
+  if (auto settled = Settle(); !settled) return settled;
+  return SaveState(*fd_, msrs_, state);
+}
+
+Result<void> KvmVcpu::Load(const vmm::CpuState& state) {
+  // Otherwise KVM would finish the old state's access on top of the new state.
+  if (auto settled = Settle(); !settled) return settled;
+  deferred_.reset();
+  return LoadState(*fd_, msrs_, state);
+}
+
+// Brings everything that is half done into registers that can be read.
+Result<void> KvmVcpu::Settle() {
+  if (auto finished = FinishAccess(); !finished) return finished;
+  return FinishInjection();
+}
+
+Result<void> KvmVcpu::FinishAccess() {
+  while (half_done_) {
+    half_done_ = false;
+    fd_->SetImmediateExit(true);
+    const int result = fd_->Run();
+    fd_->SetImmediateExit(false);  // a kick that this hides is still in kicked_
+    if (result == -EINTR || result == -EAGAIN) break;
+    if (result < 0)
+      return vmm::FailErrno(ExitCode::kEngineFailed, "KVM_RUN to complete an access", -result);
+    deferred_ = HandleExit();  // the next part of the same access, or its failure
+  }
+  return {};
+}
+
+// A vector given to KVM_INTERRUPT shows in no structure until KVM has tried to enter the guest.
+// So KVM tries, with a signal already pending that turns it back: the vector then stands in
+// kvm_vcpu_events as injected.
+Result<void> KvmVcpu::FinishInjection() {
+  if (!ext_int_queued_) return {};
+  ext_int_queued_ = false;
+  sigset_t kick, old;
+  sigemptyset(&kick);
+  sigaddset(&kick, KickSignal());
+  pthread_sigmask(SIG_BLOCK, &kick, &old);
+  pthread_kill(pthread_self(), KickSignal());
+
+  // [KVM API] 4.23: KVM_RUN has a signal mask of its own; the kernel's set is 8 bytes.
+  struct {
+    kvm_signal_mask header;
+    uint8_t set[8];
+  } mask{};
+  mask.header.len = 8;
+  fd_->Ioctl(KVM_SET_SIGNAL_MASK, &mask.header);
+  const int result = fd_->Run();
+  fd_->Ioctl(KVM_SET_SIGNAL_MASK, uintptr_t{0});
+  const timespec now{};
+  while (sigtimedwait(&kick, nullptr, &now) > 0) {
+  }
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+
+  if (result == -EINTR || result == -EAGAIN) return {};
+  if (result < 0)
+    return vmm::FailErrno(ExitCode::kEngineFailed, "KVM_RUN to inject an interrupt", -result);
+  deferred_ = HandleExit();
+  return FinishAccess();
+}
+
+}  // namespace kvm
