@@ -37,8 +37,12 @@ Closer& TheCloser() {
 
 }  // namespace
 
-void DestroyInBackground(std::shared_ptr<void> object) { TheCloser().Add(std::move(object)); }
+void DestroyInBackground(std::shared_ptr<void> object) {
+  TheCloser().Add(std::move(object));
+}
 
-void WaitForBackground() { TheCloser().Join(); }
+void WaitForBackground() {
+  TheCloser().Join();
+}
 
 }  // namespace kvm

@@ -1,8 +1,9 @@
 #include "kvm/gsi_routes.h"
 
-#include <linux/kvm.h>
-
 #include <cerrno>
+
+#include "kvm/flexible_list.h"
+#include "kvm/kvm_uapi.h"
 
 namespace kvm {
 
@@ -13,8 +14,9 @@ int GsiRoutes::Set(uint32_t gsi, std::optional<vmm::MsiMessage> message) {
   std::lock_guard lock(mutex_);
   if (gsi >= routes_.size()) return -EINVAL;
   auto& route = routes_[gsi];
-  const bool same = route.has_value() == message.has_value() &&
-                    (!route || (route->address == message->address && route->data == message->data));
+  const bool same =
+      route.has_value() == message.has_value() &&
+      (!route || (route->address == message->address && route->data == message->data));
   if (same) return 0;
   route = message;
   return Push();
@@ -41,9 +43,7 @@ void GsiRoutes::Free(uint32_t gsi) {
 }
 
 int GsiRoutes::Push() {
-  std::vector<uint64_t> storage(
-      (sizeof(kvm_irq_routing) + routes_.size() * sizeof(kvm_irq_routing_entry) + 7) / 8);
-  auto* table = reinterpret_cast<kvm_irq_routing*>(storage.data());
+  FlexibleList<kvm_irq_routing, kvm_irq_routing_entry> table(routes_.size());
   for (uint32_t gsi = 0; gsi < routes_.size(); ++gsi) {
     if (!routes_[gsi]) continue;
     kvm_irq_routing_entry& entry = table->entries[table->nr++];
@@ -53,7 +53,7 @@ int GsiRoutes::Push() {
     entry.u.msi.address_hi = static_cast<uint32_t>(routes_[gsi]->address >> 32);
     entry.u.msi.data = routes_[gsi]->data;
   }
-  return vm_.Ioctl(KVM_SET_GSI_ROUTING, table);
+  return vm_.Ioctl(KVM_SET_GSI_ROUTING, table.get());
 }
 
 }  // namespace kvm

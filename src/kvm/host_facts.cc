@@ -13,7 +13,9 @@
 namespace kvm {
 namespace {
 
-bool Exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool Exists(const std::string& path) {
+  return ::access(path.c_str(), F_OK) == 0;
+}
 
 // First character of a module's boolean parameter: 'Y' or '1' = on; 0 = no such file.
 bool ParameterOn(const std::string& path) {
@@ -81,8 +83,8 @@ HostFacts GatherHostFacts() {
   ReadUser(facts);
   ReadDevice(facts);
   ReadCpu(facts);
-  facts.in_container = Exists("/.dockerenv") || Exists("/run/.containerenv") ||
-                       Exists("/run/systemd/container");
+  facts.in_container =
+      Exists("/.dockerenv") || Exists("/run/.containerenv") || Exists("/run/systemd/container");
   facts.backend = FindBackend();
   facts.nested_paging = ParameterOn("/sys/module/kvm_intel/parameters/ept") ||
                         ParameterOn("/sys/module/kvm_amd/parameters/npt");

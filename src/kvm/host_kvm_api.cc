@@ -17,14 +17,18 @@ KvmApi& Kvm() {
   return override_api != nullptr ? *override_api : host;
 }
 
-void OverrideKvmApi(KvmApi& api) { override_api = &api; }
+void OverrideKvmApi(KvmApi& api) {
+  override_api = &api;
+}
 
 int HostKvmApi::Open() {
   const int fd = ::open("/dev/kvm", O_RDWR | O_CLOEXEC);
   return fd >= 0 ? fd : -errno;
 }
 
-void HostKvmApi::Close(int fd) { ::close(fd); }
+void HostKvmApi::Close(int fd) {
+  ::close(fd);
+}
 
 int HostKvmApi::Ioctl(int fd, unsigned long request, uintptr_t argument) {
   const int result = ::ioctl(fd, request, argument);
@@ -36,8 +40,12 @@ void* HostKvmApi::MapRun(int vcpu_fd, size_t size) {
   return run != MAP_FAILED ? run : nullptr;
 }
 
-void HostKvmApi::UnmapRun(void* run, size_t size) { ::munmap(run, size); }
+void HostKvmApi::UnmapRun(void* run, size_t size) {
+  ::munmap(run, size);
+}
 
-HostFacts HostKvmApi::Facts() { return GatherHostFacts(); }
+HostFacts HostKvmApi::Facts() {
+  return GatherHostFacts();
+}
 
 }  // namespace kvm

@@ -1,8 +1,9 @@
 #include "kvm/kvm_host.h"
 
-#include <linux/kvm.h>
-
 #include <cerrno>
+
+#include "kvm/flexible_list.h"
+#include "kvm/kvm_uapi.h"
 
 namespace kvm {
 namespace {
@@ -49,11 +50,13 @@ KvmResult<std::unique_ptr<KvmHost>> KvmHost::Open(KvmApi& api) {
   return host;
 }
 
-KvmHost::~KvmHost() { api_.Close(fd_); }
+KvmHost::~KvmHost() {
+  api_.Close(fd_);
+}
 
 int KvmHost::Check(int capability) const {
-  const int answer =
-      api_.Ioctl(fd_, KVM_CHECK_EXTENSION, static_cast<uintptr_t>(static_cast<unsigned>(capability)));
+  const int answer = api_.Ioctl(fd_, KVM_CHECK_EXTENSION,
+                                static_cast<uintptr_t>(static_cast<unsigned>(capability)));
   return answer > 0 ? answer : 0;
 }
 
@@ -81,15 +84,12 @@ KvmResult<void> KvmHost::ReadCapabilities() {
 }
 
 KvmResult<void> KvmHost::ReadSupportedCpuid() {
-  struct {
-    kvm_cpuid2 header;
-    kvm_cpuid_entry2 entries[kMaxCpuidEntries];
-  } list{};
-  list.header.nent = kMaxCpuidEntries;
-  const int result = api_.Ioctl(fd_, KVM_GET_SUPPORTED_CPUID, &list);
+  FlexibleList<kvm_cpuid2, kvm_cpuid_entry2> list(kMaxCpuidEntries);
+  list->nent = kMaxCpuidEntries;
+  const int result = api_.Ioctl(fd_, KVM_GET_SUPPORTED_CPUID, list.get());
   if (result < 0) return tl::unexpected(Refusal{"KVM_GET_SUPPORTED_CPUID", -result});
-  for (unsigned i = 0; i < list.header.nent && i < kMaxCpuidEntries; ++i) {
-    const kvm_cpuid_entry2& entry = list.entries[i];
+  for (unsigned i = 0; i < list->nent && i < kMaxCpuidEntries; ++i) {
+    const kvm_cpuid_entry2& entry = list->entries[i];
     vmm::CpuidEntry copy;
     copy.leaf = entry.function;
     copy.subleaf = entry.index;

@@ -7,8 +7,11 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <span>
+#include <utility>
 
 #include "kvm/exit_text.h"
+#include "kvm/flexible_list.h"
 #include "kvm/kick_signal.h"
 #include "kvm/vcpu_state.h"
 #include "vmm/core/base/check.h"
@@ -50,9 +53,9 @@ RunResult KvmVcpu::Run() {
     // EAGAIN: an application processor met INIT or SIPI and has its new state now.
     if (result == -EINTR || result == -EAGAIN) continue;
     half_done_ = ext_int_queued_ = false;
-    outcome = result < 0 ? RunResult{RunExit::kFailed,
-                                     fmt::format("KVM_RUN: {}", std::strerror(-result))}
-                         : HandleExit();
+    outcome = result < 0
+                  ? RunResult{RunExit::kFailed, fmt::format("KVM_RUN: {}", std::strerror(-result))}
+                  : HandleExit();
   }
   std::lock_guard lock(thread_mutex_);
   running_ = false;
@@ -92,8 +95,8 @@ KvmVcpu::Outcome KvmVcpu::HandleExit() {
     case KVM_EXIT_SHUTDOWN:
       return RunResult{RunExit::kShutdown, ""};
     case KVM_EXIT_SYSTEM_EVENT:
-      return RunResult{RunExit::kShutdown, fmt::format("KVM system event {}",
-                                                       uint32_t{run.system_event.type})};
+      return RunResult{RunExit::kShutdown,
+                       fmt::format("KVM system event {}", uint32_t{run.system_event.type})};
     case KVM_EXIT_DEBUG:
       return RunResult{RunExit::kDebug, ""};
     case KVM_EXIT_INTERNAL_ERROR:
@@ -197,12 +200,9 @@ Result<void> KvmVcpu::FinishInjection() {
   pthread_kill(pthread_self(), KickSignal());
 
   // [KVM API] 4.23: KVM_RUN has a signal mask of its own; the kernel's set is 8 bytes.
-  struct {
-    kvm_signal_mask header;
-    uint8_t set[8];
-  } mask{};
-  mask.header.len = 8;
-  fd_->Ioctl(KVM_SET_SIGNAL_MASK, &mask.header);
+  FlexibleList<kvm_signal_mask, uint8_t> mask(8);
+  mask->len = 8;
+  fd_->Ioctl(KVM_SET_SIGNAL_MASK, mask.get());
   const int result = fd_->Run();
   fd_->Ioctl(KVM_SET_SIGNAL_MASK, uintptr_t{0});
   const timespec now{};

@@ -56,9 +56,9 @@ class KvmVcpu final : public vmm::Vcpu {
   Wiring wiring_;
 
   // Of the vCPU's thread.
-  bool half_done_ = false;        // KVM completes the last access on the next entry
-  bool ext_int_queued_ = false;   // KVM_INTERRUPT was called, the guest may not have seen it
-  Outcome deferred_;              // met while a state was read; the next Run() returns it
+  bool half_done_ = false;       // KVM completes the last access on the next entry
+  bool ext_int_queued_ = false;  // KVM_INTERRUPT was called, the guest may not have seen it
+  Outcome deferred_;             // met while a state was read; the next Run() returns it
 
   std::atomic<bool> kicked_{false};
   std::atomic<bool> in_kernel_{false};

@@ -1,11 +1,11 @@
 #include "kvm/kvm_vm.h"
 
 #include <fmt/format.h>
-#include <linux/kvm.h>
 
 #include <cerrno>
 #include <cstring>
 
+#include "kvm/kvm_uapi.h"
 #include "vmm/core/base/check.h"
 #include "vmm/core/base/log.h"
 
@@ -112,8 +112,8 @@ void KvmVm::IoapicRouteChanged(unsigned pin, vmm::MsiMessage message, bool maske
   if (masked || pin >= VmFd::kIoapicPins) return;
   message.data = level ? message.data | kMsiLevel : message.data & ~kMsiLevel;
   if (const int r = routes_.Set(pin, message); r < 0)
-    vmm::LogGuest(vmm::LogLevel::kWarning,
-                  fmt::format("KVM refuses the route of IOAPIC pin {}: {}", pin, std::strerror(-r)));
+    vmm::LogGuest(vmm::LogLevel::kWarning, fmt::format("KVM refuses the route of IOAPIC pin {}: {}",
+                                                       pin, std::strerror(-r)));
 }
 
 Result<void> KvmVm::AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) {

@@ -47,8 +47,8 @@ class KvmVm final : public vmm::Vm {
   std::unique_ptr<VcpuFd> cpu0_;  // until CreateVcpu(0)
   MsrSet msrs_;
 
-  std::mutex boot_cpu_mutex_;       // rank: just above vCPU kick
-  KvmVcpu* boot_cpu_ = nullptr;     // guarded by boot_cpu_mutex_: where the 8259 is wired to
+  std::mutex boot_cpu_mutex_;    // rank: just above vCPU kick
+  KvmVcpu* boot_cpu_ = nullptr;  // guarded by boot_cpu_mutex_: where the 8259 is wired to
 };
 
 }  // namespace kvm

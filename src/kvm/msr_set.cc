@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "kvm/flexible_list.h"
+
 namespace kvm {
 namespace {
 
@@ -47,24 +49,27 @@ void ForEach(State& state, Visit visit) {
   visit(0x4b564d05, msr.kvm_poll_control);
 }
 
-struct Transfer {
-  static constexpr unsigned kMax = 64;
-  kvm_msrs header;
-  kvm_msr_entry entries[kMax];
-
+class Transfer {
+ public:
   void Add(uint32_t index, uint64_t value) {
-    kvm_msr_entry& entry = entries[header.nmsrs++];
+    kvm_msr_entry& entry = list_->entries[list_->nmsrs++];
     entry.index = index;
     entry.data = value;
   }
+  unsigned count() const { return list_->nmsrs; }
+  const kvm_msr_entry& operator[](unsigned i) const { return list_->entries[i]; }
+  kvm_msrs* get() { return list_.get(); }
+
+ private:
+  static constexpr unsigned kMax = 64;
+  FlexibleList<kvm_msrs, kvm_msr_entry> list_{kMax};
 };
 
 vmm::Result<void> Send(const VcpuFd& vcpu, Transfer& transfer) {
-  const int done = vcpu.Ioctl(KVM_SET_MSRS, &transfer.header);
-  if (done < 0)
-    return vmm::FailErrno(vmm::ExitCode::kEngineFailed, "KVM_SET_MSRS", -done);
-  if (static_cast<unsigned>(done) == transfer.header.nmsrs) return {};
-  const kvm_msr_entry& refused = transfer.entries[done];
+  const int done = vcpu.Ioctl(KVM_SET_MSRS, transfer.get());
+  if (done < 0) return vmm::FailErrno(vmm::ExitCode::kEngineFailed, "KVM_SET_MSRS", -done);
+  if (static_cast<unsigned>(done) == transfer.count()) return {};
+  const kvm_msr_entry& refused = transfer[done];
   return vmm::Fail(vmm::ExitCode::kEngineFailed,
                    fmt::format("KVM refuses {:#x} in model-specific register {:#x}",
                                uint64_t{refused.data}, uint32_t{refused.index}));
@@ -75,9 +80,9 @@ vmm::Result<void> Send(const VcpuFd& vcpu, Transfer& transfer) {
 MsrSet MsrSet::Probe(const VcpuFd& vcpu) {
   MsrSet set;
   const auto ask = [&](uint32_t index) {
-    Transfer one{};
+    Transfer one;
     one.Add(index, 0);
-    if (vcpu.Ioctl(KVM_GET_MSRS, &one.header) == 1) set.indices_.push_back(index);
+    if (vcpu.Ioctl(KVM_GET_MSRS, one.get()) == 1) set.indices_.push_back(index);
   };
   const CpuState state;
   ForEach(state, [&](uint32_t index, uint64_t) { ask(index); });
@@ -91,28 +96,27 @@ bool MsrSet::Has(uint32_t index) const {
 }
 
 vmm::Result<void> MsrSet::Save(const VcpuFd& vcpu, CpuState& state) const {
-  Transfer transfer{};
+  Transfer transfer;
   ForEach(state, [&](uint32_t index, uint64_t) {
     if (Has(index)) transfer.Add(index, 0);
   });
   if (Has(kTscDeadline)) transfer.Add(kTscDeadline, 0);
-  const int done = vcpu.Ioctl(KVM_GET_MSRS, &transfer.header);
-  if (done < 0)
-    return vmm::FailErrno(vmm::ExitCode::kEngineFailed, "KVM_GET_MSRS", -done);
-  if (static_cast<unsigned>(done) != transfer.header.nmsrs)
+  const int done = vcpu.Ioctl(KVM_GET_MSRS, transfer.get());
+  if (done < 0) return vmm::FailErrno(vmm::ExitCode::kEngineFailed, "KVM_GET_MSRS", -done);
+  if (static_cast<unsigned>(done) != transfer.count())
     return vmm::Fail(vmm::ExitCode::kEngineFailed,
                      fmt::format("KVM does not show model-specific register {:#x} any more",
-                                 uint32_t{transfer.entries[done].index}));
+                                 uint32_t{transfer[done].index}));
   unsigned next = 0;
   ForEach(state, [&](uint32_t index, uint64_t& value) {
-    if (Has(index)) value = transfer.entries[next++].data;
+    if (Has(index)) value = transfer[next++].data;
   });
-  if (Has(kTscDeadline)) state.apic.tsc_deadline = transfer.entries[next].data;
+  if (Has(kTscDeadline)) state.apic.tsc_deadline = transfer[next].data;
   return {};
 }
 
 vmm::Result<void> MsrSet::Load(const VcpuFd& vcpu, const CpuState& state) const {
-  Transfer transfer{};
+  Transfer transfer;
   ForEach(state, [&](uint32_t index, uint64_t value) {
     if (Has(index)) transfer.Add(index, value);
   });
@@ -121,7 +125,7 @@ vmm::Result<void> MsrSet::Load(const VcpuFd& vcpu, const CpuState& state) const 
 
 vmm::Result<void> MsrSet::LoadTscDeadline(const VcpuFd& vcpu, uint64_t value) const {
   if (!Has(kTscDeadline)) return {};
-  Transfer transfer{};
+  Transfer transfer;
   transfer.Add(kTscDeadline, value);
   return Send(vcpu, transfer);
 }

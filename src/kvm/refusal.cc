@@ -19,8 +19,9 @@ Explanation ExplainMissing(const HostFacts& facts) {
       return {"no KVM: this host is a virtual machine itself, without nested virtualization",
               fmt::format("switch on nested virtualization ({}) for this host in its hypervisor",
                           extension)};
-    return {fmt::format("no KVM: this CPU has no {}, or the firmware has it switched off", extension),
-            fmt::format("switch on {} in the firmware set-up", extension)};
+    return {
+        fmt::format("no KVM: this CPU has no {}, or the firmware has it switched off", extension),
+        fmt::format("switch on {} in the firmware set-up", extension)};
   }
   if (facts.in_container && !facts.backend.empty())
     return {"no /dev/kvm in this container", "start the container with: --device /dev/kvm"};
@@ -50,12 +51,13 @@ Explanation ExplainNoAccess(const HostFacts& facts) {
                         facts.device_group, facts.user),
             "getfacl /dev/kvm"};
   if (facts.user_in_group)
-    return {fmt::format("no access to /dev/kvm: {} is in group {}, but this login is older than that",
-                        facts.user, facts.device_group),
-            fmt::format("newgrp {}", facts.device_group)};
-  return {fmt::format("no access to /dev/kvm: {} is not in group {}", facts.user,
-                      facts.device_group),
-          fmt::format("sudo usermod -aG {} {}, then log in again", facts.device_group, facts.user)};
+    return {
+        fmt::format("no access to /dev/kvm: {} is in group {}, but this login is older than that",
+                    facts.user, facts.device_group),
+        fmt::format("newgrp {}", facts.device_group)};
+  return {
+      fmt::format("no access to /dev/kvm: {} is not in group {}", facts.user, facts.device_group),
+      fmt::format("sudo usermod -aG {} {}, then log in again", facts.device_group, facts.user)};
 }
 
 Explanation ExplainBusy(const HostFacts& facts) {
@@ -79,8 +81,7 @@ Explanation ExplainUnusable(const Refusal& refusal, const HostFacts& facts) {
   if (refusal.error == ENOMEM)
     return {fmt::format("KVM has no memory for a VM ({})", refusal.step), "free -m"};
   if (refusal.error == EMFILE || refusal.error == ENFILE)
-    return {fmt::format("KVM has no file descriptor for a VM ({})", refusal.step),
-            "ulimit -n"};
+    return {fmt::format("KVM has no file descriptor for a VM ({})", refusal.step), "ulimit -n"};
   if (refusal.error == EIO || refusal.error == EOPNOTSUPP)
     return {fmt::format("KVM can't switch on {}: the firmware has it locked ({}: {})",
                         ExtensionName(facts), refusal.step, std::strerror(refusal.error)),

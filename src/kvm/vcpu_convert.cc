@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "kvm/vcpu_state.h"
@@ -67,8 +68,8 @@ SegmentState FromKvm(const kvm_segment& segment) {
   out.limit = segment.limit;
   out.selector = segment.selector;
   out.access = (segment.type & 0xfu) | (segment.s & 1u) << kS | (segment.dpl & 3u) << kDpl |
-               (segment.present & 1u) << kP | (segment.avl & 1u) << kAvl |
-               (segment.l & 1u) << kL | (segment.db & 1u) << kDb | (segment.g & 1u) << kG;
+               (segment.present & 1u) << kP | (segment.avl & 1u) << kAvl | (segment.l & 1u) << kL |
+               (segment.db & 1u) << kDb | (segment.g & 1u) << kG;
   if (segment.unusable) out.access |= SegmentState::kUnusable;
   return out;
 }

@@ -1,8 +1,8 @@
 #include "kvm/vcpu_fd.h"
 
 #include <cerrno>
-#include <cstring>
-#include <vector>
+
+#include "kvm/flexible_list.h"
 
 namespace kvm {
 namespace {
@@ -10,9 +10,7 @@ namespace {
 // [KVM API] 4.21 KVM_SET_CPUID2
 int SetCpuid(const VcpuFd& vcpu, const vmm::CpuidPolicy& policy) {
   const auto& entries = policy.entries();
-  std::vector<uint64_t> storage(
-      (sizeof(kvm_cpuid2) + entries.size() * sizeof(kvm_cpuid_entry2) + 7) / 8);
-  auto* list = reinterpret_cast<kvm_cpuid2*>(storage.data());
+  FlexibleList<kvm_cpuid2, kvm_cpuid_entry2> list(entries.size());
   list->nent = entries.size();
   for (size_t i = 0; i < entries.size(); ++i) {
     const vmm::CpuidEntry& from = entries[i];
@@ -26,7 +24,7 @@ int SetCpuid(const VcpuFd& vcpu, const vmm::CpuidPolicy& policy) {
     to.ecx = regs.ecx;
     to.edx = regs.edx;
   }
-  return vcpu.Ioctl(KVM_SET_CPUID2, list);
+  return vcpu.Ioctl(KVM_SET_CPUID2, list.get());
 }
 
 }  // namespace

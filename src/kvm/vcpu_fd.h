@@ -1,12 +1,11 @@
 // The descriptor of one KVM vCPU with its shared kvm_run page.
 #pragma once
 
-#include <linux/kvm.h>
-
 #include <atomic>
 #include <memory>
 
 #include "kvm/kvm_host.h"
+#include "kvm/kvm_uapi.h"
 #include "kvm/vm_fd.h"
 #include "vmm/core/state/cpuid_policy.h"
 

@@ -1,5 +1,6 @@
 #include "kvm/vcpu_state.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -18,8 +19,8 @@ Result<void> Call(const VcpuFd& vcpu, unsigned long request, const char* name, T
                    std::string("KVM refuses ") + name + ": " + std::strerror(-result));
 }
 
-#define KVM_CALL(request, argument)                                               \
-  do {                                                                            \
+#define KVM_CALL(request, argument)                                                    \
+  do {                                                                                 \
     if (auto called = Call(vcpu, request, #request, argument); !called) return called; \
   } while (false)
 

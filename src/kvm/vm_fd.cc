@@ -1,8 +1,8 @@
 #include "kvm/vm_fd.h"
 
-#include <linux/kvm.h>
-
 #include <cerrno>
+
+#include "kvm/kvm_uapi.h"
 
 namespace kvm {
 namespace {
@@ -52,7 +52,9 @@ KvmResult<std::unique_ptr<VmFd>> VmFd::Create(KvmHost& host) {
   return vm;
 }
 
-VmFd::~VmFd() { host_.api().Close(fd_); }
+VmFd::~VmFd() {
+  host_.api().Close(fd_);
+}
 
 int VmFd::SetMemory(unsigned slot, uint64_t start, uint64_t size, void* memory) const {
   kvm_userspace_memory_region region{};
