@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <span>
 
 #include "vmm/core/base/result.h"
@@ -149,9 +150,14 @@ class LocalApic {
 
   // Called with mutex_ held.
   void ResetRegisters();
-  void SetBase(uint64_t base);
-  uint32_t ReadRegister(apic::Reg reg);
-  bool WriteRegister(apic::Reg reg, uint32_t value, After& after);  // false: reserved bits (x2APIC)
+  void SetBase(uint64_t base, After& after);
+  std::optional<uint32_t> ReadRegister(apic::Reg reg) const;        // none: no such register
+  bool WriteRegister(apic::Reg reg, uint32_t value, After& after);  // false: no such register
+  bool WriteX2Apic(uint32_t index, uint64_t value, After& after);   // false: #GP
+  bool BaseBitsAreLegal(uint64_t base) const;
+  bool BaseIsLegal(uint64_t base) const;  // also as a change from what it is now
+  uint32_t X2ApicLdr() const { return id_ >> 4 << 16 | 1u << (id_ & 0xf); }
+  void RestoreMasked(const LocalApicState& state);
   void WriteIcr(uint32_t low, uint32_t high, After& after);
   void WriteSvr(uint32_t value, After& after);
   void WriteLvt(unsigned index, uint32_t value, After& after);

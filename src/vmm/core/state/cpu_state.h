@@ -61,7 +61,9 @@ struct LocalApicState {
       regs{};                 // dword at byte offset 4*i; only offsets 0x000-0x3f0 by 0x10 exist
   uint64_t tsc_deadline = 0;  // IA32_TSC_DEADLINE, 0 = disarmed
   int64_t timer_remaining_ns =
-      -1;  // one-shot/periodic timer: time to the next expiry, -1 = stopped
+      -1;                        // one-shot/periodic timer: time to the next expiry, -1 = stopped
+  uint32_t esr_pending = 0;      // errors since ESR was last written [SDM 3A] 10.5.3
+  bool ext_int_message = false;  // an ExtINT message waits for its INTA cycle
 };
 
 enum class Activity : uint8_t { kRunning, kHalted, kWaitForSipi };
