@@ -54,7 +54,7 @@ class FakeTimers final : public TimerService {
   // Moves the clock on by `by`; each timer fires with the clock at its deadline.
   void Advance(Nanoseconds by) {
     const Nanoseconds end = clock_.Now() + by;
-    while (FakeTimer* due = First(); due != nullptr && due->deadline <= end) {
+    for (FakeTimer* due; (due = First()) != nullptr && due->deadline <= end;) {
       clock_.AdvanceTo(due->deadline);
       due->armed = false;
       const auto callback = due->callback;  // may destroy its timer
