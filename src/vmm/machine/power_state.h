@@ -46,6 +46,9 @@ class PowerState {
   // The kernel has said all that it will. Nothing, unless a panic was seen.
   Action OnPanicSettled();
 
+  // The machine starts anew: what the last guest's kernel said no longer counts.
+  void OnMachineReset() { panic_reason_.reset(); }
+
   bool panic_seen() const { return panic_reason_.has_value(); }
   bool ended() const { return verdict_.has_value(); }
   const Verdict& verdict() const { return *verdict_; }  // only when ended()

@@ -1,0 +1,255 @@
+#include "vmm/machine/supervisor.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "vmm/core/base/log.h"
+
+namespace vmm {
+namespace {
+
+int64_t SteadyNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+std::string Seconds(std::chrono::milliseconds time) {
+  return fmt::format("{:g} s", static_cast<double>(time.count()) / 1000);
+}
+
+}  // namespace
+
+Supervisor::Supervisor(const Parts& parts, Hooks hooks)
+    : config_(parts.config),
+      loop_(parts.loop),
+      clock_(parts.clock),
+      vcpus_(parts.vcpus),
+      hooks_(std::move(hooks)),
+      power_(config_.on_reboot, config_.on_panic),
+      panic_watcher_(Config::kSerialPorts,
+                     {[this](std::string message) { OnPanicBegin(std::move(message)); },
+                      [this] { Decide([this] { return power_.OnPanicSettled(); }); }}),
+      hang_watch_(loop_, vcpus_, [this] { DecideHere([this] { return power_.OnHang(); }); }) {}
+
+Result<std::unique_ptr<Supervisor>> Supervisor::Create(const Parts& parts, Hooks hooks) {
+  std::unique_ptr<Supervisor> supervisor(new Supervisor(parts, std::move(hooks)));
+  if (auto made = supervisor->MakeTimers(); !made) return tl::unexpected(std::move(made.error()));
+  return supervisor;
+}
+
+Result<void> Supervisor::MakeTimers() {
+  const auto make = [this](std::unique_ptr<HostTimer>& timer,
+                           std::function<void()> callback) -> Result<void> {
+    auto made = HostTimer::Create(loop_, std::move(callback));
+    if (!made) return tl::unexpected(std::move(made.error()));
+    timer = std::move(*made);
+    return {};
+  };
+  return make(panic_timer_, [this] { DecideHere([this] { return power_.OnPanicSettled(); }); })
+      .and_then([&] {
+        return make(grace_timer_, [this] {
+          DecideHere([this] {
+            return power_.OnStop("the guest did not power off within " +
+                                 Seconds(config_.stop_timeout) + " of the power button");
+          });
+        });
+      })
+      .and_then([&] {
+        return make(wall_timer_, [this] {
+          DecideHere([this] {
+            return power_.OnLimit(Limit::kWall,
+                                  "the run took longer than " + Seconds(config_.limits.wall));
+          });
+        });
+      })
+      .and_then([&] { return make(idle_timer_, [this] { OnIdleTimer(); }); })
+      .and_then([&] { return hang_watch_.Start(); });
+}
+
+void Supervisor::Decide(Event event) {
+  vcpus_.Hold();
+  loop_.Post([this, event = std::move(event), generation = generation_.load()] {
+    Perform(generation == generation_.load() ? event() : PowerState::Action::kGoOn);
+  });
+}
+
+void Supervisor::DecideHere(const Event& event) {
+  vcpus_.Hold();
+  Perform(event());
+}
+
+void Supervisor::Perform(PowerState::Action action) {
+  switch (action) {
+    case PowerState::Action::kGoOn:
+      break;
+    case PowerState::Action::kEnd:
+      loop_.Stop();
+      return;  // held for good
+    case PowerState::Action::kReset:
+      ResetMachine();
+      break;
+    case PowerState::Action::kPause:
+      Log(LogLevel::kWarning, "the guest panicked; it is paused (on_panic = \"pause\")");
+      PauseHere();
+      break;
+  }
+  vcpus_.Release();
+}
+
+void Supervisor::ResetMachine() {
+  vcpus_.WaitParked();
+  ++generation_;
+  panic_timer_->Cancel();
+  power_.OnMachineReset();
+  if (auto reset = hooks_.reset_machine(); !reset) {
+    failure_ = Verdict{reset.error().code, "the reset failed: " + reset.error().message, {}};
+    vcpus_.Hold();
+    loop_.Stop();
+    return;
+  }
+  hang_watch_.Reset();
+}
+
+void Supervisor::PauseHere() {
+  if (std::exchange(paused_, true)) return;
+  vcpus_.Hold();
+  vcpus_.WaitParked();
+  clock_.Pause();
+}
+
+void Supervisor::ResumeHere() {
+  if (!std::exchange(paused_, false)) return;
+  clock_.Resume();
+  vcpus_.Release();
+}
+
+void Supervisor::OnPowerOff() {
+  Decide([this] { return power_.OnPowerOff(); });
+}
+
+void Supervisor::OnDebugExit(uint32_t value) {
+  Decide([this, value] { return power_.OnDebugExit(value); });
+}
+
+void Supervisor::OnResetRequest(std::string_view source) {
+  Decide([this, source = std::string(source)] {
+    const auto action = power_.OnResetRequest(source);
+    if (action == PowerState::Action::kReset) {
+      LogGuest(LogLevel::kInfo, "the guest reset itself (" + source + "); starting it again");
+    }
+    return action;
+  });
+}
+
+void Supervisor::OnPvPanic() {
+  Decide([this] {
+    power_.OnPanicSeen("the guest kernel panicked (pvpanic)");
+    return power_.OnPanicSettled();
+  });
+}
+
+void Supervisor::OnPanicBegin(std::string message) {
+  loop_.Post([this, message = std::move(message), generation = generation_.load()] {
+    if (generation != generation_.load() || power_.panic_seen() || power_.ended()) return;
+    LogGuest(LogLevel::kWarning, message);
+    power_.OnPanicSeen(message);
+    panic_timer_->Start(kPanicSettles);
+  });
+}
+
+void Supervisor::OnVcpuExit(unsigned id, const RunResult& result) {
+  switch (result.exit) {
+    case RunExit::kInterrupted:
+      return;
+    case RunExit::kHalted:
+      loop_.Post([this] { hang_watch_.OnHalted(); });
+      return;
+    case RunExit::kShutdown:
+      Decide([this, id] { return power_.OnTripleFault(id); });
+      return;
+    case RunExit::kDebug:
+    case RunExit::kFailed:
+      Decide([this, id, detail = result.detail] { return power_.OnEngineFailed(id, detail); });
+      return;
+  }
+}
+
+void Supervisor::OnConsoleOutput(unsigned console, std::span<const uint8_t> data) {
+  if (config_.limits.idle.count() > 0) {
+    last_output_ns_.store(SteadyNs(), std::memory_order_relaxed);
+  }
+  panic_watcher_.OnOutput(console, data);
+}
+
+void Supervisor::RequestStop(std::string who) {
+  loop_.Post([this, who = std::move(who)] {
+    if (stop_requested_ || paused_ || config_.stop_timeout.count() == 0) {
+      DecideHere([&] { return power_.OnStop("stopped by " + who); });
+      return;
+    }
+    stop_requested_ = true;
+    Log(LogLevel::kInfo, who + ": pressing the power button; the guest has " +
+                             Seconds(config_.stop_timeout) + " to power off");
+    hooks_.press_power_button();
+    grace_timer_->Start(config_.stop_timeout);
+  });
+}
+
+void Supervisor::StopNow(std::string who) {
+  loop_.Post([this, who = std::move(who)] {
+    DecideHere([&] { return power_.OnStop("stopped by " + who); });
+  });
+}
+
+void Supervisor::PressPowerButton() {
+  loop_.Post([this] { hooks_.press_power_button(); });
+}
+
+void Supervisor::Pause() {
+  loop_.Post([this] { PauseHere(); });
+}
+
+void Supervisor::Resume() {
+  loop_.Post([this] { ResumeHere(); });
+}
+
+void Supervisor::Reset() {
+  loop_.Post([this] { DecideHere([] { return PowerState::Action::kReset; }); });
+}
+
+void Supervisor::StartLimits() {
+  if (config_.limits.wall.count() > 0) wall_timer_->Start(config_.limits.wall);
+  last_output_ns_ = SteadyNs();
+  if (config_.limits.idle.count() > 0) idle_timer_->Start(config_.limits.idle);
+}
+
+void Supervisor::OnIdleTimer() {
+  const std::chrono::nanoseconds silent(SteadyNs() - last_output_ns_.load());
+  if (silent < config_.limits.idle) {
+    idle_timer_->Start(config_.limits.idle - silent);
+    return;
+  }
+  DecideHere([this] {
+    return power_.OnLimit(Limit::kIdle,
+                          "the guest printed nothing for " + Seconds(config_.limits.idle));
+  });
+}
+
+Verdict Supervisor::Run() {
+  started_ = std::chrono::steady_clock::now();
+  StartLimits();
+  clock_.Start();
+  vcpus_.Release();
+  // Stop() may also come from an event that PowerState does not end on; go on until one does.
+  while (!power_.ended() && !failure_) loop_.Run();
+  return failure_ ? *failure_ : power_.verdict();
+}
+
+std::chrono::milliseconds Supervisor::uptime() const {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
+                                                               started_);
+}
+
+}  // namespace vmm

@@ -1,0 +1,103 @@
+// Watches over one run: hears of everything that may end, reset or pause the machine, brings it to
+// the I/O thread, has PowerState decide and carries the decision out.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "vmm/config/config.h"
+#include "vmm/core/host/event_loop.h"
+#include "vmm/core/time/host_clock.h"
+#include "vmm/machine/hang_watch.h"
+#include "vmm/machine/host_timer.h"
+#include "vmm/machine/panic_watcher.h"
+#include "vmm/machine/power_state.h"
+#include "vmm/machine/vcpu_set.h"
+
+namespace vmm {
+
+class Supervisor {
+ public:
+  // After the first line of a panic the kernel may go on printing for this long.
+  static constexpr std::chrono::milliseconds kPanicSettles{700};
+
+  struct Parts {  // all outlive the supervisor
+    const Config& config;
+    EventLoop& loop;
+    HostClock& clock;
+    VcpuSet& vcpus;
+  };
+  struct Hooks {  // on the I/O thread
+    // Brings devices, memory and vCPUs to the state of power-on. The vCPUs are parked.
+    std::function<Result<void>()> reset_machine;
+    std::function<void()> press_power_button;
+  };
+
+  static Result<std::unique_ptr<Supervisor>> Create(const Parts& parts, Hooks hooks);
+
+  // --- What the guest does: any thread, usually the vCPU's own. The guest stands still from here
+  // until the decision. ---
+  void OnPowerOff();
+  void OnDebugExit(uint32_t value);
+  void OnResetRequest(std::string_view source);
+  void OnPvPanic();
+  void OnVcpuExit(unsigned id, const RunResult& result);
+  void OnConsoleOutput(unsigned console, std::span<const uint8_t> data);
+
+  // --- What the host asks for: any thread. ---
+  // A polite request first (power button, then force after Config::stop_timeout), force when it is
+  // repeated. `who` for the admin: "SIGTERM".
+  void RequestStop(std::string who);
+  void StopNow(std::string who);
+  void PressPowerButton();
+  void Pause();
+  void Resume();
+  void Reset();
+
+  // Lets the guest run and returns when an outcome exists; the vCPUs are held then. Once, on the
+  // thread that becomes the I/O thread; VcpuSet::Start() was called.
+  Verdict Run();
+  std::chrono::milliseconds uptime() const;  // host time since Run() was called
+  std::vector<std::string> LastConsoleLines() const { return panic_watcher_.LastLines(); }
+
+ private:
+  using Event = std::function<PowerState::Action()>;
+
+  Supervisor(const Parts& parts, Hooks hooks);
+  Result<void> MakeTimers();
+
+  // Holds the guest and decides on the I/O thread. Events of a guest that has been reset meanwhile
+  // are dropped.
+  void Decide(Event event);
+  // On the I/O thread, with one hold that this call gives back or keeps.
+  void Perform(PowerState::Action action);
+  void DecideHere(const Event& event);
+  void ResetMachine();
+  void PauseHere();
+  void ResumeHere();
+  void OnPanicBegin(std::string message);
+  void StartLimits();
+  void OnIdleTimer();
+
+  const Config& config_;
+  EventLoop& loop_;
+  HostClock& clock_;
+  VcpuSet& vcpus_;
+  const Hooks hooks_;
+
+  PowerState power_;
+  PanicWatcher panic_watcher_;
+  HangWatch hang_watch_;
+  std::unique_ptr<HostTimer> panic_timer_, grace_timer_, wall_timer_, idle_timer_;
+  std::atomic<unsigned> generation_{0};  // counts resets of the machine
+  std::atomic<int64_t> last_output_ns_{0};
+  std::chrono::steady_clock::time_point started_;
+  std::optional<Verdict> failure_;  // of a reset
+  bool paused_ = false;             // by the admin or by on_panic: one hold
+  bool stop_requested_ = false;
+};
+
+}  // namespace vmm

@@ -1,0 +1,266 @@
+"""Starts vmm as a user would and talks to its guest: what every end-to-end test stands on.
+
+A test says which config it wants, gets a `Guest`, and says what it expects to read within which
+time. Every wait has a limit; a guest that is still there when its test ends is killed.
+
+Environment: VMM (the program, default build/vmm), VMM_GUESTS (folder of the prepared Linux guests,
+default build/guests), VMM_TINY_GUESTS (folder of the tiny Multiboot guests), VMM_ENGINES (engines to
+test, default "interpreter"), VMM_FULL=1 (the long tests too).
+"""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import termios
+import threading
+import time
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+VMM = os.environ.get("VMM", os.path.join(ROOT, "build", "vmm"))
+GUESTS = os.environ.get("VMM_GUESTS", os.path.join(ROOT, "build", "guests"))
+TINY_GUESTS = os.environ.get("VMM_TINY_GUESTS", os.path.join(ROOT, "build", "tests", "guests"))
+ENGINES = os.environ.get("VMM_ENGINES", "interpreter").split()
+FULL = os.environ.get("VMM_FULL") == "1"
+
+# The exit codes that tests ask for; docs/exit-codes.md has them all.
+SUCCESS, GUEST_FAILURE, PANIC, TRIPLE_FAULT, HANG = 0, 80, 81, 82, 83
+WALL_TIMEOUT, IDLE_TIMEOUT, GUEST_RESET, STOPPED = 84, 85, 86, 87
+
+
+def guest_file(name):
+    """A file of a prepared Linux guest ("cloud-vmlinuz"); skips the test where it is missing."""
+    path = os.path.join(GUESTS, name)
+    if not os.path.exists(path):
+        raise unittest.SkipTest(f"{path} is missing: run ci/guests")
+    return path
+
+
+def tiny_guest(name):
+    path = os.path.join(TINY_GUESTS, name)
+    if not os.path.exists(path):
+        raise unittest.SkipTest(f"{path} is missing")
+    return path
+
+
+def full_only(test):
+    return unittest.skipUnless(FULL, "a long test: set VMM_FULL=1")(test)
+
+
+class Stream:
+    """Bytes from the guest, collected by a thread so that nobody has to read for them to flow."""
+
+    def __init__(self, fd):
+        self._fd = fd
+        self._condition = threading.Condition()
+        self._data = bytearray()
+        self._seen = 0
+        self._ended = False
+        self._thread = threading.Thread(target=self._collect, daemon=True)
+        self._thread.start()
+
+    def _collect(self):
+        while True:
+            try:
+                data = os.read(self._fd, 65536)
+            except OSError:
+                data = b""
+            with self._condition:
+                if data:
+                    self._data += data
+                else:
+                    self._ended = True
+                self._condition.notify_all()
+            if not data:
+                return
+
+    def expect(self, pattern, timeout):
+        """Waits for a regular expression in what has not been matched yet; returns the match."""
+        if isinstance(pattern, str):
+            pattern = pattern.encode()
+        expression = re.compile(pattern)
+        deadline = time.monotonic() + timeout
+        with self._condition:
+            while True:
+                match = expression.search(self._data, self._seen)
+                if match:
+                    self._seen = match.end()
+                    return match
+                left = deadline - time.monotonic()
+                if self._ended or left <= 0:
+                    why = "ended" if self._ended else f"has not shown it in {timeout} s"
+                    tail = bytes(self._data[self._seen:])[-3000:]
+                    raise AssertionError(
+                        f"waited for {pattern!r}, but the console {why}; unmatched: "
+                        f"{tail.decode(errors='replace')}")
+                self._condition.wait(left)
+
+    def wait_end(self, timeout):
+        deadline = time.monotonic() + timeout
+        with self._condition:
+            while not self._ended and time.monotonic() < deadline:
+                self._condition.wait(deadline - time.monotonic())
+            return self._ended
+
+    @property
+    def data(self):
+        with self._condition:
+            return bytes(self._data)
+
+
+class Guest:
+    """One run of vmm. `console`: "pipe" (stdin and stdout are pipes), "pty" (vmm runs on a terminal
+    of its own), or None (stdio is /dev/null)."""
+
+    def __init__(self, directory, config="", arguments=(), console="pipe", stdin=None):
+        self.directory = directory
+        self.result_path = os.path.join(directory, "result.json")
+        command = [VMM, "run", "--result", self.result_path]
+        if config:
+            path = os.path.join(directory, "vm.toml")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(config)
+            command += ["--config", path]
+        command += list(arguments)
+        self._stderr_path = os.path.join(directory, "stderr")
+        self.stream = None
+        self.terminal = None  # the slave side of the pty, to look at its settings
+        with open(self._stderr_path, "wb") as stderr:
+            self.started = time.monotonic()
+            if console == "pty":
+                self._in, self.terminal = pty.openpty()
+                self.terminal_before = termios.tcgetattr(self.terminal)
+                self.process = subprocess.Popen(command, stdin=self.terminal, stdout=self.terminal,
+                                                stderr=stderr, start_new_session=True)
+                self.stream = Stream(os.dup(self._in))
+            elif console == "pipe":
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE if stdin is None else stdin,
+                    stdout=subprocess.PIPE, stderr=stderr)
+                self._in = self.process.stdin.fileno() if stdin is None else -1
+                self.stream = Stream(self.process.stdout.fileno())
+            else:
+                self._in = -1
+                self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
+                                                stdout=subprocess.DEVNULL, stderr=stderr)
+
+    def expect(self, pattern, timeout=10):
+        try:
+            return self.stream.expect(pattern, timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nvmm's messages:\n{self.messages}") from None
+
+    def send(self, text):
+        if isinstance(text, str):
+            text = text.encode()
+        while text:
+            text = text[os.write(self._in, text):]
+
+    def close_input(self):
+        self.process.stdin.close()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, timeout=10):
+        """Waits for the end of vmm and returns its exit code."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"vmm has not ended in {timeout} s; its messages:\n"
+                                 f"{self.messages}") from None
+
+    @property
+    def messages(self):
+        with open(self._stderr_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    @property
+    def result(self):
+        with open(self.result_path, encoding="utf-8") as file:
+            return json.load(file)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe and not pipe.closed:
+                pipe.close()
+        if self.terminal is not None:
+            os.close(self.terminal)
+            os.close(self._in)
+
+
+class GuestTest(unittest.TestCase):
+    """Gives each test a folder of its own and ends what it started."""
+
+    longMessage = True
+
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory(prefix="vmm-test-")
+        self.addCleanup(temporary.cleanup)
+        self.directory = temporary.name
+
+    def start(self, config="", **keywords):
+        guest = Guest(self.directory, config, **keywords)
+        self.addCleanup(guest.stop)
+        return guest
+
+    def start_tiny(self, name, engine=None, append="", extra="", **keywords):
+        config = (f'kernel = "{tiny_guest(name)}"\nmemory = "16M"\n'
+                  f'accel = "{engine or ENGINES[0]}"\n')
+        if append:
+            config += f'append = "{append}"\n'
+        return self.start(config + extra, **keywords)
+
+    def assert_ends(self, guest, code, timeout=10):
+        ended = guest.wait(timeout)
+        self.assertEqual(ended, code, guest.messages)
+
+    def connect(self, path, timeout=5):
+        """Connects to a console socket as soon as it is there."""
+        deadline = time.monotonic() + timeout
+        while True:
+            client = socket.socket(socket.AF_UNIX)
+            try:
+                client.connect(path)
+                self.addCleanup(client.close)
+                return client
+            except OSError:
+                client.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+
+
+def read_for(sock, seconds):
+    """All that a socket gives within a time."""
+    data = bytearray()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([sock], [], [], max(0, deadline - time.monotonic()))
+        if not ready:
+            break
+        chunk = sock.recv(65536)
+        if not chunk:
+            break
+        data += chunk
+    return bytes(data)
+
+
+def process_is_gone(pid):
+    try:
+        os.kill(pid, 0)
+        return False
+    except ProcessLookupError:
+        return True
+
+
+__all__ = [name for name in dir() if not name.startswith("_")] + ["signal"]
