@@ -29,7 +29,7 @@ constexpr uint32_t kMsiLevel = 1u << 15;
 Result<std::unique_ptr<KvmVm>> KvmVm::Create(PreparedVm& prepared, const vmm::VmParts& parts) {
   std::unique_ptr<KvmVm> vm(new KvmVm(prepared.TakeVm(), prepared.cpuid(), parts));
   vm->cpu0_ = prepared.TakeCpu0();
-  vm->msrs_ = MsrSet::Probe(*vm->cpu0_);
+  vm->msrs_ = prepared.msrs();
   if (auto added = vm->AddMemory(); !added) return tl::unexpected(added.error());
   return vm;
 }

@@ -11,6 +11,7 @@ KvmResult<std::unique_ptr<PreparedVm>> PreparedVm::Create(KvmHost& host,
   auto cpu0 = VcpuFd::Create(*prepared->vm_, 0, cpuid);
   if (!cpu0) return tl::unexpected(cpu0.error());
   prepared->cpu0_ = std::move(*cpu0);
+  prepared->msrs_ = MsrSet::Probe(*prepared->cpu0_);
   return prepared;
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "kvm/kvm_host.h"
+#include "kvm/msr_set.h"
 #include "kvm/vcpu_fd.h"
 #include "kvm/vm_fd.h"
 #include "vmm/core/state/cpuid_policy.h"
@@ -19,6 +20,7 @@ class PreparedVm {
   KvmHost& host() { return host_; }
   VmFd& vm() { return *vm_; }
   VcpuFd& cpu0() { return *cpu0_; }
+  const MsrSet& msrs() const { return msrs_; }
   const vmm::CpuidPolicy& cpuid() const { return cpuid_; }
 
   // Hands the parts to a machine; this object is empty afterwards.
@@ -32,6 +34,7 @@ class PreparedVm {
   vmm::CpuidPolicy cpuid_;
   std::unique_ptr<VmFd> vm_;
   std::unique_ptr<VcpuFd> cpu0_;
+  MsrSet msrs_;
 };
 
 }  // namespace kvm
