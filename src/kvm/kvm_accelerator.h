@@ -27,8 +27,8 @@ class KvmAccelerator final : public vmm::Accelerator {
   // restricted. The next CreateVm with an equal policy takes it over.
   KvmResult<PreparedVm*> Prepare(const vmm::CpuidPolicy& cpuid);
 
-  // Or nobody takes it: the caller does away with it.
-  std::unique_ptr<PreparedVm> TakePrepared() { return std::move(prepared_); }
+  // Or nobody takes it: its state can't be trusted any more.
+  void DropPrepared() { prepared_.reset(); }
 
   // kEngineUnavailable when the host refuses a VM; kEngineFailed when it refuses a part of it.
   vmm::Result<std::unique_ptr<vmm::Vm>> CreateVm(const vmm::VmParts& parts) override;

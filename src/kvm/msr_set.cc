@@ -65,14 +65,29 @@ class Transfer {
   FlexibleList<kvm_msrs, kvm_msr_entry> list_{kMax};
 };
 
-vmm::Result<void> Send(const VcpuFd& vcpu, Transfer& transfer) {
-  const int done = vcpu.Ioctl(KVM_SET_MSRS, transfer.get());
-  if (done < 0) return vmm::FailErrno(vmm::ExitCode::kEngineFailed, "KVM_SET_MSRS", -done);
-  if (static_cast<unsigned>(done) == transfer.count()) return {};
-  const kvm_msr_entry& refused = transfer[done];
-  return vmm::Fail(vmm::ExitCode::kEngineFailed,
-                   fmt::format("KVM refuses {:#x} in model-specific register {:#x}",
-                               uint64_t{refused.data}, uint32_t{refused.index}));
+// KVM lets some registers be read but not written when the guest's CPUID lacks them: no harm is
+// done when the value stands there already.
+bool HasAlready(const VcpuFd& vcpu, const kvm_msr_entry& wanted) {
+  Transfer one;
+  one.Add(wanted.index, 0);
+  return vcpu.Ioctl(KVM_GET_MSRS, one.get()) == 1 && one[0].data == wanted.data;
+}
+
+vmm::Result<void> Send(const VcpuFd& vcpu, const Transfer& all) {
+  for (unsigned next = 0; next < all.count();) {
+    Transfer rest;
+    for (unsigned i = next; i < all.count(); ++i) rest.Add(all[i].index, all[i].data);
+    const int done = vcpu.Ioctl(KVM_SET_MSRS, rest.get());  // stops at the first that it refuses
+    if (done < 0) return vmm::FailErrno(vmm::ExitCode::kEngineFailed, "KVM_SET_MSRS", -done);
+    next += done;
+    if (next >= all.count()) break;
+    const kvm_msr_entry& refused = all[next++];
+    if (HasAlready(vcpu, refused)) continue;
+    return vmm::Fail(vmm::ExitCode::kEngineFailed,
+                     fmt::format("KVM refuses {:#x} in model-specific register {:#x}",
+                                 uint64_t{refused.data}, uint32_t{refused.index}));
+  }
+  return {};
 }
 
 }  // namespace

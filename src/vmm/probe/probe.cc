@@ -91,7 +91,7 @@ void ProbeInto(kvm::KvmApi& api, const CpuidOptions& options, ProbedKvm& probed)
   probed.result.verdict = KvmVerdict::kUnusable;
   probed.result.reason = measured.error().message;
   // A VM whose state could not be put back is nobody's machine: the next one is made anew.
-  kvm::DestroyInBackground(probed.accelerator->TakePrepared());
+  probed.accelerator->DropPrepared();
 }
 
 }  // namespace
