@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "vmm/core/base/exit_code.h"
 
@@ -11,11 +12,12 @@ namespace vmm {
 
 struct RunOutcome {
   ExitCode code = ExitCode::kInternal;
-  std::string reason;                   // one line for the admin: what ended the run
-  std::string engine;                   // "kvm", "bt" or "interpreter"; empty when none was chosen
-  std::string engine_reason;            // why this engine, the line that the probe printed
-  uint64_t uptime_ms = 0;               // host time from the first guest instruction to the end
-  std::optional<uint32_t> guest_value;  // what the guest wrote to the debug-exit port, unshifted
+  std::string reason;         // one line for the admin: what ended the run
+  std::string engine;         // "kvm", "bt" or "interpreter"; empty when none was chosen
+  std::string engine_reason;  // why this engine, the line that the probe printed
+  uint64_t uptime_ms = 0;     // host time from the first guest instruction to the end
+  std::vector<std::string> console_tail;  // the last lines that the guest printed, oldest first
+  std::optional<uint32_t> guest_value;    // what the guest wrote to the debug-exit port, unshifted
 };
 
 }  // namespace vmm

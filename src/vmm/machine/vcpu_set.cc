@@ -52,6 +52,12 @@ void VcpuSet::Stop() {
   for (auto& thread : threads_) thread->Stop();
 }
 
+void VcpuSet::Clear() {
+  Stop();
+  threads_.clear();
+  vcpus_.clear();
+}
+
 bool VcpuSet::held() const {
   std::lock_guard lock(mutex_);
   return holds_ > 0;

@@ -35,6 +35,8 @@ class VcpuSet {
 
   // Ends and joins all threads. Idempotent.
   void Stop();
+  // Stop(), and the vCPUs are destroyed too: before their Vm.
+  void Clear();
 
   unsigned size() const { return static_cast<unsigned>(threads_.size()); }
   bool held() const;
