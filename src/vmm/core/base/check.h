@@ -6,7 +6,7 @@ namespace vmm {
 [[noreturn]] void CheckFailed(const char* file, int line, const char* condition);
 }  // namespace vmm
 
-#define CHECK(condition)                                              \
-  (__builtin_expect(static_cast<bool>(condition), 1)                  \
-       ? static_cast<void>(0)                                         \
+#define CHECK(condition)                             \
+  (__builtin_expect(static_cast<bool>(condition), 1) \
+       ? static_cast<void>(0)                        \
        : ::vmm::CheckFailed(__FILE__, __LINE__, #condition))

@@ -23,19 +23,27 @@ spdlog::logger& Logger() {
 
 spdlog::level::level_enum ToSpdlog(LogLevel level) {
   switch (level) {
-    case LogLevel::kError: return spdlog::level::err;
-    case LogLevel::kWarning: return spdlog::level::warn;
-    case LogLevel::kInfo: return spdlog::level::info;
-    case LogLevel::kDebug: return spdlog::level::debug;
+    case LogLevel::kError:
+      return spdlog::level::err;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
   }
   return spdlog::level::info;
 }
 
 }  // namespace
 
-void SetLogLevel(LogLevel most_verbose) { Logger().set_level(ToSpdlog(most_verbose)); }
+void SetLogLevel(LogLevel most_verbose) {
+  Logger().set_level(ToSpdlog(most_verbose));
+}
 
-void Log(LogLevel level, std::string_view message) { Logger().log(ToSpdlog(level), message); }
+void Log(LogLevel level, std::string_view message) {
+  Logger().log(ToSpdlog(level), message);
+}
 
 void LogGuest(LogLevel level, std::string_view message) {
   static std::mutex mutex;

@@ -14,14 +14,16 @@ struct Strong {
   constexpr Strong() = default;
   constexpr explicit Strong(Rep v) : value(v) {}
   friend constexpr auto operator<=>(Strong, Strong) = default;
-  friend constexpr Strong operator+(Strong a, Rep n) { return Strong(static_cast<Rep>(a.value + n)); }
+  friend constexpr Strong operator+(Strong a, Rep n) {
+    return Strong(static_cast<Rep>(a.value + n));
+  }
   friend constexpr Rep operator-(Strong a, Strong b) { return static_cast<Rep>(a.value - b.value); }
 };
 
 using GuestPhys = Strong<struct GuestPhysTag, uint64_t>;  // guest-physical byte address
 using GuestVirt = Strong<struct GuestVirtTag, uint64_t>;  // guest-linear byte address
 using Port = Strong<struct PortTag, uint16_t>;            // x86 I/O port
-using Gsi = Strong<struct GsiTag, uint32_t>;              // global system interrupt (0-15 = ISA IRQ)
+using Gsi = Strong<struct GsiTag, uint32_t>;  // global system interrupt (0-15 = ISA IRQ)
 
 inline constexpr uint64_t kKiB = 1024;
 inline constexpr uint64_t kMiB = 1024 * kKiB;
