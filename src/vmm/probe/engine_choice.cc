@@ -19,10 +19,8 @@ Result<EngineChoice> Software(const Factory& factory, std::string_view name,
                 fmt::format("the engine \"{}\" is not in this build of vmm", name));
   auto made = factory();
   if (!made) return tl::unexpected(made.error());
-  CpuidOptions own = options;
-  own.kvm_in_kernel_apic = false;
   EngineChoice choice;
-  choice.cpuid = CpuidPolicy::Build(own);
+  choice.cpuid = CpuidPolicy::Build(options);
   choice.accelerator = std::move(*made);
   choice.reason = fmt::format("engine: {}: {}", choice.accelerator->name(), why);
   return choice;

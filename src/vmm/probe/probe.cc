@@ -101,9 +101,7 @@ ProbedKvm ProbeKvm(kvm::KvmApi& api, const CpuidOptions& options) {
   const double cpu_start = probe::ThreadCpuSeconds();
   ProbedKvm probed;
   probed.result.engine = kFallbackEngine;
-  CpuidOptions kvm_options = options;
-  kvm_options.kvm_in_kernel_apic = true;
-  ProbeInto(api, kvm_options, probed);
+  ProbeInto(api, options, probed);
   using Milliseconds = std::chrono::duration<double, std::milli>;
   probed.result.cpu_ms = (probe::ThreadCpuSeconds() - cpu_start) * 1e3;
   probed.result.wall_ms = Milliseconds(std::chrono::steady_clock::now() - start).count();

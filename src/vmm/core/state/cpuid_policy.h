@@ -3,13 +3,24 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string_view>
 #include <vector>
 
 namespace vmm {
 
+enum class CpuidReg : uint8_t { EAX, EBX, ECX, EDX };
+
 struct CpuidRegs {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+
+  constexpr uint32_t& operator[](CpuidReg reg) {
+    return reg == CpuidReg::EAX   ? eax
+           : reg == CpuidReg::EBX ? ebx
+           : reg == CpuidReg::ECX ? ecx
+                                  : edx;
+  }
+  constexpr uint32_t operator[](CpuidReg reg) const { return CpuidRegs(*this)[reg]; }
   friend bool operator==(const CpuidRegs&, const CpuidRegs&) = default;
 };
 
@@ -19,44 +30,59 @@ struct CpuidEntry {
   CpuidRegs regs;
 };
 
-// Which of the optional features the engine can give. Everything below them (x87 .. SSE2, CMOV,
-// CX8, PAE, PGE, PSE, APIC, SEP, TSC, MSR, NX, SYSCALL, LM) is always there.
+// Answers CPUID with EAX = leaf, ECX = subleaf: a host's, replaceable in tests (host_cpuid.h).
+using CpuidSource = std::function<CpuidRegs(uint32_t leaf, uint32_t subleaf)>;
+
 struct CpuidOptions {
-  unsigned cpu_count = 1;
-  uint64_t tsc_hz = 0;
-  bool kvm_in_kernel_apic = false;  // KVM: PV features that need the kernel's help may be offered
+  unsigned cpu_count = 1;  // one socket with so many cores
+  uint64_t tsc_hz = 0;     // Clock::tsc_hz(); 0 = the guest is not told
 };
 
+// Threads: immutable but for Restrict().
 class CpuidPolicy {
  public:
-  // Built from the host's CPUID, filtered by the policy table in cpuid_policy.cc: what both engines
-  // can give.
+  // The features of cpuid_features.cc that the host has, and around them what the host says of its
+  // vendor, model, caches and address width.
   static CpuidPolicy Build(const CpuidOptions& options);
+  static CpuidPolicy Build(const CpuidOptions& options, const CpuidSource& host);
 
-  // Answer for CPU `apic_id`; dynamic bits (OSXSAVE, APIC enable, XCR0 size) are the caller's: see
-  // Dynamic().
-  CpuidRegs Query(uint32_t leaf, uint32_t subleaf, uint32_t apic_id) const;
-
-  // The bits of leaf 1 and 0xd that follow control registers. [SDM 2A] CPUID
+  // The bits of leaves 1 and 0xd that follow control registers. [SDM 2A] CPUID
   struct Dynamic {
     bool cr4_osxsave = false, apic_enabled = true;
     uint64_t xcr0 = 1;
   };
+  // What CPU `apic_id` answers. A leaf beyond the last one is answered as the vendor does.
+  CpuidRegs Query(uint32_t leaf, uint32_t subleaf, uint32_t apic_id) const;
   CpuidRegs Query(uint32_t leaf, uint32_t subleaf, uint32_t apic_id, const Dynamic& dynamic) const;
 
-  // All leaves, for KVM_SET_CPUID2 and `vmm inspect`.
-  const std::vector<CpuidEntry>& entries() const { return entries_; }
-  // Removes features that `supported` (the engine's own list) does not have; returns their names.
+  // All leaves as CPU `apic_id` sees them, for KVM_SET_CPUID2 and `vmm inspect`.
+  std::vector<CpuidEntry> EntriesFor(uint32_t apic_id) const;
+  const std::vector<CpuidEntry>& entries() const { return entries_; }  // of CPU 0
+
+  // Takes away the features that `supported`, the engine's own list, does not have, and what hangs
+  // on them; lowers the address width to the engine's. Returns the names of what went.
   std::vector<std::string_view> Restrict(const std::vector<CpuidEntry>& supported);
 
   uint32_t signature() const;  // CPUID.1:EAX
-  uint64_t xcr0_mask() const;  // bits that XSETBV accepts
+  uint64_t xcr0_mask() const;  // bits that XSETBV accepts; 0 without XSAVE
   unsigned physical_address_bits() const;
   // A feature by its CPUID place: register 0..3 = EAX..EDX.
   bool Has(uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit) const;
+  // By its name in cpuid_features.cc; false for a name that is not there.
+  bool Has(std::string_view feature) const;
 
  private:
+  friend class CpuidBuilder;
+  CpuidEntry* Find(uint32_t leaf, uint32_t subleaf);
+  const CpuidEntry* Find(uint32_t leaf, uint32_t subleaf) const;
+  // What follows from the features. To be called when they have changed.
+  void FillDerived();
+  void FillXsave();
+
   std::vector<CpuidEntry> entries_;
+  // The XSAVE components that the host has, with subleaf = the bit in XCR0. [SDM 1] 13.2
+  std::vector<CpuidEntry> host_components_;
+  bool intel_style_ = false;  // leaves beyond the last one repeat it; leaf 4 describes caches
 };
 
 }  // namespace vmm

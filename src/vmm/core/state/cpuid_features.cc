@@ -1,0 +1,80 @@
+#include "vmm/core/state/cpuid_features.h"
+
+namespace vmm {
+namespace {
+
+using enum CpuidReg;
+using enum FeatureRule;
+using enum EngineCheck;
+
+// A row is added when every engine gives the feature, and never before: a guest uses what it sees.
+// The comment of a row says which part of the interpreter (src/bt) gives it; KVM gives it where
+// its own list has it. [SDM 2A] CPUID, [APM 3] E
+//
+// Not here, on purpose: VMX and SVM, TSX, PKU, CET, AMX, LA57, SGX, MONITOR, performance counters
+// (no engine gives them to every guest). To come with their parts: AVX and up, BMI, AES,
+// PCLMULQDQ, FMA, F16C, RDRAND, LZCNT, PCID, UMIP.
+constexpr CpuidFeature kFeatures[] = {
+    {0x1, 0, ECX, 0, "pni", kHost},                               // vector: SSE3; x87 FISTTP
+    {0x1, 0, ECX, 9, "ssse3", kHost},                             // vector
+    {0x1, 0, ECX, 13, "cx16", kHost},                             // integer: CMPXCHG16B
+    {0x1, 0, ECX, 19, "sse4_1", kHost},                           // vector
+    {0x1, 0, ECX, 20, "sse4_2", kHost},                           // vector, strings, CRC32
+    {0x1, 0, ECX, 21, "x2apic", kAlways},                         // core/irq: local APIC
+    {0x1, 0, ECX, 22, "movbe", kHost},                            // integer
+    {0x1, 0, ECX, 23, "popcnt", kHost},                           // integer
+    {0x1, 0, ECX, 24, "tsc_deadline_timer", kAlways, kUnlisted},  // core/irq: local APIC timer
+    {0x1, 0, ECX, 26, "xsave", kHost},                            // system: XSAVE and its kin
+    {0x1, 0, ECX, 31, "hypervisor", kAlways, kUnlisted},          // leaves from 0x40000000 on
+    {0x1, 0, EDX, 0, "fpu", kHost},                               // x87
+    {0x1, 0, EDX, 3, "pse", kHost},                               // MMU: 4 MiB pages
+    {0x1, 0, EDX, 4, "tsc", kHost},                               // system: RDTSC from the Clock
+    {0x1, 0, EDX, 5, "msr", kHost},                               // system
+    {0x1, 0, EDX, 6, "pae", kHost},                               // MMU
+    {0x1, 0, EDX, 7, "mce", kHost},                               // system: CR4.MCE, never raised
+    {0x1, 0, EDX, 8, "cx8", kHost},                               // integer: CMPXCHG8B
+    {0x1, 0, EDX, 9, "apic", kAlways},                            // core/irq: local APIC
+    {0x1, 0, EDX, 11, "sep", kHost},                              // system: SYSENTER, SYSEXIT
+    {0x1, 0, EDX, 12, "mtrr", kHost},                             // system: stored, without effect
+    {0x1, 0, EDX, 13, "pge", kHost},                              // MMU: global pages
+    {0x1, 0, EDX, 14, "mca", kHost},                       // system: no banks, MCG_CAP reads 0
+    {0x1, 0, EDX, 15, "cmov", kHost},                      // integer, x87
+    {0x1, 0, EDX, 16, "pat", kHost},                       // system: stored, without effect
+    {0x1, 0, EDX, 17, "pse36", kHost},                     // MMU: 4 MiB pages above 4 GiB
+    {0x1, 0, EDX, 19, "clflush", kHost},                   // integer: no effect but faults
+    {0x1, 0, EDX, 23, "mmx", kHost},                       // vector
+    {0x1, 0, EDX, 24, "fxsr", kHost},                      // system: FXSAVE, FXRSTOR
+    {0x1, 0, EDX, 25, "sse", kHost},                       // vector
+    {0x1, 0, EDX, 26, "sse2", kHost},                      // vector
+    {0x6, 0, EAX, 2, "arat", kAlways},                     // core/irq: local APIC timer
+    {0x7, 0, EBX, 0, "fsgsbase", kHost},                   // system: RDFSBASE and its kin
+    {0x7, 0, EBX, 7, "smep", kHost},                       // MMU
+    {0x7, 0, EBX, 9, "erms", kHost},                       // integer: REP MOVSB is fast
+    {0x7, 0, EBX, 20, "smap", kHost},                      // MMU; system: CLAC, STAC
+    {0x40000001, 0, EAX, 0, "kvmclock_old", kAlways},      // core/time: PvClock
+    {0x40000001, 0, EAX, 1, "kvm_nopiodelay", kAlways},    // port I/O needs no delay
+    {0x40000001, 0, EAX, 3, "kvmclock", kAlways},          // core/time: PvClock
+    {0x40000001, 0, EAX, 24, "kvmclock_stable", kAlways},  // core/time: PvClock
+    {0x80000001, 0, ECX, 0, "lahf_lm", kHost},             // integer
+    {0x80000001, 0, EDX, 11, "syscall", kHost},            // system: SYSCALL, SYSRET
+    {0x80000001, 0, EDX, 20, "nx", kHost},                 // MMU
+    {0x80000001, 0, EDX, 26, "pdpe1gb", kHost},            // MMU: 1 GiB pages
+    {0x80000001, 0, EDX, 27, "rdtscp", kHost},             // system, with IA32_TSC_AUX
+    {0x80000001, 0, EDX, 29, "lm", kHost},                 // all of it
+    {0x80000007, 0, EDX, 8, "invariant_tsc", kAlways},     // core/time: Clock
+};
+
+// To come with AVX: {2, "avx"}, then {5, "avx512f"}, {6, "avx512f"}, {7, "avx512f"}.
+constexpr std::span<const XsaveComponent> kComponents;
+
+}  // namespace
+
+std::span<const CpuidFeature> CpuidFeatures() {
+  return kFeatures;
+}
+
+std::span<const XsaveComponent> XsaveComponents() {
+  return kComponents;
+}
+
+}  // namespace vmm

@@ -1,0 +1,46 @@
+// The closed list of CPU features that a guest may see.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "vmm/core/state/cpuid_policy.h"
+
+namespace vmm {
+
+// When a feature is offered, before an engine restricts the whole to what it can give.
+enum class FeatureRule : uint8_t {
+  kHost,    // where the host has it: its instructions or paging run there, or behave as there
+  kAlways,  // it is ours: a model of src/vmm/core or of the engine gives it on any host
+};
+
+// Where Restrict() finds out whether an engine has the feature.
+enum class EngineCheck : uint8_t {
+  kListed,    // in the engine's own CPUID list (KVM_GET_SUPPORTED_CPUID)
+  kUnlisted,  // such lists never show it; the engine refuses to start without it, or always has it
+};
+
+struct CpuidFeature {
+  uint32_t leaf;
+  uint32_t subleaf;
+  CpuidReg reg;
+  uint8_t bit;
+  std::string_view name;  // as /proc/cpuinfo spells it
+  FeatureRule rule;
+  EngineCheck check = EngineCheck::kListed;
+};
+
+// All features, in the order of leaf, register and bit. A bit that is in no row is never set.
+std::span<const CpuidFeature> CpuidFeatures();
+
+// A component of the XSAVE area. It is offered when its feature is.
+struct XsaveComponent {
+  unsigned bit;              // in XCR0
+  std::string_view feature;  // a name of CpuidFeatures()
+};
+
+// Components beyond x87 and SSE, which come with XSAVE itself. [SDM 1] 13.1
+std::span<const XsaveComponent> XsaveComponents();
+
+}  // namespace vmm
