@@ -1,0 +1,139 @@
+#include "bt/interp/block_builder.h"
+
+#include "bt/interp/interpreter.h"
+#include "bt/isa/decoder.h"
+
+namespace bt {
+namespace {
+
+constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
+
+bool RaiseInvalidOpcode(Cpu& cpu, const Op&) {
+  return cpu.Raise(kUD);
+}
+
+// Closes a block that runs into the next one.
+bool FallThrough(Cpu&, const Op&) {
+  return false;
+}
+
+}  // namespace
+
+Block* BlockBuilder::Build(uint64_t linear, uint64_t phys) {
+  const uint64_t page = phys & kPageMask;
+  const uint8_t* host = cpu_.memory_.Host(vmm::GuestPhys(page), vmm::kPageSize);
+  if (!host) {  // no instructions in device space
+    cpu_.Raise(kGP, 0);
+    return nullptr;
+  }
+  cpu_.vm_.MarkCode(cpu_, page);
+  ++cpu_.blocks_built_;
+  block_.phys = phys;
+  block_.code_size = cpu_.code_size_;
+  unsigned offset = phys & ~kPageMask;
+  while (!closed_ && block_.op_count + 1u < BlockCache::kMaxOps && offset < vmm::kPageSize) {
+    Insn insn;
+    // Another CPU may write while we decode: the bytes are read once.
+    uint8_t bytes[15];
+    const unsigned available = std::min<unsigned>(15, vmm::kPageSize - offset);
+    std::memcpy(bytes, host + offset, available);
+    const DecodeStatus status = Decode({bytes, available}, cpu_.code_size_, insn);
+    if (status == DecodeStatus::kNeedMoreBytes && available < 15) {
+      if (block_.op_count > 0) break;
+      if (!BuildCrossing(linear, bytes, offset)) return nullptr;
+      break;
+    }
+    if (status == DecodeStatus::kOk)
+      Append(insn);
+    else
+      AppendInvalid(1);
+    offset = (phys & ~kPageMask) + block_.bytes;
+  }
+  if (!closed_) {
+    Op& op = ops_[block_.op_count++];
+    op = Op{};
+    op.fn = &FallThrough;
+  }
+  return cpu_.blocks_.Add(block_, ops_.data());
+}
+
+// One instruction, the tail of which is on the next page.
+bool BlockBuilder::BuildCrossing(uint64_t linear, const uint8_t* head, unsigned offset) {
+  const unsigned have = vmm::kPageSize - offset;
+  uint64_t next_phys;
+  const uint64_t next = (linear & kPageMask) + vmm::kPageSize;
+  if (!cpu_.Translate(next, Access::kExecute, cpu_.view_, &next_phys, nullptr)) return false;
+  const uint8_t* host = cpu_.memory_.Host(vmm::GuestPhys(next_phys & kPageMask), vmm::kPageSize);
+  if (!host) return cpu_.Raise(kGP, 0);
+  cpu_.vm_.MarkCode(cpu_, next_phys & kPageMask);
+  uint8_t bytes[15];
+  std::memcpy(bytes, head, have);
+  std::memcpy(bytes + have, host, 15 - have);
+  Insn insn;
+  if (Decode({bytes, 15}, cpu_.code_size_, insn) == DecodeStatus::kOk)
+    Append(insn);
+  else
+    AppendInvalid(have + 1);
+  block_.second_page = next_phys & kPageMask;
+  return true;
+}
+
+void BlockBuilder::Append(const Insn& insn) {
+  Op& op = ops_[block_.op_count];
+  op = Op{};
+  FillOperands(insn, op);
+  if (!SelectHandler(insn, op)) return AppendInvalid(insn.length);
+  ++block_.op_count;
+  block_.bytes += insn.length;
+  closed_ = EndsBlock(insn);
+}
+
+void BlockBuilder::AppendInvalid(unsigned length) {
+  Op& op = ops_[block_.op_count++];
+  op = Op{};
+  op.fn = &RaiseInvalidOpcode;
+  op.length = static_cast<uint8_t>(length);
+  block_.bytes += length;
+  closed_ = true;
+}
+
+// The block is found by linear address, but is keyed by where its bytes are.
+Block* Cpu::LookupBlock(uint64_t linear) {
+  uint64_t phys;
+  TlbEntry& entry = tlb_->exec[TlbBank::ExecIndex(linear)];
+  if ((linear ^ entry.tag) < vmm::kPageSize) {
+    phys = entry.addend | (linear & (vmm::kPageSize - 1));
+  } else {
+    if (LongMode() && In64() &&
+        static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) != linear) {
+      Raise(kGP, 0);
+      return nullptr;
+    }
+    if (!Translate(linear, Access::kExecute, view_, &phys, nullptr)) return nullptr;
+    entry = {linear & kPageMask, phys & kPageMask};
+    tlb_->used = true;
+  }
+  Block* block = blocks_.Find(phys, code_size_);
+  if (block && block->second_page) {  // the tail may be mapped elsewhere by now
+    uint64_t next_phys;
+    if (!Translate((linear & kPageMask) + vmm::kPageSize, Access::kExecute, view_, &next_phys,
+                   nullptr)) {
+      return nullptr;
+    }
+    if ((next_phys & kPageMask) != block->second_page) {
+      blocks_.Invalidate(phys, 1);
+      BumpEpoch();
+      block = nullptr;
+    }
+  }
+  if (block) return block;
+  if (!blocks_.HasRoom()) {
+    blocks_.ForEachPage([this](uint64_t page) { vm_.UnmarkCode(*this, page); });
+    blocks_.Clear();
+    last_block_ = nullptr;
+    BumpEpoch();
+  }
+  return BlockBuilder(*this).Build(linear, phys);
+}
+
+}  // namespace bt

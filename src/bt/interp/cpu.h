@@ -1,0 +1,480 @@
+// One virtual CPU of the interpreter: registers, soft TLB and decoded blocks. Everything here runs
+// on the vCPU's own thread, unless a comment says otherwise.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "bt/interp/block_cache.h"
+#include "bt/interp/flags.h"
+#include "bt/interp/op.h"
+#include "bt/interp/tlb.h"
+#include "vmm/core/accel/accelerator.h"
+#include "vmm/core/irq/local_apic.h"
+#include "vmm/core/state/cpu_state.h"
+#include "vmm/core/time/pvclock.h"
+
+namespace bt {
+
+class InterpreterVm;
+
+// Exception vectors. [SDM 3A] table 6-1
+enum Vector : uint8_t {
+  kDE = 0,
+  kDB = 1,
+  kNmi = 2,
+  kBP = 3,
+  kOF = 4,
+  kBR = 5,
+  kUD = 6,
+  kNM = 7,
+  kDF = 8,
+  kTS = 10,
+  kNP = 11,
+  kSS = 12,
+  kGP = 13,
+  kPF = 14,
+  kMF = 16,
+  kAC = 17,
+  kMC = 18,
+  kXM = 19,
+};
+
+// Control-register and EFER bits. [SDM 3A] 2.5, 2.2.1
+namespace cr0 {
+inline constexpr uint64_t PE = 1, MP = 2, EM = 4, TS = 8, ET = 16, NE = 32, WP = 1 << 16,
+                          AM = 1 << 18, NW = 1 << 29, CD = 1 << 30, PG = 1u << 31;
+}
+namespace cr4 {
+inline constexpr uint64_t VME = 1, PVI = 2, TSD = 4, DE = 8, PSE = 16, PAE = 32, MCE = 64,
+                          PGE = 128, PCE = 256, OSFXSR = 512, OSXMMEXCPT = 1024, UMIP = 2048,
+                          FSGSBASE = 1 << 16, PCIDE = 1 << 17, OSXSAVE = 1 << 18, SMEP = 1 << 20,
+                          SMAP = 1 << 21;
+}
+namespace efer {
+inline constexpr uint64_t SCE = 1, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11;
+}
+
+// EFLAGS bits outside the arithmetic ones. [SDM 1] 3.4.3
+namespace eflags {
+inline constexpr uint64_t TF = 1 << 8, IF = 1 << 9, DF = 1 << 10, IOPL = 3 << 12, NT = 1 << 14,
+                          RF = 1 << 16, VM = 1 << 17, AC = 1 << 18, VIF = 1 << 19, VIP = 1 << 20,
+                          ID = 1 << 21;
+}
+
+struct Fault {
+  bool active = false;
+  uint8_t vector = 0;
+  bool has_error = false;
+  uint32_t error = 0;
+};
+
+// How an event reaches the guest through the IDT.
+enum class EventKind : uint8_t { kFault, kTrap, kSoftInterrupt, kExternal };
+
+class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
+ public:
+  Cpu(InterpreterVm& vm, unsigned id);
+  ~Cpu() override;
+
+  // vmm::Vcpu
+  vmm::RunResult Run() override;
+  void Kick() override;
+  // Executes one instruction, or the first of its parts when it is a long repeat, without looking
+  // at interrupts. A fault is left pending, undelivered, in the saved state.
+  void Step();
+  // Sets what one instruction in user code depends on, leaving system state and TLB alone: quick
+  // enough to be called for each of many million cases.
+  void ResetForTest(const std::array<uint64_t, 16>& gpr, uint64_t rip, uint64_t rflags,
+                    const std::array<uint8_t, 512>& fx);
+  vmm::Result<void> Save(vmm::CpuState& state) override;
+  vmm::Result<void> Load(const vmm::CpuState& state) override;
+
+  // ---- Registers. A register operand is a byte offset into r, so that AH is one byte past AL.
+  template <class T>
+  T Reg(uint8_t offset) const {
+    T value;
+    std::memcpy(&value, reinterpret_cast<const char*>(r) + offset, sizeof(T));
+    return value;
+  }
+  template <class T>
+  void SetReg(uint8_t offset, T value) {
+    if constexpr (sizeof(T) == 4) {  // 32-bit results clear bits 63:32. [SDM 1] 3.4.1.1
+      const uint64_t wide = static_cast<uint32_t>(value);
+      std::memcpy(reinterpret_cast<char*>(r) + offset, &wide, 8);
+    } else {
+      std::memcpy(reinterpret_cast<char*>(r) + offset, &value, sizeof(T));
+    }
+  }
+  uint64_t& gpr(vmm::Gpr reg) { return r[static_cast<unsigned>(reg)]; }
+
+  // ---- Exceptions: all return false, so that a handler can `return cpu.Raise(...)`.
+  bool Raise(uint8_t vector) { return RaiseEvent(vector, false, 0); }
+  bool Raise(uint8_t vector, uint32_t error) { return RaiseEvent(vector, true, error); }
+  bool RaisePageFault(uint64_t linear, uint32_t error) {
+    cr2_ = linear;
+    return RaiseEvent(kPF, true, error);
+  }
+
+  // ---- Memory. False: an exception was raised. `stack` chooses #SS for a non-canonical address.
+  template <class T>
+  bool Load(uint64_t linear, T& value, bool stack = false) {
+    const TlbEntry& entry = tlb_->read[TlbBank::Index(linear)];
+    if (__builtin_expect((linear ^ entry.tag) <= vmm::kPageSize - sizeof(T), 1)) {
+      value = LoadHost<T>(reinterpret_cast<const void*>(linear + entry.addend));
+      return true;
+    }
+    return LoadSlow(linear, &value, sizeof(T), stack, view_);
+  }
+  template <class T>
+  bool Store(uint64_t linear, T value, bool stack = false) {
+    if (void* host = WritePointer(linear, sizeof(T))) {
+      StoreHost<T>(host, value);
+      return true;
+    }
+    return StoreSlow(linear, &value, sizeof(T), stack, view_);
+  }
+  // Host address for a read-modify-write that the TLB allows at once, else null.
+  void* WritePointer(uint64_t linear, unsigned size) {
+    const TlbEntry& entry = tlb_->write[TlbBank::Index(linear)];
+    if (__builtin_expect((linear ^ entry.tag) <= vmm::kPageSize - size, 1)) {
+      return reinterpret_cast<void*>(linear + entry.addend);
+    }
+    return nullptr;
+  }
+  // Reads, applies `change(T old) -> T`, writes; atomically with kLock.
+  template <class T, class F>
+  bool Modify(uint64_t linear, bool lock, bool stack, F&& change);
+
+  // Descriptor tables, TSS and frames are looked at with supervisor rights whatever the CPL.
+  bool LoadSystem(uint64_t linear, void* out, unsigned size);
+  bool StoreSystem(uint64_t linear, const void* in, unsigned size);
+  template <class T>
+  bool LoadSystem(uint64_t linear, T& value) {
+    return LoadSystem(linear, &value, sizeof(T));
+  }
+  template <class T>
+  bool StoreSystem(uint64_t linear, T value) {
+    return StoreSystem(linear, &value, sizeof(T));
+  }
+
+  // Linear address of the memory operand; false: a limit or type violation was raised.
+  bool Address(const Op& op, unsigned size, Access access, uint64_t& linear) {
+    const uint64_t ea = Effective(op);
+    if (__builtin_expect(op.mode & Op::kPlain64, 1)) {
+      linear = ea + seg_base_[op.seg];
+      return true;
+    }
+    return AddressSlow(op, ea, size, access, linear);
+  }
+  // The same for an effective address that the caller worked out.
+  bool AddressAt(const Op& op, uint64_t ea, unsigned size, Access access, uint64_t& linear) {
+    if (op.mode & Op::kPlain64) {
+      linear = ea + seg_base_[op.seg];
+      return true;
+    }
+    return AddressSlow(op, ea, size, access, linear);
+  }
+  uint64_t Effective(const Op& op) const {
+    return r[op.base] + (r[op.index] << op.shift) + static_cast<int64_t>(op.disp);
+  }
+  template <class T>
+  bool LoadOperand(const Op& op, T& value) {
+    uint64_t linear;
+    return Address(op, sizeof(T), Access::kRead, linear) &&
+           Load(linear, value, op.mode & Op::kStack);
+  }
+  template <class T>
+  bool StoreOperand(const Op& op, T value) {
+    uint64_t linear;
+    return Address(op, sizeof(T), Access::kWrite, linear) &&
+           Store(linear, value, op.mode & Op::kStack);
+  }
+  // segment:offset with limit and type checks (outside 64-bit mode).
+  bool SegmentAddress(vmm::Seg segment, uint64_t offset, unsigned size, Access access,
+                      uint64_t& linear);
+
+  // Translation with all checks; sets A and D. On success *phys is the guest-physical address.
+  bool Translate(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page);
+  bool LoadSlow(uint64_t linear, void* out, unsigned size, bool stack, View view);
+  bool StoreSlow(uint64_t linear, const void* in, unsigned size, bool stack, View view);
+  void FlushTlb();
+  void FlushTlbPage(uint64_t linear);
+
+  // ---- Flags
+  uint64_t Rflags() const { return (rflags_ & ~kArithmeticFlags) | FlagsToEflags(flags_) | 2; }
+  // Sets all flags; the caller has masked what may not change.
+  void SetRflags(uint64_t value);
+  bool In64() const { return code_size_ == CodeSize::k64; }
+  bool RealMode() const { return !(cr0_ & cr0::PE); }
+  bool V86() const { return rflags_ & eflags::VM; }
+  bool ProtectedMode() const { return (cr0_ & cr0::PE) && !(rflags_ & eflags::VM); }
+  bool LongMode() const { return efer_ & efer::LMA; }
+  unsigned Iopl() const { return (rflags_ >> 12) & 3; }
+
+  // ---- Stack: one push or pop of `bytes` with the stack's address size.
+  bool Push(uint64_t value, unsigned bytes);
+  bool Pop(uint64_t& value, unsigned bytes);
+  // Address of offset `delta` from the stack pointer, and the pointer moved.
+  uint64_t StackOffset(int64_t delta) const {
+    return (r[4] & ~sp_mask_) | ((r[4] + delta) & sp_mask_);
+  }
+  bool StackAddress(uint64_t offset, unsigned size, Access access, uint64_t& linear);
+  // Sets the part of RSP that the stack size covers.
+  void SetStackPointer(uint64_t value) {
+    if (sp_mask_ == 0xffff)
+      r[4] = (r[4] & ~0xffffull) | (value & 0xffff);
+    else
+      r[4] = value & sp_mask_;
+  }
+
+  // ---- Segments (segment.cc)
+  // Loads a data segment register in the current mode with all checks.
+  bool LoadSegment(vmm::Seg segment, uint16_t selector);
+  void SetSegment(vmm::Seg segment, const vmm::SegmentState& state);
+  void LoadRealSegment(vmm::Seg segment, uint16_t selector);
+  bool FetchDescriptor(uint16_t selector, uint64_t& low, uint64_t* high, uint8_t vector);
+  static vmm::SegmentState ParseDescriptor(uint16_t selector, uint64_t low);
+  bool SetAccessed(uint16_t selector, uint64_t low);
+  void SetCpl(uint8_t cpl);
+  void UpdateMode();  // after CR0, CR4, EFER, CS, SS or AC changed
+
+  // ---- Control transfer (far.cc, event.cc)
+  bool FarJump(uint16_t selector, uint64_t offset, unsigned operand_bits);
+  bool FarCall(uint16_t selector, uint64_t offset, unsigned operand_bits);
+  bool FarReturn(unsigned operand_bits, unsigned release);
+  bool InterruptReturn(unsigned operand_bits);
+  // The stack for privilege level `cpl` (or interrupt stack `ist`) from the TSS.
+  bool InnerStack(unsigned cpl, unsigned ist, vmm::SegmentState& ss, uint64_t& sp);
+  // Pushes onto a stack that is not yet the current one.
+  struct StackFrame {
+    Cpu& cpu;
+    const vmm::SegmentState& ss;
+    uint64_t sp, mask;
+    unsigned bytes;
+    bool Push(uint64_t value);
+  };
+  // Delivers through the IVT or IDT; false: a fault came up on the way (it stands in fault_).
+  bool DeliverEvent(uint8_t vector, EventKind kind, bool has_error, uint32_t error);
+  // Delivers fault_, escalating to #DF and shutdown. False: triple fault.
+  bool DeliverFault();
+
+  // ---- System state
+  bool ReadMsr(uint32_t index, uint64_t& value);
+  bool WriteMsr(uint32_t index, uint64_t value);
+  uint64_t* StoredMsr(uint32_t index, bool* canonical);
+  bool WriteCr0(uint64_t value);
+  bool WriteCr3(uint64_t value);
+  bool WriteCr4(uint64_t value);
+  bool LoadPdptes(uint64_t cr3);
+  uint64_t ReadTsc() const;
+  void SetTscOffset(uint64_t offset);
+  bool IoAllowed(uint16_t port, unsigned size);  // IOPL and the TSS bitmap; raises #GP(0)
+  void PortRead(uint16_t port, void* data, unsigned size);
+  void PortWrite(uint16_t port, const void* data, unsigned size);
+
+  // The guest may take interrupts again, or CR8 changed: look before the next block.
+  void RecheckInterrupts() { recheck_ = true; }
+  // The instruction after this one runs before any interrupt. [SDM 3A] 6.8.3
+  void InhibitInterrupts(bool mov_ss) {
+    (mov_ss ? mov_ss_shadow_ : sti_shadow_) = true;
+    recheck_ = true;
+  }
+  void EnterHalt() {
+    halted_ = true;
+    recheck_ = true;
+  }
+
+  // ---- Called by InterpreterVm from other threads, the world stopped
+  void DropWriteEntries(uint64_t host_page);
+  // Any thread: blocks that overlap [phys, phys+size) are stale; they go before the next block
+  // runs.
+  void PostInvalidation(uint64_t phys, uint64_t size);
+  void SetAttention(uint32_t bits);
+  vmm::LocalApic& apic() { return *apic_; }
+  unsigned id() const { return id_; }
+  std::atomic<bool>& inside() { return inside_; }
+
+  static constexpr uint32_t kAttentionKick = 1, kAttentionApic = 2, kAttentionInvalidate = 4,
+                            kAttentionStopWorld = 8, kAttentionNmi = 16;
+
+  // ---- State that handlers touch directly: the hot part first.
+  alignas(64) uint64_t r[kSlots] = {};
+  Flags flags_ = 0;
+  uint8_t cpl_ = 0;
+  CodeSize code_size_ = CodeSize::k16;
+  View view_ = View::kSupervisor;
+  TlbBank* tlb_ = nullptr;
+  uint64_t seg_base_[7] = {};
+  uint64_t sp_mask_ = 0xffff;
+  uint64_t rflags_ = 2;  // without the arithmetic flags, which are in flags_
+  Fault fault_;
+  uint64_t key_ = 0;  // what a block lookup depends on besides the linear address
+  uint64_t cr0_ = 0x60000010, cr2_ = 0, cr3_ = 0, cr4_ = 0, xcr0_ = 1;
+  uint64_t efer_ = 0;
+  std::array<uint64_t, 4> pdpte_{};
+  std::array<vmm::SegmentState, 6> seg_{};
+  vmm::SegmentState ldtr_, tr_;
+  vmm::DescriptorTable gdtr_, idtr_;
+  std::array<uint64_t, 4> dr_{};
+  uint64_t dr6_ = 0xffff0ff0, dr7_ = 0x400;
+  vmm::CpuState::Msrs msr_;
+  uint64_t tsc_offset_ = 0;  // guest TSC = clock TSC + offset
+  alignas(64) vmm::XsaveArea fpu_;
+  InterpreterVm& vm_;
+  uint64_t instructions_ = 0, blocks_built_ = 0, tlb_misses_ = 0;
+
+ private:
+  friend class BlockBuilder;
+  struct JumpCacheEntry {
+    uint64_t linear = 0, key = ~0ull;
+    Block* block = nullptr;
+  };
+  static constexpr unsigned kJumpCacheSize = 4096;
+  static constexpr size_t kBlockBudget = 8 * vmm::kMiB;  // of all vCPUs together
+
+  template <class T>
+  static T LoadHost(const void* host);
+  template <class T>
+  static void StoreHost(void* host, T value);
+
+  bool RaiseEvent(uint8_t vector, bool has_error, uint32_t error) {
+    fault_ = {true, vector, has_error, error};
+    return false;
+  }
+  vmm::GuestMemory& vmm_memory() const { return memory_; }
+  bool AddressSlow(const Op& op, uint64_t ea, unsigned size, Access access, uint64_t& linear);
+  bool ModifySlow(uint64_t linear, bool stack, unsigned size, void* old_value,
+                  void (*change)(void* context, void* value), void* context, bool lock);
+  // One page's worth of an access outside the fast path. `data` is read or written.
+  bool AccessPage(uint64_t linear, void* data, unsigned size, Access access, View view);
+  bool TranslateCanonical(uint64_t linear, Access access, bool stack, View view, uint64_t* phys);
+  void PhysicalRead(uint64_t phys, void* data, unsigned size);
+  void PhysicalWrite(uint64_t phys, const void* data, unsigned size);
+  void NoteRamWrite(uint64_t phys, unsigned size);
+  bool Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page);
+  void InstallTlb(uint64_t linear, uint64_t phys, Access access, View view);
+
+  Block* NextBlock();
+  Block* LookupBlock(uint64_t linear);
+  void Execute(Block* block);
+  void ExecuteSingle(const Op& op);
+  void LoadRegisters(const vmm::CpuState& state);
+  enum class Next : uint8_t { kGoOn, kReturn };
+  Next HandleAttention(vmm::RunResult& result);
+  bool TakeEvents();  // NMI, interrupts; true when the processor is awake
+  void HandleInit();
+  void RunPostedInvalidations();
+  void BumpEpoch() {
+    ++epoch_;
+    UpdateKey();
+  }
+  void UpdateKey() {
+    key_ = (epoch_ << 4) | (static_cast<uint64_t>(code_size_) << 1) | (cpl_ == 3);
+  }
+  void OnApicAttention() override { SetAttention(kAttentionApic); }
+  bool CallInward(vmm::SegmentState cs, uint64_t cs_low, uint64_t offset, unsigned frame,
+                  unsigned parameters);
+  bool CheckReturnCode(uint16_t selector, vmm::SegmentState& cs, uint64_t& low);
+  bool CheckReturnStack(uint16_t selector, unsigned rpl, bool to_64, vmm::SegmentState& ss);
+  void DropInnerSegments();
+  bool PeekStack(unsigned delta, unsigned bytes, uint64_t& value);
+  bool ReturnToV86(uint64_t offset, uint16_t cs, uint64_t flags);
+  struct InterruptGate {
+    vmm::SegmentState cs;
+    uint64_t cs_low = 0, offset = 0;
+    unsigned bytes = 0, ist = 0;
+    uint8_t cpl = 0;
+    bool interrupt = false;
+  };
+  bool ResolveInterruptGate(uint8_t vector, EventKind kind, InterruptGate& gate);
+  void EnterHandler(const InterruptGate& gate);
+  bool DeliverReal(uint8_t vector);
+  bool DeliverProtected(uint8_t vector, EventKind kind, bool has_error, uint32_t error);
+  bool DeliverLong(uint8_t vector, EventKind kind, bool has_error, uint32_t error);
+
+  vmm::GuestMemory& memory_;
+  uint64_t reserved_address_bits_ = 0;  // of page-table entries, by the physical address width
+  unsigned id_;
+  std::unique_ptr<vmm::LocalApic> apic_;
+  std::unique_ptr<vmm::PvClock> pvclock_;
+  BlockCache blocks_;
+  std::unique_ptr<TlbBank[]> banks_;
+  std::unique_ptr<JumpCacheEntry[]> jump_cache_;
+  Block* last_block_ = nullptr;
+  uint64_t epoch_ = 1;
+  bool recheck_ = true, sti_shadow_ = false, mov_ss_shadow_ = false;
+  bool halted_ = false, wait_for_sipi_ = false, nmi_pending_ = false;
+  bool dead_halt_told_ = false;  // RunExit::kHalted was given for this halt
+  bool gigabyte_pages_seen_ = false;
+
+ public:
+  bool nmi_masked_ = false;
+
+ private:
+  std::atomic<uint32_t> attention_{0};
+  std::atomic<bool> inside_{false};
+  std::mutex posted_mutex_;
+  std::vector<std::pair<uint64_t, uint64_t>> posted_;
+};
+
+// Sixteen bytes, for vector operands; loads and stores of it need not be atomic.
+struct Bytes16 {
+  uint64_t low, high;
+};
+
+template <class T>
+[[gnu::always_inline]] inline T Cpu::LoadHost(const void* host) {
+  if constexpr (sizeof(T) <= 8) {
+    return __atomic_load_n(static_cast<const T*>(host), __ATOMIC_RELAXED);
+  } else {
+    T value;
+    std::memcpy(&value, host, sizeof(T));
+    return value;
+  }
+}
+
+template <class T>
+[[gnu::always_inline]] inline void Cpu::StoreHost(void* host, T value) {
+  if constexpr (sizeof(T) <= 8) {
+    __atomic_store_n(static_cast<T*>(host), value, __ATOMIC_RELAXED);
+  } else {
+    std::memcpy(host, &value, sizeof(T));
+  }
+}
+
+template <class T, class F>
+[[gnu::always_inline]] inline bool Cpu::Modify(uint64_t linear, bool lock, bool stack, F&& change) {
+  if (void* host = WritePointer(linear, sizeof(T))) {
+    T old_value = LoadHost<T>(host);
+    if (__builtin_expect(!lock, 1)) {
+      StoreHost<T>(host, change(old_value));
+      return true;
+    }
+    if constexpr (sizeof(T) <= 8) {
+      const Flags before = flags_;
+      for (;;) {
+        const T new_value = change(old_value);
+        if (__atomic_compare_exchange_n(static_cast<T*>(host), &old_value, new_value, false,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+          return true;
+        }
+        flags_ = before;
+      }
+    }
+  }
+  T scratch;
+  auto thunk = [](void* context, void* value) {
+    T* typed = static_cast<T*>(value);
+    *typed = (*static_cast<std::remove_reference_t<F>*>(context))(*typed);
+  };
+  return ModifySlow(linear, stack, sizeof(T), &scratch, thunk,
+                    const_cast<void*>(static_cast<const void*>(&change)), lock);
+}
+
+}  // namespace bt

@@ -1,0 +1,115 @@
+// The interpreter's registers from and to the engines' common CpuState.
+#include "bt/interp/cpu.h"
+#include "bt/interp/interpreter.h"
+
+namespace bt {
+
+void Cpu::LoadRegisters(const vmm::CpuState& state) {
+  std::copy(state.gpr.begin(), state.gpr.end(), r);
+  r[kRip] = state.rip;
+  r[kZero] = 0;
+  cr0_ = state.cr0;
+  cr2_ = state.cr2;
+  cr3_ = state.cr3;
+  cr4_ = state.cr4;
+  xcr0_ = state.xcr0;
+  dr_ = state.dr;
+  dr6_ = state.dr6;
+  dr7_ = state.dr7;
+  msr_ = state.msr;
+  efer_ = state.msr.efer;
+  ldtr_ = state.ldtr;
+  tr_ = state.tr;
+  gdtr_ = state.gdtr;
+  idtr_ = state.idtr;
+  fpu_ = state.xsave;
+  seg_ = state.seg;
+  for (unsigned i = 0; i < seg_.size(); ++i) seg_base_[i] = seg_[i].base;
+  SetRflags(state.rflags);
+  const vmm::SegmentState& ss = seg_[static_cast<unsigned>(vmm::Seg::SS)];
+  cpl_ = V86() ? 3 : RealMode() ? 0 : ss.dpl();
+  SetTscOffset(state.msr.tsc - vm_.parts().clock.Tsc());
+  const vmm::CpuState::Events& events = state.events;
+  fault_ = {events.exception_pending, events.exception_vector, events.exception_has_error,
+            events.exception_error};
+  sti_shadow_ = events.sti_shadow;
+  mov_ss_shadow_ = events.mov_ss_shadow;
+  nmi_pending_ = events.nmi_pending;
+  nmi_masked_ = events.nmi_masked;
+  halted_ = state.activity == vmm::Activity::kHalted;
+  wait_for_sipi_ = state.activity == vmm::Activity::kWaitForSipi;
+  recheck_ = true;
+  last_block_ = nullptr;
+  if ((cr0_ & cr0::PG) && (cr4_ & cr4::PAE) && !LongMode()) {
+    LoadPdptes(cr3_);
+    fault_.active = events.exception_pending;
+  }
+  FlushTlb();
+  UpdateMode();
+}
+
+void Cpu::ResetForTest(const std::array<uint64_t, 16>& gpr, uint64_t rip, uint64_t rflags,
+                       const std::array<uint8_t, 512>& fx) {
+  std::copy(gpr.begin(), gpr.end(), r);
+  r[kRip] = rip;
+  SetRflags(rflags);
+  std::copy(fx.begin(), fx.end(), fpu_.bytes.begin());
+  fault_ = {};
+  last_block_ = nullptr;
+  if (attention_.exchange(0) & kAttentionInvalidate) RunPostedInvalidations();
+}
+
+vmm::Result<void> Cpu::Load(const vmm::CpuState& state) {
+  LoadRegisters(state);
+  pvclock_->WriteMsr(0x4b564d00, state.msr.kvm_wall_clock);
+  pvclock_->WriteMsr(0x4b564d01, state.msr.kvm_system_time);
+  if (state.msr.apic_base == 0) {
+    apic_->Reset();
+    return {};
+  }
+  apic_->set_cr8(static_cast<uint8_t>(state.cr8));
+  return apic_->Load(state.apic, state.msr.apic_base);
+}
+
+vmm::Result<void> Cpu::Save(vmm::CpuState& state) {
+  std::copy_n(r, 16, state.gpr.begin());
+  state.rip = r[kRip];
+  state.rflags = Rflags();
+  state.cr0 = cr0_;
+  state.cr2 = cr2_;
+  state.cr3 = cr3_;
+  state.cr4 = cr4_;
+  state.cr8 = apic_->cr8();
+  state.xcr0 = xcr0_;
+  state.dr = dr_;
+  state.dr6 = dr6_;
+  state.dr7 = dr7_;
+  state.msr = msr_;
+  state.msr.efer = efer_;
+  state.msr.tsc = ReadTsc();
+  state.msr.apic_base = apic_->apic_base();
+  pvclock_->ReadMsr(0x4b564d00, &state.msr.kvm_wall_clock);
+  pvclock_->ReadMsr(0x4b564d01, &state.msr.kvm_system_time);
+  state.ldtr = ldtr_;
+  state.tr = tr_;
+  state.gdtr = gdtr_;
+  state.idtr = idtr_;
+  state.seg = seg_;
+  state.xsave = fpu_;
+  state.apic = apic_->Save();
+  state.events = {};
+  state.events.exception_pending = fault_.active;
+  state.events.exception_vector = fault_.vector;
+  state.events.exception_has_error = fault_.has_error;
+  state.events.exception_error = fault_.error;
+  state.events.sti_shadow = sti_shadow_;
+  state.events.mov_ss_shadow = mov_ss_shadow_;
+  state.events.nmi_pending = nmi_pending_ || apic_->HasNmi();
+  state.events.nmi_masked = nmi_masked_;
+  state.activity = wait_for_sipi_ ? vmm::Activity::kWaitForSipi
+                   : halted_      ? vmm::Activity::kHalted
+                                  : vmm::Activity::kRunning;
+  return {};
+}
+
+}  // namespace bt

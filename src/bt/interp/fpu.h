@@ -1,0 +1,53 @@
+// The x87, MMX and SSE state as FXSAVE lays it out, and the checks that precede its use.
+// [SDM 1] 10.5.1
+#pragma once
+
+#include <cstring>
+
+#include "bt/interp/cpu.h"
+
+namespace bt {
+
+// View of Cpu::fpu_. All accessors copy: the area is bytes.
+class FpuState {
+ public:
+  explicit FpuState(vmm::XsaveArea& area) : bytes_(area.bytes.data()) {}
+
+  static constexpr unsigned kFcw = 0, kFsw = 2, kFtw = 4, kFop = 6, kFip = 8, kFdp = 16,
+                            kMxcsr = 24, kSt0 = 32, kXmm0 = 160, kXstateBv = 512;
+
+  template <class T>
+  T Get(unsigned offset) const {
+    T value;
+    std::memcpy(&value, bytes_ + offset, sizeof(T));
+    return value;
+  }
+  template <class T>
+  void Set(unsigned offset, T value) {
+    std::memcpy(bytes_ + offset, &value, sizeof(T));
+  }
+
+  uint32_t mxcsr() const { return Get<uint32_t>(kMxcsr); }
+  uint16_t fsw() const { return Get<uint16_t>(kFsw); }
+  unsigned top() const { return (fsw() >> 11) & 7; }
+  uint8_t* xmm(unsigned index) { return bytes_ + kXmm0 + 16 * index; }
+  // MMn is physical register n; the image holds ST(i) = physical (i + TOP) mod 8.
+  uint8_t* mm(unsigned index) { return bytes_ + kSt0 + 16 * ((index - top()) & 7); }
+  uint8_t* data() { return bytes_; }
+
+ private:
+  uint8_t* bytes_;
+};
+
+// #UD, #NM by CR0 and CR4. False: raised. [SDM 3A] 13.1, table 2-2
+inline bool SseUsable(Cpu& cpu) {
+  if (__builtin_expect((cpu.cr0_ & (cr0::EM | cr0::TS)) || !(cpu.cr4_ & cr4::OSFXSR), 0)) {
+    return (cpu.cr0_ & cr0::EM) || !(cpu.cr4_ & cr4::OSFXSR) ? cpu.Raise(kUD) : cpu.Raise(kNM);
+  }
+  return true;
+}
+
+// `waiting`: a pending unmasked exception is raised first. [SDM 1] 8.7
+bool X87Usable(Cpu& cpu, bool waiting);
+
+}  // namespace bt

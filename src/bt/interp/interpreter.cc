@@ -1,0 +1,137 @@
+#include "bt/interp/interpreter.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "bt/interp/cpu.h"
+#include "vmm/core/base/check.h"
+
+namespace bt {
+
+vmm::Result<std::unique_ptr<vmm::Vm>> InterpreterAccelerator::CreateVm(const vmm::VmParts& parts) {
+  return std::make_unique<InterpreterVm>(parts);
+}
+
+InterpreterVm::InterpreterVm(const vmm::VmParts& parts)
+    : parts_(parts),
+      apic_bus_(parts.pic, parts.ioapic),
+      cpus_(parts.cpu_count, nullptr),
+      code_pages_(new std::atomic<uint8_t>[(parts.memory.size() >> 12) + 1]()) {}
+
+InterpreterVm::~InterpreterVm() = default;
+
+vmm::Result<std::unique_ptr<vmm::Vcpu>> InterpreterVm::CreateVcpu(unsigned id) {
+  CHECK(id < cpus_.size() && !cpus_[id] && id < 8);
+  auto cpu = std::make_unique<Cpu>(*this, id);
+  cpus_[id] = cpu.get();
+  return cpu;
+}
+
+void InterpreterVm::Forget(Cpu* cpu) {
+  cpus_[cpu->id()] = nullptr;
+}
+
+void InterpreterVm::ExtIntChanged() {
+  apic_bus_.ExtIntChanged();
+}
+
+void InterpreterVm::InjectNmi(unsigned cpu) {
+  if (cpu < cpus_.size() && cpus_[cpu]) cpus_[cpu]->apic().PostNmi();
+}
+
+vmm::Result<void> InterpreterVm::AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) {
+  struct Doorbell final : vmm::Device {
+    Doorbell(unsigned wanted_size, int event) : size(wanted_size), fd(event) {}
+    std::string_view name() const override { return "ioeventfd"; }
+    void Read(uint64_t, std::span<uint8_t> data) override { std::ranges::fill(data, 0); }
+    void Write(uint64_t, std::span<const uint8_t> data) override {
+      if (size != 0 && data.size() != size) return;
+      const uint64_t one = 1;
+      [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof(one));
+    }
+    unsigned size;
+    int fd;
+  };
+  doorbells_.push_back(std::make_unique<Doorbell>(size, fd));
+  vmm::Bus& bus = port ? parts_.ports : parts_.mmio;
+  return bus.Attach(address, size ? size : 4, *doorbells_.back());
+}
+
+void InterpreterVm::OnHostWrite(vmm::GuestPhys start, uint64_t length) {
+  for (uint64_t at = start.value, end = at + length; at < end;) {
+    const uint64_t part = std::min(end - at, vmm::kPageSize - at % vmm::kPageSize);
+    CodeWritten(nullptr, at, part);
+    at += part;
+  }
+}
+
+void InterpreterVm::MarkCode(Cpu& cpu, uint64_t phys) {
+  std::atomic<uint8_t>& mask = code_pages_[PageIndex(phys)];
+  const uint8_t bit = static_cast<uint8_t>(1u << cpu.id());
+  const uint8_t before = mask.fetch_or(bit);
+  if (before) return;  // no TLB lets it be written already
+  const auto host = reinterpret_cast<uint64_t>(
+      parts_.memory.Host(vmm::GuestPhys(phys & ~(vmm::kPageSize - 1)), vmm::kPageSize));
+  cpu.DropWriteEntries(host);
+  if (parts_.cpu_count == 1) return;
+  Exclusive(cpu, [&] {
+    for (Cpu* other : cpus_) {
+      if (other && other != &cpu) other->DropWriteEntries(host);
+    }
+  });
+}
+
+void InterpreterVm::UnmarkCode(const Cpu& cpu, uint64_t phys) {
+  code_pages_[PageIndex(phys)].fetch_and(static_cast<uint8_t>(~(1u << cpu.id())));
+}
+
+void InterpreterVm::CodeWritten(const Cpu* writer, uint64_t phys, uint64_t size) {
+  if (!parts_.memory.Host(vmm::GuestPhys(phys), size)) return;
+  const uint8_t mask = CodeMask(phys);
+  for (unsigned id = 0; mask >> id; ++id) {
+    Cpu* cpu = (mask >> id) & 1 ? cpus_[id] : nullptr;
+    if (cpu && cpu != writer) cpu->PostInvalidation(phys, size);
+  }
+}
+
+// A vCPU sets inside_, then looks for a stopped world; the stopper sets world_stopped_, then looks
+// at inside_: with sequential consistency one of the two sees the other.
+void InterpreterVm::EnterGuest(Cpu& cpu) {
+  for (;;) {
+    cpu.inside().store(true);
+    if (!world_stopped_.load()) return;
+    LeaveGuest(cpu);
+    std::unique_lock lock(park_mutex_);
+    park_.wait(lock, [this] { return !world_stopped_.load(); });
+  }
+}
+
+void InterpreterVm::LeaveGuest(Cpu& cpu) {
+  cpu.inside().store(false);
+  cpu.inside().notify_all();
+}
+
+void InterpreterVm::BeginExclusive(Cpu& self) {
+  LeaveGuest(self);  // so that another stopper does not wait for us
+  exclusive_mutex_.lock();
+  self.inside().store(true);
+  world_stopped_.store(true);
+  for (Cpu* cpu : cpus_) {
+    if (!cpu || cpu == &self) continue;
+    cpu->SetAttention(Cpu::kAttentionStopWorld);
+    cpu->inside().wait(true);
+  }
+}
+
+void InterpreterVm::EndExclusive(Cpu&) {
+  {
+    std::lock_guard lock(park_mutex_);
+    world_stopped_.store(false);
+  }
+  park_.notify_all();
+  exclusive_mutex_.unlock();
+}
+
+}  // namespace bt

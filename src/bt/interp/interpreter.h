@@ -1,0 +1,82 @@
+// The interpreter as an engine: complete and plainly right. It runs where nothing else can, and is
+// the reference that every faster tier is held against.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "vmm/core/accel/accelerator.h"
+#include "vmm/core/irq/apic_bus.h"
+
+namespace bt {
+
+class Cpu;
+
+class InterpreterAccelerator final : public vmm::Accelerator {
+ public:
+  std::string_view name() const override { return "interpreter"; }
+  vmm::Result<std::unique_ptr<vmm::Vm>> CreateVm(const vmm::VmParts& parts) override;
+};
+
+// What the vCPUs share: memory, buses, APIC bus, and the record of which pages hold decoded code.
+class InterpreterVm final : public vmm::Vm {
+ public:
+  explicit InterpreterVm(const vmm::VmParts& parts);
+  ~InterpreterVm() override;
+
+  vmm::Result<std::unique_ptr<vmm::Vcpu>> CreateVcpu(unsigned id) override;
+  void SendMsi(vmm::MsiMessage message) override { apic_bus_.SendMsi(message); }
+  void ExtIntChanged() override;
+  void InjectNmi(unsigned cpu) override;
+  void IoapicRouteChanged(unsigned, vmm::MsiMessage, bool, bool) override {}
+  vmm::Result<void> AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) override;
+  void OnHostWrite(vmm::GuestPhys start, uint64_t length) override;
+
+  const vmm::VmParts& parts() const { return parts_; }
+  vmm::ApicBus& apic_bus() { return apic_bus_; }
+  void Forget(Cpu* cpu);
+
+  // ---- Pages with decoded code. Bit n of a page's mask: vCPU n has blocks there. No TLB of any
+  // vCPU lets such a page be written unseen.
+  uint8_t CodeMask(uint64_t phys) const { return code_pages_[PageIndex(phys)].load(); }
+  // Before `cpu` decodes from the page; stops the world once to take away write entries.
+  void MarkCode(Cpu& cpu, uint64_t phys);
+  void UnmarkCode(const Cpu& cpu, uint64_t phys);
+  // `writer` (null: host code) wrote; every other vCPU with code there hears of it.
+  void CodeWritten(const Cpu* writer, uint64_t phys, uint64_t size);
+
+  // ---- World stop: page-crossing atomics, TLB surgery on other vCPUs. Reentrant from no thread.
+  // Runs `action` while no other vCPU executes guest code.
+  template <class F>
+  void Exclusive(Cpu& self, F&& action) {
+    BeginExclusive(self);
+    action();
+    EndExclusive(self);
+  }
+  // A vCPU enters and leaves guest execution; entering waits for a stopped world to go on.
+  void EnterGuest(Cpu& cpu);
+  void LeaveGuest(Cpu& cpu);
+
+ private:
+  uint64_t PageIndex(uint64_t phys) const {
+    return (phys >= 4 * vmm::kGiB ? phys - 4 * vmm::kGiB + vmm::GuestMemory::kLowRamEnd : phys) >>
+           12;
+  }
+  void BeginExclusive(Cpu& self);
+  void EndExclusive(Cpu& self);
+
+  vmm::VmParts parts_;
+  vmm::ApicBus apic_bus_;
+  std::vector<Cpu*> cpus_;
+  std::vector<std::unique_ptr<vmm::Device>> doorbells_;
+  std::unique_ptr<std::atomic<uint8_t>[]> code_pages_;
+  std::mutex exclusive_mutex_;
+  std::atomic<bool> world_stopped_{false};
+  std::mutex park_mutex_;
+  std::condition_variable park_;
+};
+
+}  // namespace bt

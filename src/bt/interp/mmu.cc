@@ -1,0 +1,396 @@
+// Linear to physical: page walks, the soft TLB's slow path, physical accesses. [SDM 3A] 4
+#include <algorithm>
+
+#include "bt/interp/cpu.h"
+#include "bt/interp/interpreter.h"
+
+namespace bt {
+namespace {
+
+constexpr uint64_t kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 0x20, kDirty = 0x40,
+                   kLarge = 0x80, kGlobal = 0x100, kNoExecute = 1ull << 63;
+constexpr uint64_t kAddressMask = 0x000ffffffffff000;
+constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
+
+// Page-fault error code. [SDM 3A] 4.7
+constexpr uint32_t kErrPresent = 1, kErrWrite = 2, kErrUser = 4, kErrReserved = 8, kErrFetch = 16;
+
+bool Canonical(uint64_t linear) {
+  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
+}
+
+// One level of a page walk: where its entry stands and what it covers.
+struct Level {
+  unsigned shift;       // lowest linear-address bit that it translates
+  unsigned bits;        // index bits
+  unsigned entry_size;  // bytes
+  bool may_be_large;
+};
+
+constexpr Level kLong[] = {
+    {39, 9, 8, false}, {30, 9, 8, true}, {21, 9, 8, true}, {12, 9, 8, false}};
+constexpr Level kPae[] = {{21, 9, 8, true}, {12, 9, 8, false}};
+constexpr Level kLegacy[] = {{22, 10, 4, true}, {12, 10, 4, false}};
+
+}  // namespace
+
+void TlbBank::Flush() {
+  if (!used) return;
+  std::fill(std::begin(read), std::end(read), TlbEntry{});
+  std::fill(std::begin(write), std::end(write), TlbEntry{});
+  std::fill(std::begin(exec), std::end(exec), TlbEntry{});
+  used = false;
+}
+
+void TlbBank::FlushPage(uint64_t linear) {
+  if (!used) return;
+  const auto drop = [linear](TlbEntry& entry) {
+    if ((entry.tag ^ linear) < 2 * vmm::kMiB) entry = TlbEntry{};
+  };
+  std::for_each(std::begin(read), std::end(read), drop);
+  std::for_each(std::begin(write), std::end(write), drop);
+  std::for_each(std::begin(exec), std::end(exec), drop);
+}
+
+void Cpu::FlushTlb() {
+  for (unsigned view = 0; view < kViews; ++view) banks_[view].Flush();
+  gigabyte_pages_seen_ = false;
+  BumpEpoch();
+}
+
+void Cpu::FlushTlbPage(uint64_t linear) {
+  if (gigabyte_pages_seen_) return FlushTlb();
+  for (unsigned view = 0; view < kViews; ++view) banks_[view].FlushPage(linear);
+  BumpEpoch();
+}
+
+void Cpu::DropWriteEntries(uint64_t host_page) {
+  for (unsigned view = 0; view < kViews; ++view) {
+    if (!banks_[view].used) continue;
+    for (TlbEntry& entry : banks_[view].write) {
+      if (entry.tag != TlbEntry::kInvalid && entry.tag + entry.addend == host_page)
+        entry = TlbEntry{};
+    }
+  }
+}
+
+// The four PDPTEs are loaded with CR3, not walked. [SDM 3A] 4.4.1
+bool Cpu::LoadPdptes(uint64_t cr3) {
+  std::array<uint64_t, 4> entries{};
+  PhysicalRead(cr3 & 0xffffffe0, entries.data(), sizeof(entries));
+  for (uint64_t entry : entries) {
+    if ((entry & kPresent) && (entry & 0xfff00000000001e6 & ~kAddressMask)) return Raise(kGP, 0);
+  }
+  pdpte_ = entries;
+  return true;
+}
+
+bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page) {
+  ++tlb_misses_;
+  const bool user = view == View::kUser;
+  const bool nx = efer_ & efer::NXE;
+  const bool write_protect = user || (cr0_ & cr0::WP);
+  uint32_t error = (access == Access::kWrite ? kErrWrite : 0) | (user ? kErrUser : 0);
+  if (access == Access::kExecute && (nx || (cr4_ & cr4::SMEP))) error |= kErrFetch;
+
+  const Level* level = kLong;
+  unsigned levels = 4;
+  uint64_t table = cr3_ & kAddressMask;
+  uint64_t allowed = kWritable | kUser;
+  bool no_execute = false;
+  if (!LongMode()) {
+    linear &= 0xffffffff;
+    if (cr4_ & cr4::PAE) {
+      const uint64_t pdpte = pdpte_[linear >> 30];
+      if (!(pdpte & kPresent)) return RaisePageFault(linear, error);
+      level = kPae;
+      table = pdpte & kAddressMask;
+    } else {
+      level = kLegacy;
+      table = cr3_ & 0xfffff000;
+    }
+    levels = 2;
+  }
+  const bool pse = LongMode() || (cr4_ & (cr4::PAE | cr4::PSE));
+
+  for (unsigned depth = 0;; ++depth, ++level) {
+    const uint64_t index = (linear >> level->shift) & ((1u << level->bits) - 1);
+    const uint64_t at = table + index * level->entry_size;
+    uint8_t* host = vmm_memory().Host(vmm::GuestPhys(at), level->entry_size);
+    if (!host) return RaisePageFault(linear, error);
+    uint64_t entry = level->entry_size == 8 ? LoadHost<uint64_t>(host) : LoadHost<uint32_t>(host);
+    for (;;) {
+      if (!(entry & kPresent)) return RaisePageFault(linear, error);
+      const bool leaf = depth + 1 == levels || (level->may_be_large && pse && (entry & kLarge));
+      uint64_t reserved = 0;
+      if (level->entry_size == 8) {
+        reserved = reserved_address_bits_ & kAddressMask;
+        if (!nx) reserved |= kNoExecute;
+        if (!LongMode()) reserved |= 0x7ff0000000000000;
+        if (leaf && level->shift > 12)
+          reserved |= ((1ull << level->shift) - 1) & 0xffffffffffffe000;
+        if (LongMode() && depth == 0) reserved |= kLarge;
+      } else if (leaf && level->shift > 12) {
+        reserved = 1 << 21;  // PSE-36 gives bits 20:13 a meaning
+      }
+      if (entry & reserved) return RaisePageFault(linear, error | kErrPresent | kErrReserved);
+      const uint64_t rights = allowed & entry;
+      const bool never_execute =
+          no_execute || (nx && level->entry_size == 8 && (entry & kNoExecute));
+      if (leaf) {
+        const bool user_page = rights & kUser;
+        bool bad = user && !user_page;
+        if (access == Access::kWrite) bad |= write_protect && !(rights & kWritable);
+        if (access == Access::kExecute) {
+          bad |= never_execute || (!user && user_page && (cr4_ & cr4::SMEP));
+        } else {
+          bad |= view == View::kSupervisor && user_page && (cr4_ & cr4::SMAP);
+        }
+        if (bad) return RaisePageFault(linear, error | kErrPresent);
+      }
+      const uint64_t wanted = entry | kAccessed | (leaf && access == Access::kWrite ? kDirty : 0);
+      bool stored = wanted == entry;
+      if (!stored) {
+        if (level->entry_size == 8) {
+          stored = __atomic_compare_exchange_n(reinterpret_cast<uint64_t*>(host), &entry, wanted,
+                                               false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        } else {
+          uint32_t old32 = static_cast<uint32_t>(entry);
+          stored = __atomic_compare_exchange_n(reinterpret_cast<uint32_t*>(host), &old32,
+                                               static_cast<uint32_t>(wanted), false,
+                                               __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+          if (!stored) entry = old32;
+        }
+      }
+      if (!stored) continue;  // another processor changed the entry: look at it again
+      allowed = rights;
+      no_execute = never_execute;
+      if (!leaf) break;
+      const uint64_t offset_mask = (1ull << level->shift) - 1;
+      if (level->shift == 30) gigabyte_pages_seen_ = true;
+      uint64_t frame = entry & kAddressMask & ~offset_mask;
+      if (level->entry_size == 4 && level->shift == 22) {
+        frame = (entry & 0xffc00000) | ((entry & 0x1fe000) << 19);  // PSE-36. [SDM 3A] 4.3
+      }
+      *phys = frame | (linear & offset_mask);
+      if (global_page) *global_page = (entry & kGlobal) && (cr4_ & cr4::PGE);
+      return true;
+    }
+    table = entry & (level->entry_size == 8 ? kAddressMask : 0xfffff000);
+  }
+}
+
+bool Cpu::Translate(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page) {
+  if (!(cr0_ & cr0::PG)) {
+    *phys = linear & 0xffffffff;
+    return true;
+  }
+  return Walk(linear, access, view, phys, global_page);
+}
+
+bool Cpu::TranslateCanonical(uint64_t linear, Access access, bool stack, View view,
+                             uint64_t* phys) {
+  if (LongMode() && In64() && !Canonical(linear)) return Raise(stack ? kSS : kGP, 0);
+  return Translate(linear, access, view, phys, nullptr);
+}
+
+void Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view) {
+  if (!LongMode()) linear &= 0xffffffff;
+  const uint64_t page = linear & kPageMask, frame = phys & kPageMask;
+  TlbBank& bank = banks_[static_cast<unsigned>(view)];
+  uint8_t* host = vmm_memory().Host(vmm::GuestPhys(frame), vmm::kPageSize);
+  if (!host) return;
+  const TlbEntry entry{page, reinterpret_cast<uint64_t>(host) - page};
+  bank.used = true;
+  if (access == Access::kWrite) {
+    if (vm_.CodeMask(frame) == 0) bank.write[TlbBank::Index(page)] = entry;
+    return;
+  }
+  bank.read[TlbBank::Index(page)] = entry;
+}
+
+void Cpu::PhysicalRead(uint64_t phys, void* data, unsigned size) {
+  if (const uint8_t* host = vmm_memory().Host(vmm::GuestPhys(phys), size)) {
+    std::memcpy(data, host, size);
+    return;
+  }
+  const std::span<uint8_t> bytes(static_cast<uint8_t*>(data), size);
+  const uint64_t apic_offset = phys - (apic_->apic_base() & kAddressMask);
+  if (apic_offset < vmm::kPageSize) return apic_->Read(apic_offset, bytes);
+  for (unsigned done = 0; done < size;) {
+    const unsigned part = std::min(8u, std::bit_floor(size - done));
+    vm_.parts().mmio.Read(phys + done, bytes.subspan(done, part));
+    done += part;
+  }
+}
+
+void Cpu::PhysicalWrite(uint64_t phys, const void* data, unsigned size) {
+  if (uint8_t* host = vmm_memory().Host(vmm::GuestPhys(phys), size)) {
+    switch (size) {  // whole where the guest's store is whole
+      case 2:
+        StoreHost(host, *static_cast<const uint16_t*>(data));
+        break;
+      case 4:
+        StoreHost(host, *static_cast<const uint32_t*>(data));
+        break;
+      case 8:
+        StoreHost(host, *static_cast<const uint64_t*>(data));
+        break;
+      default:
+        std::memcpy(host, data, size);
+    }
+    return NoteRamWrite(phys, size);
+  }
+  const std::span<const uint8_t> bytes(static_cast<const uint8_t*>(data), size);
+  const uint64_t apic_offset = phys - (apic_->apic_base() & kAddressMask);
+  if (apic_offset < vmm::kPageSize) return apic_->Write(apic_offset, bytes);
+  for (unsigned done = 0; done < size;) {
+    const unsigned part = std::min(8u, std::bit_floor(size - done));
+    vm_.parts().mmio.Write(phys + done, bytes.subspan(done, part));
+    done += part;
+  }
+}
+
+// RAM was written outside the fast path: decoded code there is stale, here and elsewhere.
+void Cpu::NoteRamWrite(uint64_t phys, unsigned size) {
+  const uint8_t mask = vm_.CodeMask(phys);
+  if (mask == 0) return;
+  if (mask & (1u << id_)) {
+    if (blocks_.Invalidate(phys, size)) BumpEpoch();
+    if (!blocks_.HasCode(phys & kPageMask)) vm_.UnmarkCode(*this, phys);
+  }
+  vm_.CodeWritten(this, phys, size);
+}
+
+bool Cpu::AccessPage(uint64_t linear, void* data, unsigned size, Access access, View view) {
+  uint64_t phys;
+  if (!Translate(linear, access, view, &phys, nullptr)) return false;
+  InstallTlb(linear, phys, access, view);
+  if (access == Access::kWrite)
+    PhysicalWrite(phys, data, size);
+  else
+    PhysicalRead(phys, data, size);
+  return true;
+}
+
+bool Cpu::LoadSlow(uint64_t linear, void* out, unsigned size, bool stack, View view) {
+  const unsigned first = std::min<uint64_t>(size, vmm::kPageSize - (linear & ~kPageMask));
+  if (LongMode() && In64() && (!Canonical(linear) || !Canonical(linear + size - 1))) {
+    return Raise(stack ? kSS : kGP, 0);
+  }
+  if (first == size) return AccessPage(linear, out, size, Access::kRead, view);
+  uint8_t bytes[1024];  // the largest operand is an XSAVE image
+  if (!AccessPage(linear, bytes, first, Access::kRead, view) ||
+      !AccessPage(linear + first, bytes + first, size - first, Access::kRead, view)) {
+    return false;
+  }
+  std::memcpy(out, bytes, size);
+  return true;
+}
+
+bool Cpu::StoreSlow(uint64_t linear, const void* in, unsigned size, bool stack, View view) {
+  const unsigned first = std::min<uint64_t>(size, vmm::kPageSize - (linear & ~kPageMask));
+  if (LongMode() && In64() && (!Canonical(linear) || !Canonical(linear + size - 1))) {
+    return Raise(stack ? kSS : kGP, 0);
+  }
+  void* data = const_cast<void*>(in);
+  if (first == size) return AccessPage(linear, data, size, Access::kWrite, view);
+  uint64_t phys[2];  // both pages are checked before either is written
+  if (!Translate(linear, Access::kWrite, view, &phys[0], nullptr) ||
+      !Translate(linear + first, Access::kWrite, view, &phys[1], nullptr)) {
+    return false;
+  }
+  PhysicalWrite(phys[0], data, first);
+  PhysicalWrite(phys[1], static_cast<uint8_t*>(data) + first, size - first);
+  return true;
+}
+
+// A read-modify-write that the write TLB did not cover: first use of a page, code on the page, a
+// device, or a page crossing. A locked one that is not plain RAM in one page stops the world.
+bool Cpu::ModifySlow(uint64_t linear, bool stack, unsigned size, void* value,
+                     void (*change)(void* context, void* value), void* context, bool lock) {
+  if (LongMode() && In64() && (!Canonical(linear) || !Canonical(linear + size - 1))) {
+    return Raise(stack ? kSS : kGP, 0);
+  }
+  const unsigned first = std::min<uint64_t>(size, vmm::kPageSize - (linear & ~kPageMask));
+  uint64_t phys[2];
+  if (!Translate(linear, Access::kWrite, view_, &phys[0], nullptr)) return false;
+  if (first < size && !Translate(linear + first, Access::kWrite, view_, &phys[1], nullptr))
+    return false;
+  if (first == size) InstallTlb(linear, phys[0], Access::kWrite, view_);
+  const auto modify = [&] {
+    auto* bytes = static_cast<uint8_t*>(value);
+    PhysicalRead(phys[0], bytes, first);
+    if (first < size) PhysicalRead(phys[1], bytes + first, size - first);
+    change(context, value);
+    PhysicalWrite(phys[0], bytes, first);
+    if (first < size) PhysicalWrite(phys[1], bytes + first, size - first);
+  };
+  if (lock && vm_.parts().cpu_count > 1)
+    vm_.Exclusive(*this, modify);
+  else
+    modify();
+  return true;
+}
+
+bool Cpu::LoadSystem(uint64_t linear, void* out, unsigned size) {
+  const TlbEntry& entry =
+      banks_[static_cast<unsigned>(View::kSupervisor)].read[TlbBank::Index(linear)];
+  if ((linear ^ entry.tag) <= vmm::kPageSize - size) {
+    std::memcpy(out, reinterpret_cast<const void*>(linear + entry.addend), size);
+    return true;
+  }
+  return LoadSlow(linear, out, size, false, View::kSupervisor);
+}
+
+bool Cpu::StoreSystem(uint64_t linear, const void* in, unsigned size) {
+  const TlbEntry& entry =
+      banks_[static_cast<unsigned>(View::kSupervisor)].write[TlbBank::Index(linear)];
+  if ((linear ^ entry.tag) <= vmm::kPageSize - size) {
+    std::memcpy(reinterpret_cast<void*>(linear + entry.addend), in, size);
+    return true;
+  }
+  return StoreSlow(linear, in, size, true, View::kSupervisor);
+}
+
+bool Cpu::AddressSlow(const Op& op, uint64_t ea, unsigned size, Access access, uint64_t& linear) {
+  if (op.mode & Op::kDisp64) ea = r[op.base] + op.imm;
+  if (op.mode & Op::kAddr16)
+    ea &= 0xffff;
+  else if (op.mode & Op::kAddr32)
+    ea &= 0xffffffff;
+  if (In64()) {
+    linear = ea + seg_base_[op.seg];
+    return true;
+  }
+  return SegmentAddress(static_cast<vmm::Seg>(op.seg), ea, size, access, linear);
+}
+
+// Limit, type and present checks of a segmented access. [SDM 3A] 5.3, 5.5
+bool Cpu::SegmentAddress(vmm::Seg segment, uint64_t offset, unsigned size, Access access,
+                         uint64_t& linear) {
+  const vmm::SegmentState& state = seg_[static_cast<unsigned>(segment)];
+  if (In64()) {
+    linear = offset + (segment >= vmm::Seg::FS ? state.base : 0);
+    return true;
+  }
+  const uint8_t vector = segment == vmm::Seg::SS ? kSS : kGP;
+  const uint64_t last = offset + size - 1;
+  const bool code = state.type() & 8;
+  bool bad = state.unusable();
+  if (ProtectedMode()) {
+    if (access == Access::kWrite) bad |= code || !(state.type() & 2);
+    if (access == Access::kRead) bad |= code && !(state.type() & 2);
+  }
+  if (!code && (state.type() & 4)) {  // expand-down
+    const uint64_t top = state.db() ? 0xffffffff : 0xffff;
+    bad |= offset <= state.limit || last > top;
+  } else {
+    bad |= last > state.limit;
+  }
+  if (bad) return Raise(vector, 0);
+  linear = (state.base + offset) & 0xffffffff;
+  return true;
+}
+
+}  // namespace bt

@@ -1,0 +1,263 @@
+// Model-specific registers. [SDM 4] 2.1; what is not here raises #GP, which kernels probe for.
+#include "bt/interp/cpu.h"
+#include "bt/interp/interpreter.h"
+
+namespace bt {
+namespace {
+
+enum Msr : uint32_t {
+  IA32_TSC = 0x10,
+  IA32_PLATFORM_ID = 0x17,
+  IA32_FEATURE_CONTROL = 0x3a,
+  IA32_TSC_ADJUST = 0x3b,
+  IA32_SPEC_CTRL = 0x48,
+  IA32_PRED_CMD = 0x49,
+  IA32_BIOS_UPDT_TRIG = 0x79,
+  IA32_BIOS_SIGN_ID = 0x8b,
+  IA32_MTRRCAP = 0xfe,
+  IA32_ARCH_CAPABILITIES = 0x10a,
+  IA32_SYSENTER_CS = 0x174,
+  IA32_SYSENTER_ESP = 0x175,
+  IA32_SYSENTER_EIP = 0x176,
+  IA32_MCG_CAP = 0x179,
+  IA32_MCG_STATUS = 0x17a,
+  IA32_PERF_STATUS = 0x198,
+  IA32_MISC_ENABLE = 0x1a0,
+  IA32_MTRR_PHYSBASE0 = 0x200,
+  IA32_MTRR_PHYSMASK7 = 0x20f,
+  IA32_MTRR_FIX64K = 0x250,
+  IA32_MTRR_FIX16K_80000 = 0x258,
+  IA32_MTRR_FIX16K_A0000 = 0x259,
+  IA32_MTRR_FIX4K_C0000 = 0x268,
+  IA32_MTRR_FIX4K_F8000 = 0x26f,
+  IA32_PAT = 0x277,
+  IA32_MTRR_DEF_TYPE = 0x2ff,
+  IA32_XSS = 0xda0,
+  IA32_EFER = 0xc0000080,
+  IA32_STAR = 0xc0000081,
+  IA32_LSTAR = 0xc0000082,
+  IA32_CSTAR = 0xc0000083,
+  IA32_FMASK = 0xc0000084,
+  IA32_FS_BASE = 0xc0000100,
+  IA32_GS_BASE = 0xc0000101,
+  IA32_KERNEL_GS_BASE = 0xc0000102,
+  IA32_TSC_AUX = 0xc0000103,
+  AMD_SYSCFG = 0xc0010010,
+  AMD_HWCR = 0xc0010015,
+  AMD_PATCH_LEVEL = 0x8b,
+  AMD_TSEG_ADDR = 0xc0010112,
+  AMD_TSEG_MASK = 0xc0010113,
+  AMD_OSVW_LENGTH = 0xc0010140,
+  AMD_OSVW_STATUS = 0xc0010141,
+  AMD_INT_PENDING = 0xc0010055,
+  AMD_DE_CFG = 0xc0011029,
+  AMD_BU_CFG2 = 0xc001102a,
+};
+
+bool Canonical(uint64_t linear) {
+  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
+}
+
+// Index in Msrs::mtrr_fixed, or -1.
+int FixedMtrr(uint32_t index) {
+  if (index == IA32_MTRR_FIX64K) return 0;
+  if (index == IA32_MTRR_FIX16K_80000 || index == IA32_MTRR_FIX16K_A0000)
+    return 1 + static_cast<int>(index - IA32_MTRR_FIX16K_80000);
+  if (index >= IA32_MTRR_FIX4K_C0000 && index <= IA32_MTRR_FIX4K_F8000)
+    return 3 + static_cast<int>(index - IA32_MTRR_FIX4K_C0000);
+  return -1;
+}
+
+bool MemoryTypeValid(uint8_t type) {
+  return type < 8 && type != 2 && type != 3;
+}
+
+bool PatValid(uint64_t value) {
+  for (unsigned i = 0; i < 8; ++i) {
+    if (!MemoryTypeValid(static_cast<uint8_t>(value >> (8 * i)))) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+// A register that is plain storage: where it is kept, and whether it takes only canonical
+// addresses.
+uint64_t* Cpu::StoredMsr(uint32_t index, bool* canonical) {
+  *canonical = false;
+  switch (index) {
+    case IA32_STAR:
+      return &msr_.star;
+    case IA32_FMASK:
+      return &msr_.sfmask;
+    case IA32_SYSENTER_CS:
+      return &msr_.sysenter_cs;
+    case IA32_TSC_AUX:
+      return &msr_.tsc_aux;
+    case IA32_MISC_ENABLE:
+      return &msr_.misc_enable;
+    case IA32_SPEC_CTRL:
+      return vm_.parts().cpuid.Has(7, 0, 3, 26) ? &msr_.spec_ctrl : nullptr;
+    default:
+      break;
+  }
+  *canonical = true;
+  switch (index) {
+    case IA32_LSTAR:
+      return &msr_.lstar;
+    case IA32_CSTAR:
+      return &msr_.cstar;
+    case IA32_KERNEL_GS_BASE:
+      return &msr_.kernel_gs_base;
+    case IA32_SYSENTER_ESP:
+      return &msr_.sysenter_esp;
+    case IA32_SYSENTER_EIP:
+      return &msr_.sysenter_eip;
+    case IA32_FS_BASE:
+      return &seg_[static_cast<unsigned>(vmm::Seg::FS)].base;
+    case IA32_GS_BASE:
+      return &seg_[static_cast<unsigned>(vmm::Seg::GS)].base;
+    default:
+      return nullptr;
+  }
+}
+
+void Cpu::SetTscOffset(uint64_t offset) {
+  tsc_offset_ = offset;
+  apic_->SetTscOffset(static_cast<int64_t>(offset));
+  pvclock_->SetTscOffset(offset);
+}
+
+bool Cpu::ReadMsr(uint32_t index, uint64_t& value) {
+  bool canonical;
+  if (const uint64_t* stored = StoredMsr(index, &canonical)) {
+    value = *stored;
+    return true;
+  }
+  if (vmm::LocalApic::HandlesMsr(index)) return apic_->ReadMsr(index, &value);
+  if (index >= IA32_MTRR_PHYSBASE0 && index <= IA32_MTRR_PHYSMASK7) {
+    value = msr_.mtrr_variable[index - IA32_MTRR_PHYSBASE0];
+    return true;
+  }
+  if (const int fixed = FixedMtrr(index); fixed >= 0) {
+    value = msr_.mtrr_fixed[static_cast<unsigned>(fixed)];
+    return true;
+  }
+  value = 0;
+  switch (index) {
+    case IA32_TSC:
+      value = ReadTsc();
+      return true;
+    case IA32_TSC_ADJUST:
+      value = msr_.tsc_adjust;
+      return vm_.parts().cpuid.Has(7, 0, 1, 1);
+    case IA32_EFER:
+      value = efer_;
+      return true;
+    case IA32_PAT:
+      value = msr_.pat;
+      return true;
+    case IA32_MTRRCAP:
+      value = 0x508;
+      return true;  // 8 variable ranges, fixed ranges, write combining
+    case IA32_MTRR_DEF_TYPE:
+      value = msr_.mtrr_def_type;
+      return true;
+    case IA32_BIOS_SIGN_ID:
+      value = 1ull << 32;
+      return true;
+    case IA32_MCG_CAP:
+      value = 0;
+      return true;  // no machine-check banks
+    case IA32_XSS:
+      value = msr_.xss;
+      return vm_.parts().cpuid.Has(0xd, 1, 0, 3);
+    case IA32_ARCH_CAPABILITIES:
+      return vm_.parts().cpuid.Has(7, 0, 3, 29);
+    case IA32_PLATFORM_ID:
+    case IA32_FEATURE_CONTROL:
+    case IA32_MCG_STATUS:
+    case IA32_PERF_STATUS:
+    case AMD_SYSCFG:
+    case AMD_TSEG_ADDR:
+    case AMD_TSEG_MASK:
+    case AMD_OSVW_LENGTH:
+    case AMD_OSVW_STATUS:
+    case AMD_INT_PENDING:
+    case AMD_BU_CFG2:
+      return true;
+    case AMD_HWCR:
+      value = 1 << 24;
+      return true;  // TscFreqSel: the TSC runs at the P0 frequency
+    case AMD_DE_CFG:
+      value = 2;
+      return true;  // LFENCE is serialising
+    default:
+      return pvclock_->ReadMsr(index, &value);
+  }
+}
+
+bool Cpu::WriteMsr(uint32_t index, uint64_t value) {
+  bool canonical;
+  if (uint64_t* stored = StoredMsr(index, &canonical)) {
+    if (canonical && !Canonical(value)) return false;
+    *stored = value;
+    if (index == IA32_FS_BASE) seg_base_[static_cast<unsigned>(vmm::Seg::FS)] = value;
+    if (index == IA32_GS_BASE) seg_base_[static_cast<unsigned>(vmm::Seg::GS)] = value;
+    return true;
+  }
+  if (vmm::LocalApic::HandlesMsr(index)) return apic_->WriteMsr(index, value);
+  if (index >= IA32_MTRR_PHYSBASE0 && index <= IA32_MTRR_PHYSMASK7) {
+    msr_.mtrr_variable[index - IA32_MTRR_PHYSBASE0] = value;
+    return true;
+  }
+  if (const int fixed = FixedMtrr(index); fixed >= 0) {
+    if (!PatValid(value)) return false;
+    msr_.mtrr_fixed[static_cast<unsigned>(fixed)] = value;
+    return true;
+  }
+  switch (index) {
+    case IA32_TSC: {
+      const uint64_t delta = value - ReadTsc();
+      msr_.tsc_adjust += delta;
+      SetTscOffset(tsc_offset_ + delta);
+      return true;
+    }
+    case IA32_TSC_ADJUST:
+      if (!vm_.parts().cpuid.Has(7, 0, 1, 1)) return false;
+      SetTscOffset(tsc_offset_ + value - msr_.tsc_adjust);
+      msr_.tsc_adjust = value;
+      return true;
+    case IA32_EFER: {
+      if (value & ~(efer::SCE | efer::LME | efer::LMA | efer::NXE)) return false;
+      if ((cr0_ & cr0::PG) && ((value ^ efer_) & efer::LME)) return false;
+      const uint64_t before = efer_;
+      efer_ = (value & ~efer::LMA) | (before & efer::LMA);
+      if ((before ^ efer_) & efer::NXE) FlushTlb();
+      return true;
+    }
+    case IA32_PAT:
+      if (!PatValid(value)) return false;
+      msr_.pat = value;
+      return true;
+    case IA32_MTRR_DEF_TYPE:
+      if ((value & ~0xcffull) || !MemoryTypeValid(static_cast<uint8_t>(value))) return false;
+      msr_.mtrr_def_type = value;
+      return true;
+    case IA32_XSS:
+      return value == 0 && vm_.parts().cpuid.Has(0xd, 1, 0, 3);
+    case IA32_PRED_CMD:
+    case IA32_BIOS_UPDT_TRIG:
+    case IA32_BIOS_SIGN_ID:
+    case IA32_MCG_STATUS:
+    case AMD_SYSCFG:
+    case AMD_HWCR:
+    case AMD_DE_CFG:
+    case AMD_BU_CFG2:
+      return true;
+    default:
+      return pvclock_->WriteMsr(index, value);
+  }
+}
+
+}  // namespace bt

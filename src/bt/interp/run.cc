@@ -1,0 +1,242 @@
+// The run loop: find the next block, run its ops, look for events between blocks.
+#include "bt/interp/cpu.h"
+#include "bt/interp/interpreter.h"
+
+namespace bt {
+
+Cpu::Cpu(InterpreterVm& vm, unsigned id)
+    : vm_(vm),
+      memory_(vm.parts().memory),
+      id_(id),
+      blocks_(kBlockBudget / vm.parts().cpu_count),
+      banks_(new TlbBank[kViews]),
+      jump_cache_(new JumpCacheEntry[kJumpCacheSize]) {
+  vmm::LocalApic::Host& host = *this;
+  apic_ = std::make_unique<vmm::LocalApic>(id, vm.parts().clock, vm.parts().timers, vm.apic_bus(),
+                                           host);
+  pvclock_ = std::make_unique<vmm::PvClock>(vm.parts().clock, vm.parts().memory);
+  const unsigned physical_bits = vm.parts().cpuid.physical_address_bits();
+  apic_->SetPhysicalAddressBits(physical_bits);
+  reserved_address_bits_ = ~((1ull << physical_bits) - 1);
+  vmm::CpuState reset;
+  vmm::ResetCpuState(reset, id, vm.parts().cpuid.signature());
+  LoadRegisters(reset);
+}
+
+Cpu::~Cpu() {
+  vm_.Forget(this);
+}
+
+void Cpu::Kick() {
+  SetAttention(kAttentionKick);
+}
+
+void Cpu::SetAttention(uint32_t bits) {
+  if ((attention_.fetch_or(bits) & bits) != bits) attention_.notify_one();
+}
+
+vmm::RunResult Cpu::Run() {
+  vmm::RunResult result;
+  vm_.EnterGuest(*this);
+  for (;;) {
+    if (__builtin_expect(attention_.load(std::memory_order_relaxed) | recheck_, 0)) {
+      if (HandleAttention(result) == Next::kReturn) break;
+    }
+    if (__builtin_expect(!fault_.active, 1)) {  // delivering an interrupt may have raised one
+      if (Block* block = NextBlock()) Execute(block);
+    }
+    if (__builtin_expect(fault_.active, 0)) {
+      last_block_ = nullptr;
+      if (!DeliverFault()) {
+        result.exit = vmm::RunExit::kShutdown;
+        break;
+      }
+    }
+  }
+  vm_.LeaveGuest(*this);
+  return result;
+}
+
+void Cpu::Step() {
+  last_block_ = nullptr;
+  Block* block = NextBlock();
+  if (!block) return;
+  const Op& op = block->ops[0];
+  rflags_ &= ~eflags::RF;
+  r[kRip] += op.length;
+  op.fn(*this, op);
+  if (fault_.active) r[kRip] -= op.length;
+  ++instructions_;
+}
+
+Block* Cpu::NextBlock() {
+  const uint64_t rip = r[kRip];
+  uint64_t linear = rip;
+  if (!In64()) {
+    if (rip > seg_[1].limit) {
+      Raise(kGP, 0);
+      return nullptr;
+    }
+    linear = (seg_base_[1] + rip) & 0xffffffff;
+  }
+  if (last_block_) {
+    for (Block::Link& link : last_block_->link) {
+      if (link.linear == linear && link.key == key_) return link.target;
+    }
+  }
+  JumpCacheEntry& entry = jump_cache_[(linear ^ (linear >> 12)) & (kJumpCacheSize - 1)];
+  if (entry.linear != linear || entry.key != key_) {
+    Block* block = LookupBlock(linear);
+    if (!block) return nullptr;
+    entry = {linear, key_, block};  // key_ may have changed in the look-up
+  }
+  if (last_block_) {
+    last_block_->link[1] = last_block_->link[0];
+    last_block_->link[0] = {linear, key_, entry.block};
+  }
+  return entry.block;
+}
+
+void Cpu::Execute(Block* block) {
+  const Op* op = block->ops;
+  if (__builtin_expect(rflags_ & (eflags::TF | eflags::RF), 0)) {
+    const bool step = rflags_ & eflags::TF;
+    rflags_ &= ~eflags::RF;
+    if (step) return ExecuteSingle(*op);
+  }
+  for (;;) {
+    r[kRip] += op->length;
+    if (!op->fn(*this, *op)) break;
+    ++op;
+  }
+  instructions_ += static_cast<uint64_t>(op - block->ops) + 1;
+  if (__builtin_expect(fault_.active, 0)) r[kRip] -= op->length;
+  last_block_ = block;
+}
+
+// One instruction under EFLAGS.TF, then #DB with DR6.BS. [SDM 3A] 17.3.1.4
+void Cpu::ExecuteSingle(const Op& op) {
+  last_block_ = nullptr;
+  r[kRip] += op.length;
+  op.fn(*this, op);
+  if (fault_.active) {
+    r[kRip] -= op.length;
+    return;
+  }
+  ++instructions_;
+  recheck_ = true;
+  if (mov_ss_shadow_) return;
+  dr6_ |= 1 << 14;
+  if (!DeliverEvent(kDB, EventKind::kTrap, false, 0)) return;
+}
+
+Cpu::Next Cpu::HandleAttention(vmm::RunResult& result) {
+  for (;;) {
+    const uint32_t bits = attention_.exchange(0);
+    recheck_ = false;
+    if (bits & kAttentionInvalidate) RunPostedInvalidations();
+    if (bits & kAttentionStopWorld) {
+      vm_.LeaveGuest(*this);
+      vm_.EnterGuest(*this);
+    }
+    if (bits & kAttentionNmi) nmi_pending_ = true;
+    if (bits & kAttentionKick) {
+      if (bits & ~kAttentionKick) SetAttention(bits & kAttentionApic);
+      recheck_ = true;
+      result.exit = vmm::RunExit::kInterrupted;
+      return Next::kReturn;
+    }
+    if (TakeEvents()) return Next::kGoOn;
+    // Asleep: halted, or waiting for SIPI. Wake-ups set an attention bit.
+    if (halted_ && !wait_for_sipi_ && !(rflags_ & eflags::IF) && !dead_halt_told_) {
+      dead_halt_told_ = true;
+      recheck_ = true;
+      result.exit = vmm::RunExit::kHalted;
+      return Next::kReturn;
+    }
+    vm_.LeaveGuest(*this);
+    attention_.wait(0);
+    vm_.EnterGuest(*this);
+  }
+}
+
+// Takes what waits, in the order of [SDM 3A] 6.9. True: the processor has something to run.
+bool Cpu::TakeEvents() {
+  if (apic_->TakeInit()) HandleInit();
+  const int sipi = apic_->TakeSipi();
+  if (wait_for_sipi_) {
+    if (sipi < 0) return false;
+    wait_for_sipi_ = false;
+    LoadRealSegment(vmm::Seg::CS, static_cast<uint16_t>(sipi << 8));
+    r[kRip] = 0;
+  }
+  if (apic_->TakeNmi()) nmi_pending_ = true;
+  if (sti_shadow_ || mov_ss_shadow_) {
+    // One more block before interrupts are looked at again.
+    sti_shadow_ = mov_ss_shadow_ = false;
+    recheck_ = true;
+    if (!halted_) return true;
+  }
+  if (nmi_pending_ && !nmi_masked_) {
+    nmi_pending_ = false;
+    nmi_masked_ = true;
+    last_block_ = nullptr;
+    halted_ = dead_halt_told_ = false;
+    DeliverEvent(kNmi, EventKind::kExternal, false, 0);
+    return true;
+  }
+  if ((rflags_ & eflags::IF) && apic_->HasDeliverable()) {
+    const int vector = apic_->Acknowledge();
+    if (vector >= 0) {
+      halted_ = dead_halt_told_ = false;
+      last_block_ = nullptr;
+      DeliverEvent(static_cast<uint8_t>(vector), EventKind::kExternal, false, 0);
+      return true;
+    }
+  }
+  return !halted_;
+}
+
+// INIT: the state of table 9-1, caches and most MSRs kept. [SDM 3A] 9.1
+void Cpu::HandleInit() {
+  vmm::CpuState state;
+  vmm::ResetCpuState(state, id_, vm_.parts().cpuid.signature());
+  const vmm::CpuState::Msrs kept = msr_;
+  const vmm::XsaveArea kept_fpu = fpu_;
+  const uint64_t kept_cr0 = cr0_ & (cr0::CD | cr0::NW);
+  const uint64_t kept_tsc = tsc_offset_, kept_xcr0 = xcr0_;
+  LoadRegisters(state);
+  cr0_ = (cr0_ & ~(cr0::CD | cr0::NW)) | kept_cr0;
+  msr_ = kept;
+  fpu_ = kept_fpu;
+  SetTscOffset(kept_tsc);
+  xcr0_ = kept_xcr0;
+  apic_->InitReset();
+  halted_ = dead_halt_told_ = false;
+  wait_for_sipi_ = id_ != 0;
+  last_block_ = nullptr;
+}
+
+void Cpu::PostInvalidation(uint64_t phys, uint64_t size) {
+  {
+    std::lock_guard lock(posted_mutex_);
+    posted_.emplace_back(phys, size);
+  }
+  SetAttention(kAttentionInvalidate);
+}
+
+void Cpu::RunPostedInvalidations() {
+  std::vector<std::pair<uint64_t, uint64_t>> posted;
+  {
+    std::lock_guard lock(posted_mutex_);
+    posted.swap(posted_);
+  }
+  for (const auto& [phys, size] : posted) {
+    blocks_.Invalidate(phys, size);
+    if (!blocks_.HasCode(phys & ~(vmm::kPageSize - 1))) vm_.UnmarkCode(*this, phys);
+  }
+  last_block_ = nullptr;
+  BumpEpoch();
+}
+
+}  // namespace bt

@@ -1,0 +1,42 @@
+// The software TLB: linear page to host address, one bank for each way memory may be looked at.
+// Entries follow the rules of an x86 TLB: a stale one is legal until the guest invalidates it.
+// [SDM 3A] 4.10
+#pragma once
+
+#include <cstdint>
+
+#include "vmm/core/base/types.h"
+
+namespace bt {
+
+struct TlbEntry {
+  static constexpr uint64_t kInvalid = ~0ull;
+  uint64_t tag =
+      kInvalid;         // linear address of the page; the xor with an address in it is the offset
+  uint64_t addend = 0;  // host address minus linear address (exec entries: guest-physical page)
+};
+
+struct TlbBank {
+  static constexpr unsigned kEntries = 1024, kExecEntries = 256;
+  TlbEntry read[kEntries];
+  TlbEntry write[kEntries];  // only pages that are dirty already and hold no decoded code
+  TlbEntry exec[kExecEntries];
+  bool used = false;
+
+  static constexpr unsigned Index(uint64_t linear) { return (linear >> 12) & (kEntries - 1); }
+  static constexpr unsigned ExecIndex(uint64_t linear) {
+    return (linear >> 12) & (kExecEntries - 1);
+  }
+
+  void Flush();
+  void FlushPage(
+      uint64_t linear);  // and everything in the same 2 MiB: large pages are cached in pieces
+};
+
+// Who looks: CPL 3; CPL 0-2; CPL 0-2 with EFLAGS.AC set under SMAP (may touch user pages).
+enum class View : uint8_t { kUser, kSupervisor, kSupervisorAc };
+inline constexpr unsigned kViews = 3;
+
+enum class Access : uint8_t { kRead, kWrite, kExecute };
+
+}  // namespace bt

@@ -1,0 +1,260 @@
+#include "bt/isa/decoder.h"
+
+#include <Zydis/Zydis.h>
+
+#include <algorithm>
+#include <bit>
+
+namespace bt {
+namespace {
+
+// Names that differ between our list and Zydis's.
+constexpr ZydisMnemonic ZYDIS_MNEMONIC_MOVS_D = ZYDIS_MNEMONIC_INVALID;
+constexpr ZydisMnemonic ZYDIS_MNEMONIC_CMPS_D = ZYDIS_MNEMONIC_INVALID;
+
+struct MnemonicMap {
+  std::array<Mnemonic, ZYDIS_MNEMONIC_MAX_VALUE + 1> map{};
+  constexpr MnemonicMap() {
+#define ISA(name, family) map[ZYDIS_MNEMONIC_##name] = Mnemonic::name;
+#include "bt/isa/isa_table.inc"
+#undef ISA
+    map[ZYDIS_MNEMONIC_INVALID] = Mnemonic::INVALID;
+  }
+};
+constexpr MnemonicMap kMnemonics;
+
+struct Decoders {
+  ZydisDecoder by_size[3];
+  Decoders() {
+    ZydisDecoderInit(&by_size[0], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
+    ZydisDecoderInit(&by_size[1], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+    ZydisDecoderInit(&by_size[2], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    for (ZydisDecoder& decoder : by_size) {
+      // What the CPUs that we model execute: CET and MPX encodings are NOPs, LZCNT and TZCNT exist.
+      ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_KNC, ZYAN_FALSE);
+      ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
+      ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
+      ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
+      // REX-prefixed near branches ignore 66 in 64-bit mode on Intel; AMD honours it. [SDM
+      // 2A] 2.2.1.3
+      ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, ZYAN_FALSE);
+    }
+  }
+};
+
+const ZydisDecoder& DecoderFor(CodeSize size) {
+  static const Decoders decoders;
+  return decoders.by_size[static_cast<unsigned>(size)];
+}
+
+void FillRegister(ZydisRegister reg, Operand& out) {
+  out.kind = OperandKind::kReg;
+  const uint8_t id = static_cast<uint8_t>(std::max<ZyanI8>(0, ZydisRegisterGetId(reg)));
+  switch (ZydisRegisterGetClass(reg)) {
+    case ZYDIS_REGCLASS_GPR8:
+      out.reg_class = RegClass::kGpr;
+      if (reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH) {
+        out.reg = static_cast<uint8_t>(reg - ZYDIS_REGISTER_AH);
+        out.high = true;
+      } else if (reg >= ZYDIS_REGISTER_SPL) {
+        out.reg = static_cast<uint8_t>(4 + (reg - ZYDIS_REGISTER_SPL));
+      } else {
+        out.reg = static_cast<uint8_t>(reg - ZYDIS_REGISTER_AL);
+      }
+      return;
+    case ZYDIS_REGCLASS_GPR16:
+    case ZYDIS_REGCLASS_GPR32:
+    case ZYDIS_REGCLASS_GPR64:
+      out.reg_class = RegClass::kGpr;
+      break;
+    case ZYDIS_REGCLASS_SEGMENT:
+      out.reg_class = RegClass::kSegment;
+      break;
+    case ZYDIS_REGCLASS_CONTROL:
+      out.reg_class = RegClass::kControl;
+      break;
+    case ZYDIS_REGCLASS_DEBUG:
+      out.reg_class = RegClass::kDebug;
+      break;
+    case ZYDIS_REGCLASS_X87:
+      out.reg_class = RegClass::kX87;
+      break;
+    case ZYDIS_REGCLASS_MMX:
+      out.reg_class = RegClass::kMmx;
+      break;
+    case ZYDIS_REGCLASS_XMM:
+      out.reg_class = RegClass::kXmm;
+      break;
+    case ZYDIS_REGCLASS_YMM:
+      out.reg_class = RegClass::kYmm;
+      break;
+    default:
+      out.reg_class = RegClass::kOther;
+      break;
+  }
+  out.reg = id;
+}
+
+uint8_t AddressRegister(ZydisRegister reg) {
+  if (reg == ZYDIS_REGISTER_NONE) return MemoryOperand::kNoReg;
+  if (reg == ZYDIS_REGISTER_RIP || reg == ZYDIS_REGISTER_EIP) return MemoryOperand::kRip;
+  return static_cast<uint8_t>(ZydisRegisterGetId(reg));
+}
+
+void FillMemory(const ZydisDecodedOperandMem& in, MemoryOperand& out) {
+  out.segment = static_cast<uint8_t>(std::max<ZyanI8>(0, ZydisRegisterGetId(in.segment)));
+  out.base = AddressRegister(in.base);
+  out.index = AddressRegister(in.index);
+  out.shift = in.scale > 1 ? static_cast<uint8_t>(std::countr_zero(in.scale)) : 0;
+  out.disp = in.disp.has_displacement ? in.disp.value : 0;
+}
+
+void FillOperand(const ZydisDecodedOperand& in, Insn& insn, Operand& out) {
+  out.bits = in.size;
+  if (in.encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG) out.field = Field::kModrmReg;
+  if (in.encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM) out.field = Field::kModrmRm;
+  switch (in.type) {
+    case ZYDIS_OPERAND_TYPE_REGISTER:
+      FillRegister(in.reg.value, out);
+      break;
+    case ZYDIS_OPERAND_TYPE_MEMORY:
+      out.kind = OperandKind::kMem;
+      FillMemory(in.mem, insn.mem);
+      break;
+    case ZYDIS_OPERAND_TYPE_POINTER:
+      out.kind = OperandKind::kFar;
+      insn.far_selector = in.ptr.segment;
+      insn.far_offset = in.ptr.offset;
+      break;
+    case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+      out.kind = OperandKind::kImm;
+      out.imm = in.imm.value.u;
+      break;
+    default:
+      break;
+  }
+}
+
+uint8_t MandatoryPrefix(const ZydisDecodedInstruction& in) {
+  for (unsigned i = 0; i < in.raw.prefix_count; ++i) {
+    if (in.raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY) return in.raw.prefixes[i].value;
+  }
+  return 0;
+}
+
+uint8_t OpcodeMap(ZydisOpcodeMap map) {
+  switch (map) {
+    case ZYDIS_OPCODE_MAP_0F:
+      return 1;
+    case ZYDIS_OPCODE_MAP_0F38:
+      return 2;
+    case ZYDIS_OPCODE_MAP_0F3A:
+      return 3;
+    default:
+      return 0;
+  }
+}
+
+// The source segment of a string instruction: DS, unless a prefix says otherwise.
+uint8_t StringSegment(ZydisInstructionAttributes attributes) {
+  constexpr ZydisInstructionAttributes kBySegment[] = {
+      ZYDIS_ATTRIB_HAS_SEGMENT_ES, ZYDIS_ATTRIB_HAS_SEGMENT_CS, ZYDIS_ATTRIB_HAS_SEGMENT_SS,
+      ZYDIS_ATTRIB_HAS_SEGMENT_DS, ZYDIS_ATTRIB_HAS_SEGMENT_FS, ZYDIS_ATTRIB_HAS_SEGMENT_GS};
+  for (uint8_t segment = 0; segment < 6; ++segment) {
+    if (attributes & kBySegment[segment]) return segment;
+  }
+  return 3;
+}
+
+// The last of F2 and F3; hardware takes either as a repeat on any string instruction.
+uint8_t RepeatPrefix(const ZydisDecodedInstruction& in) {
+  uint8_t last = 0;
+  for (unsigned i = 0; i < in.raw.prefix_count; ++i) {
+    const uint8_t value = in.raw.prefixes[i].value;
+    if (value == 0xf2 || value == 0xf3) last = value;
+  }
+  return last;
+}
+
+// Where Zydis 4.0 reads an encoding otherwise than processors do. Both were found by the
+// differential test.
+void CorrectZydis(const ZydisDecodedInstruction& in, Insn& insn) {
+  // SIB base 101 with mod 00 is a displacement alone, whatever REX.B says. [SDM 2A] table 2-5
+  const bool has_sib = in.attributes & ZYDIS_ATTRIB_HAS_SIB;
+  if (has_sib && in.raw.modrm.mod == 0 && in.raw.sib.base == 5) {
+    insn.mem.base = MemoryOperand::kNoReg;
+    insn.mem.disp = in.raw.disp.value;
+  }
+  // F3 90 with REX.B is XCHG R8, rAX; only without it is it PAUSE. [SDM 2B] XCHG
+  if (insn.mnemonic == Mnemonic::PAUSE && in.raw.rex.B) {
+    insn.mnemonic = Mnemonic::XCHG;
+    insn.operand_count = 2;
+    for (unsigned i = 0; i < 2; ++i) {
+      insn.operand[i] = Operand{};
+      insn.operand[i].kind = OperandKind::kReg;
+      insn.operand[i].reg_class = RegClass::kGpr;
+      insn.operand[i].bits = in.operand_width;
+      insn.operand[i].reg = i == 0 ? 8 : 0;
+    }
+  }
+}
+
+}  // namespace
+
+DecodeStatus Decode(std::span<const uint8_t> bytes, CodeSize code_size, Insn& insn) {
+  const ZydisDecoder& decoder = DecoderFor(code_size);
+  ZydisDecoderContext context;
+  ZydisDecodedInstruction in;
+  const ZyanStatus status =
+      ZydisDecoderDecodeInstruction(&decoder, &context, bytes.data(), bytes.size(), &in);
+  if (status == ZYDIS_STATUS_NO_MORE_DATA) return DecodeStatus::kNeedMoreBytes;
+  if (!ZYAN_SUCCESS(status)) return DecodeStatus::kInvalid;
+
+  insn = Insn{};
+  insn.mnemonic = kMnemonics.map[in.mnemonic];
+  if (in.mnemonic == ZYDIS_MNEMONIC_MOVSD && in.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT) {
+    insn.mnemonic = Mnemonic::MOVS_D;
+  } else if (in.mnemonic == ZYDIS_MNEMONIC_CMPSD && in.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT) {
+    insn.mnemonic = Mnemonic::CMPS_D;
+  }
+  insn.length = in.length;
+  insn.operand_bits = in.operand_width;
+  insn.address_bits = in.address_width;
+  insn.code_size = code_size;
+  insn.lock = in.attributes & ZYDIS_ATTRIB_HAS_LOCK;
+  insn.rep = RepeatPrefix(in) == 0xf3;
+  insn.repne = RepeatPrefix(in) == 0xf2;
+  if (in.cpu_flags) insn.undefined_flags = in.cpu_flags->undefined;
+  insn.string_segment = StringSegment(in.attributes);
+  std::copy_n(bytes.begin(), in.length, insn.bytes.begin());
+  insn.modrm_offset = in.raw.modrm.offset;
+  insn.opcode = in.opcode;
+  insn.opcode_map = OpcodeMap(in.opcode_map);
+  insn.has_vex = in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY;
+  insn.mandatory_prefix = MandatoryPrefix(in);
+  insn.rex_w = in.raw.rex.W;
+
+  ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT_VISIBLE];
+  const ZyanU8 count = std::min<ZyanU8>(in.operand_count_visible, 4);
+  if (count > 0 &&
+      !ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&decoder, &context, &in, operands, count))) {
+    return DecodeStatus::kInvalid;
+  }
+  insn.operand_count = count;
+  for (unsigned i = 0; i < count; ++i) FillOperand(operands[i], insn, insn.operand[i]);
+  CorrectZydis(in, insn);
+  return insn.mnemonic == Mnemonic::INVALID || insn.has_vex ? DecodeStatus::kInvalid
+                                                            : DecodeStatus::kOk;
+}
+
+const char* MnemonicName(Mnemonic mnemonic) {
+  static constexpr const char* kNames[] = {
+      "invalid",
+#define ISA(name, family) #name,
+#include "bt/isa/isa_table.inc"
+#undef ISA
+  };
+  return mnemonic < Mnemonic::kCount ? kNames[static_cast<unsigned>(mnemonic)] : "invalid";
+}
+
+}  // namespace bt

@@ -1,0 +1,75 @@
+// One decoded guest instruction, as the decoder gives it and every tier of the engine reads it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "bt/isa/mnemonic.h"
+
+namespace bt {
+
+enum class CodeSize : uint8_t { k16, k32, k64 };
+
+enum class RegClass : uint8_t {
+  kNone,
+  kGpr,
+  kSegment,
+  kControl,
+  kDebug,
+  kX87,
+  kMmx,
+  kXmm,
+  kYmm,
+  kOther
+};
+
+enum class OperandKind : uint8_t { kNone, kReg, kMem, kImm, kFar };
+
+// Where the encoding names an operand.
+enum class Field : uint8_t { kOther, kModrmReg, kModrmRm };
+
+struct Operand {
+  Field field = Field::kOther;
+  OperandKind kind = OperandKind::kNone;
+  RegClass reg_class = RegClass::kNone;
+  uint8_t reg = 0;    // number within its class; AH CH DH BH are 0-3 with `high`
+  bool high = false;  // bits 15:8 of a general register
+  uint16_t bits = 0;  // operand size
+  uint64_t imm = 0;   // sign-extended where the encoding sign-extends; branch displacement for
+                      // relative branches
+};
+
+struct MemoryOperand {
+  static constexpr uint8_t kNoReg = 0xff, kRip = 0xfe;
+  uint8_t segment = 3;  // vmm::Seg encoding, override and defaults applied
+  uint8_t base = kNoReg, index = kNoReg;
+  uint8_t shift = 0;  // log2 of the scale
+  int64_t disp = 0;
+};
+
+struct Insn {
+  Mnemonic mnemonic = Mnemonic::INVALID;
+  uint8_t length = 0;        // bytes, 1 to 15
+  uint8_t operand_bits = 0;  // effective operand size: 8, 16, 32, 64
+  uint8_t address_bits = 0;  // effective address size: 16, 32, 64
+  CodeSize code_size = CodeSize::k64;
+  bool lock = false, rep = false, repne = false;  // the last of F3 and F2, whatever it means here
+  uint8_t string_segment = 3;                     // of DS:rSI, overrides applied
+  uint8_t operand_count = 0;                      // those that an assembler shows
+  std::array<Operand, 4> operand;
+  MemoryOperand mem;          // of the one operand with kind kMem, if any
+  uint16_t far_selector = 0;  // of the one operand with kind kFar
+  uint32_t far_offset = 0;
+
+  uint32_t undefined_flags = 0;  // EFLAGS bits that the manual leaves undefined after it
+
+  // The encoding, for tiers that copy it.
+  std::array<uint8_t, 15> bytes{};
+  uint8_t modrm_offset = 0;            // 0 = no ModRM
+  uint8_t opcode = 0, opcode_map = 0;  // map 0 = one byte, 1 = 0F, 2 = 0F38, 3 = 0F3A
+  bool has_vex = false;
+  uint8_t mandatory_prefix = 0;  // 0, 0x66, 0xF2, 0xF3
+  bool rex_w = false;
+};
+
+}  // namespace bt

@@ -1,0 +1,39 @@
+// kvmclock for engines without KVM: the paravirtual clock that a guest asks for through MSRs and
+// reads from its own memory. [KVM-MSR] Documentation/virt/kvm/x86/msr.rst
+#pragma once
+
+#include <cstdint>
+
+#include "vmm/core/memory/guest_memory.h"
+#include "vmm/core/time/clock.h"
+
+namespace vmm {
+
+// Of one vCPU; used on its thread. The guest's TSC must be Clock::Tsc() plus a constant offset,
+// which Update() is told of.
+class PvClock {
+ public:
+  static constexpr uint32_t kMsrWallClock = 0x4b564d00, kMsrSystemTime = 0x4b564d01;
+  static constexpr uint32_t kMsrWallClockOld = 0x11, kMsrSystemTimeOld = 0x12;
+
+  PvClock(const Clock& clock, GuestMemory& memory) : clock_(clock), memory_(memory) {}
+
+  // False: not one of ours, or (writes) an address that is not RAM: #GP. The structures are written
+  // before WriteMsr returns.
+  bool ReadMsr(uint32_t index, uint64_t* value) const;
+  bool WriteMsr(uint32_t index, uint64_t value);
+
+  // The guest changed its TSC: guest TSC = Clock::Tsc() + offset from now on. Writes the time anew.
+  void SetTscOffset(uint64_t offset);
+  // Writes the time anew: after a pause, a move or a load.
+  void Update();
+
+ private:
+  void WriteWallClock();
+
+  const Clock& clock_;
+  GuestMemory& memory_;
+  uint64_t wall_clock_ = 0, system_time_ = 0, tsc_offset_ = 0;
+};
+
+}  // namespace vmm

@@ -1,0 +1,114 @@
+#include "guest_cpu.h"
+
+#include <cstring>
+
+#include "bt/interp/cpu.h"
+#include "bt/interp/interpreter.h"
+#include "vmm/core/base/check.h"
+
+namespace difftest {
+
+class GuestCpu::NoPic final : public vmm::ExtIntSource {
+ public:
+  bool IntrAsserted() const override { return false; }
+  uint8_t AcknowledgeInterrupt() override { return 0xff; }
+};
+
+class GuestCpu::NoIoapic final : public vmm::EoiListener {
+ public:
+  void OnEoi(uint8_t) override {}
+};
+
+namespace {
+
+vmm::GuestMemory MakeMemory() {
+  auto memory = vmm::GuestMemory::Create(vmm::GuestMemory::kMinSize);
+  CHECK(memory.has_value());
+  return std::move(*memory);
+}
+
+vmm::SegmentState UserSegment(bool code) {
+  vmm::SegmentState state;
+  state.selector = code ? 0x33 : 0x2b;
+  state.access = code ? 0xa0fb : 0xc0f3;
+  state.limit = 0xffffffff;
+  return state;
+}
+
+}  // namespace
+
+GuestCpu::GuestCpu()
+    : pic_(new NoPic),
+      ioapic_(new NoIoapic),
+      memory_(MakeMemory()),
+      cpuid_(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})),
+      ram_(memory_.Host(vmm::GuestPhys(0), vmm::GuestMemory::kMinSize)) {
+  BuildPageTables();
+  const vmm::VmParts parts{memory_, ports_, mmio_, clock_, timers_, *pic_, *ioapic_, cpuid_, 1};
+  vm_ = std::make_unique<bt::InterpreterVm>(parts);
+  vcpu_ = std::move(*vm_->CreateVcpu(0));
+  cpu_ = static_cast<bt::Cpu*>(vcpu_.get());
+
+  vmm::ResetCpuState(state_, 0, cpuid_.signature());
+  state_.cr0 = 0x80050033;
+  state_.cr3 = 0x1000;
+  state_.cr4 = bt::cr4::PAE | bt::cr4::OSFXSR | bt::cr4::OSXMMEXCPT;
+  state_.msr.efer = bt::efer::LME | bt::efer::LMA | bt::efer::NXE | bt::efer::SCE;
+  for (vmm::SegmentState& segment : state_.seg) segment = UserSegment(false);
+  state_.seg[static_cast<unsigned>(vmm::Seg::CS)] = UserSegment(true);
+  state_.activity = vmm::Activity::kRunning;
+  CHECK(vcpu_->Load(state_).has_value());
+}
+
+GuestCpu::~GuestCpu() = default;
+
+void GuestCpu::BuildPageTables() {
+  uint64_t next = 0x2000;
+  const auto map = [&](uint64_t linear, uint64_t frame, uint64_t flags) {
+    uint64_t table = 0x1000;
+    for (unsigned shift = 39; shift > 12; shift -= 9) {
+      uint64_t entry;
+      uint8_t* at = ram_ + table + ((linear >> shift) & 511) * 8;
+      std::memcpy(&entry, at, 8);
+      if (!entry) {
+        entry = next | 7;
+        next += 0x1000;
+        std::memcpy(at, &entry, 8);
+      }
+      table = entry & ~0xfffull;
+    }
+    const uint64_t entry = frame | flags;
+    std::memcpy(ram_ + table + ((linear >> 12) & 511) * 8, &entry, 8);
+  };
+  constexpr uint64_t kNx = 1ull << 63;
+  map(kCode, kCodeFrame, 5);
+  map(kData + 0x1000, kWritableFrame, 7 | kNx);
+  map(kData + 0x2000, kWritableFrame + 0x1000, 7 | kNx);
+  map(kData + 0x4000, kReadOnlyFrame, 5 | kNx);
+}
+
+Outcome GuestCpu::Run(std::span<const uint8_t> code, Registers& registers) {
+  uint8_t* at = ram_ + kCodeFrame;
+  std::memcpy(at, code.data(), code.size());
+  std::memset(at + code.size(), 0x90, 15);
+  vm_->OnHostWrite(vmm::GuestPhys(kCodeFrame), code.size() + 15);
+  cpu_->ResetForTest(registers.gpr, kCode, registers.rflags | 0x200, registers.fx);
+  cpu_->Step();
+  registers.rflags = cpu_->Rflags();
+  std::copy_n(cpu_->r, 16, registers.gpr.begin());
+  std::memcpy(registers.fx.data(), cpu_->fpu_.bytes.data(), 512);
+  Outcome outcome;
+  const bt::Fault& fault = cpu_->fault_;
+  outcome.faulted = fault.active;
+  if (fault.active) {
+    outcome.vector = fault.vector;
+    outcome.error = fault.has_error ? fault.error : 0;
+    if (fault.vector == bt::kPF) outcome.cr2 = cpu_->cr2_;
+  } else if (cpu_->r[bt::kRip] != kCode + code.size()) {
+    // A long repeat stops on its instruction; the generator keeps counts below that.
+    outcome = {true, 0xfe, 0, cpu_->r[bt::kRip]};
+  }
+  return outcome;
+}
+
+}  // namespace difftest
