@@ -1,0 +1,333 @@
+#include "vmm/boot/bzimage.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "vmm/boot/boot_cpu.h"
+#include "vmm/boot/bytes.h"
+
+namespace vmm {
+
+using linux_boot::Field;
+
+namespace {
+
+constexpr uint64_t kDefaultLoadAddress = 0x100000;
+constexpr uint64_t kFourGiB = 4 * kGiB;
+constexpr uint64_t kSmallestSetup = 2 * linux_boot::kSectorSize;
+constexpr uint64_t kOldCommandLineMax = 255;
+constexpr uint64_t kOldInitrdEnd = 0x38000000;
+constexpr uint64_t kMaxVersionText = 120;
+// Low memory is ours to arrange: no kernel is loaded below 1 MiB.
+constexpr uint64_t kCommandLineFloor = 0x20000;
+
+constexpr uint64_t At(Field field) {
+  return static_cast<uint64_t>(field);
+}
+
+template <class Int>
+Int Get(std::span<const uint8_t> bytes, Field field) {
+  return vmm::Get<Int>(bytes, At(field));
+}
+
+template <class Int>
+void Put(std::span<uint8_t> bytes, Field field, Int value) {
+  vmm::Put<Int>(bytes, At(field), value);
+}
+
+// The text that the header points at; only a decoration, so that a wrong pointer is no error.
+std::string ReadVersionText(const BootFile& kernel, uint64_t setup_size, uint64_t pointer) {
+  const uint64_t offset = pointer + linux_boot::kSectorSize;
+  if (pointer == 0 || offset >= setup_size) return {};
+  std::vector<uint8_t> bytes(std::min(kMaxVersionText, setup_size - offset));
+  if (!kernel.Read(offset, bytes)) return {};
+  std::string text;
+  for (uint8_t byte : bytes) {
+    if (byte < 0x20 || byte > 0x7e) break;
+    text.push_back(static_cast<char>(byte));
+  }
+  return text;
+}
+
+// Where the kernel is put and where it will run. [LINUX-BOOT] "Details of Header Fields":
+// pref_address, init_size
+Result<void> PlaceKernel(const BootFile& kernel, BzImageHeader& header) {
+  const std::span<const uint8_t> raw = header.raw;
+  header.load_address = header.runtime_start = kDefaultLoadAddress;
+  if (header.version < 0x020a) return {};
+  header.init_size = Get<uint32_t>(raw, Field::INIT_SIZE);
+  const uint64_t preferred = Get<uint64_t>(raw, Field::PREF_ADDRESS);
+  if (preferred >= kFourGiB || (preferred != 0 && preferred < kDefaultLoadAddress)) {
+    return kernel.Invalid(fmt::format("malformed: preferred address {:#x}", preferred));
+  }
+  if (preferred != 0) header.runtime_start = preferred;
+  if (Get<uint8_t>(raw, Field::RELOCATABLE_KERNEL) == 0) return {};
+  const uint64_t alignment = Get<uint32_t>(raw, Field::KERNEL_ALIGNMENT);
+  if (!IsPowerOfTwo(alignment)) {
+    return kernel.Invalid(fmt::format("malformed: alignment {:#x}", alignment));
+  }
+  header.runtime_start = AlignUp(header.runtime_start, alignment);
+  header.load_address = header.runtime_start;
+  return {};
+}
+
+}  // namespace
+
+uint64_t BzImageHeader::end() const {
+  return std::max(load_address + payload_size, runtime_start + init_size);
+}
+
+bool IsBzImage(std::span<const uint8_t> head) {
+  return head.size() >= linux_boot::kHeaderLimit &&
+         Get<uint32_t>(head, Field::HEADER) == linux_boot::kHeaderMagic &&
+         Get<uint16_t>(head, Field::BOOT_FLAG) == linux_boot::kBootFlag;
+}
+
+Result<BzImageHeader> ParseBzImageHeader(const BootFile& kernel) {
+  BzImageHeader header;
+  if (kernel.size() < kSmallestSetup) return kernel.Invalid("truncated inside the setup header");
+  if (auto read = kernel.Read(0, header.raw); !read) return tl::unexpected(read.error());
+  const std::span<const uint8_t> raw = header.raw;
+
+  header.version = Get<uint16_t>(raw, Field::VERSION);
+  if (header.version < linux_boot::kOldestVersion) {
+    return kernel.Invalid(
+        fmt::format("speaks boot protocol {}.{:02}; 2.06 (Linux 2.6.22) or newer is needed",
+                    header.version >> 8, header.version & 0xff));
+  }
+  if ((Get<uint8_t>(raw, Field::LOADFLAGS) &
+       static_cast<uint8_t>(linux_boot::LoadFlags::LOADED_HIGH)) == 0) {
+    return kernel.Invalid("is a zImage, which loads below 1 MiB; a bzImage is needed");
+  }
+  header.header_end = At(Field::HEADER) + Get<uint8_t>(raw, At(Field::JUMP) + 1);
+  if (header.header_end < At(Field::CMDLINE_SIZE) + sizeof(uint32_t)) {
+    return kernel.Invalid("malformed: the setup header is too short for its protocol version");
+  }
+  header.header_end = std::min(header.header_end, linux_boot::kHeaderLimit);
+
+  const uint8_t sectors = Get<uint8_t>(raw, Field::SETUP_SECTS);
+  header.payload_offset =
+      (uint64_t{sectors == 0 ? uint8_t{4} : sectors} + 1) * linux_boot::kSectorSize;
+  const uint64_t told = uint64_t{Get<uint32_t>(raw, Field::SYSSIZE)} * 16;
+  if (told == 0) return kernel.Invalid("malformed: the kernel proper is empty");
+  // The size is told in paragraphs of 16 bytes; the last one may be short.
+  if (header.payload_offset >= kernel.size() || told > kernel.size() - header.payload_offset + 15) {
+    return kernel.Invalid(
+        fmt::format("truncated: {} bytes of {}", kernel.size(), header.payload_offset + told));
+  }
+  header.payload_size = std::min(told, kernel.size() - header.payload_offset);
+
+  if (auto placed = PlaceKernel(kernel, header); !placed) return tl::unexpected(placed.error());
+  header.command_line_max = Get<uint32_t>(raw, Field::CMDLINE_SIZE);
+  if (header.command_line_max == 0) header.command_line_max = kOldCommandLineMax;
+  header.initrd_end_max = uint64_t{Get<uint32_t>(raw, Field::INITRD_ADDR_MAX)} + 1;
+  if (header.initrd_end_max == 1) header.initrd_end_max = kOldInitrdEnd;
+  header.has_entry64 = header.version >= 0x020c &&
+                       (Get<uint16_t>(raw, Field::XLOADFLAGS) &
+                        static_cast<uint16_t>(linux_boot::XLoadFlags::XLF_KERNEL_64)) != 0;
+  header.kernel_version =
+      ReadVersionText(kernel, header.payload_offset, Get<uint16_t>(raw, Field::KERNEL_VERSION));
+  return header;
+}
+
+namespace {
+
+// One boot of one bzImage, step by step.
+class BzImageLoader {
+ public:
+  BzImageLoader(const BootInput& input, const BzImageHeader& header, RangePlan& plan)
+      : kernel_(input.kernel),
+        initrd_file_(input.initrd),
+        header_(header),
+        request_(input.request),
+        plan_(plan) {}
+
+  Result<BootEntry> Load(CpuState& boot_cpu);
+
+ private:
+  Result<EntryMode> ChooseMode() const;
+  Result<void> LoadPayload();
+  Result<void> LoadCommandLine();
+  Result<void> LoadInitrd();
+  Result<void> WriteParams();
+  Result<void> EnterKernel(EntryMode mode, CpuState& boot_cpu);
+  Result<uint8_t*> ClaimLow(std::string_view name, uint64_t size, uint64_t* address);
+  uint64_t entry(EntryMode mode) const {
+    return header_.load_address + (mode == EntryMode::kLong64 ? linux_boot::kEntry64Offset : 0);
+  }
+
+  const BootFile& kernel_;
+  const std::optional<BootFile>& initrd_file_;
+  const BzImageHeader& header_;
+  const BootRequest& request_;
+  RangePlan& plan_;
+  uint64_t params_ = 0, command_line_ = 0, initrd_ = 0, initrd_size_ = 0;
+};
+
+Result<EntryMode> BzImageLoader::ChooseMode() const {
+  if (request_.entry == ForceEntry::k32) return EntryMode::kProtected32;
+  if (header_.has_entry64) {
+    if (header_.payload_size <= linux_boot::kEntry64Offset) {
+      return kernel_.Invalid("malformed: the 64-bit entry is past the end of the kernel");
+    }
+    return EntryMode::kLong64;
+  }
+  if (request_.entry == ForceEntry::k64) {
+    return kernel_.Invalid("has no 64-bit entry (it is an i386 kernel, or older than Linux 3.8)");
+  }
+  return EntryMode::kProtected32;
+}
+
+Result<void> BzImageLoader::LoadPayload() {
+  const uint64_t end = header_.end();
+  if (end > plan_.low_ram_end()) {
+    return kernel_.Invalid(fmt::format(
+        "needs at least {} of guest memory (it runs at {:#x} and needs {} there); memory is {}",
+        SizeText(AlignUp(end, kMiB)), header_.runtime_start,
+        SizeText(std::max(header_.init_size, header_.payload_size)),
+        SizeText(plan_.memory().size())));
+  }
+  // An unpacking kernel that is not relocatable moves itself up: all between is its own.
+  auto host = plan_.Claim("kernel", header_.load_address, end - header_.load_address);
+  if (!host) return kernel_.Invalid(host.error().message);
+  return kernel_.Read(header_.payload_offset, {*host, header_.payload_size});
+}
+
+Result<uint8_t*> BzImageLoader::ClaimLow(std::string_view name, uint64_t size, uint64_t* address) {
+  const auto place = plan_.FindLowest(size, kPageSize, kBiosDataEnd.value, kEbdaStart.value);
+  if (!place) return kernel_.Invalid(fmt::format("no room below 640 KiB for the {}", name));
+  *address = *place;
+  return plan_.Claim(name, *place, size);
+}
+
+Result<void> BzImageLoader::LoadCommandLine() {
+  const std::string& text = request_.command_line;
+  if (text.size() > header_.command_line_max) {
+    return kernel_.Invalid(fmt::format("the command line has {} bytes; this kernel takes {}",
+                                       text.size(), header_.command_line_max));
+  }
+  const uint64_t size = text.size() + 1;
+  const auto place = plan_.FindLowest(size, 16, kCommandLineFloor, kEbdaStart.value);
+  if (!place) {
+    return kernel_.Invalid(fmt::format("the command line has {} bytes; no more than {} fit",
+                                       text.size(), kEbdaStart.value - kCommandLineFloor - 1));
+  }
+  command_line_ = *place;
+  auto host = plan_.Claim("command line", command_line_, size);
+  if (!host) return tl::unexpected(host.error());
+  std::memcpy(*host, text.c_str(), size);
+  return {};
+}
+
+Result<void> BzImageLoader::LoadInitrd() {
+  if (!initrd_file_) return {};
+  const BootFile* file = &*initrd_file_;
+  initrd_size_ = file->size();
+  const auto place =
+      plan_.FindHighest(initrd_size_, kPageSize, kHighMemoryStart.value, header_.initrd_end_max);
+  if (!place) {
+    const uint64_t needed = AlignUp(header_.end(), kPageSize) + initrd_size_;
+    if (needed > header_.initrd_end_max) {
+      return file->Invalid(
+          fmt::format("is too large ({}): this kernel takes an initrd below {} only",
+                      SizeText(initrd_size_), SizeText(header_.initrd_end_max)));
+    }
+    return file->Invalid(
+        fmt::format("needs at least {} of guest memory, with the kernel; memory is {}",
+                    SizeText(AlignUp(needed, kMiB)), SizeText(plan_.memory().size())));
+  }
+  initrd_ = *place;
+  auto host = plan_.Claim("initrd", initrd_, initrd_size_);
+  if (!host) return file->Invalid(host.error().message);
+  return file->Read(0, {*host, initrd_size_});
+}
+
+// [LINUX-BOOT] "64-bit Boot Protocol": all zero, then the header as the file has it, then what the
+// loader says.
+Result<void> BzImageLoader::WriteParams() {
+  auto host = ClaimLow("boot_params", linux_boot::kBootParamsSize, &params_);
+  if (!host) return tl::unexpected(host.error());
+  const std::span<uint8_t> params(*host, linux_boot::kBootParamsSize);
+  std::memset(params.data(), 0, params.size());
+  std::memcpy(params.data() + linux_boot::kHeaderStart,
+              header_.raw.data() + linux_boot::kHeaderStart,
+              header_.header_end - linux_boot::kHeaderStart);
+
+  Put<uint8_t>(params, Field::TYPE_OF_LOADER, linux_boot::kLoaderUndefined);
+  Put<uint16_t>(params, Field::VID_MODE, 0xffff);  // "normal"
+  Put<uint32_t>(params, Field::CODE32_START, static_cast<uint32_t>(header_.load_address));
+  Put<uint32_t>(params, Field::CMD_LINE_PTR, static_cast<uint32_t>(command_line_));
+  Put<uint32_t>(params, Field::RAMDISK_IMAGE, static_cast<uint32_t>(initrd_));
+  Put<uint32_t>(params, Field::RAMDISK_SIZE, static_cast<uint32_t>(initrd_size_));
+  if (header_.version >= 0x0209) Put<uint64_t>(params, Field::SETUP_DATA, 0);
+  Put<uint64_t>(params, Field::ACPI_RSDP_ADDR, request_.acpi_rsdp.value);
+
+  const auto map = BuildMemoryMap(plan_.memory());
+  CHECK(map.size() <= linux_boot::kMaxE820Entries);
+  Put<uint8_t>(params, Field::E820_ENTRIES, static_cast<uint8_t>(map.size()));
+  uint64_t offset = At(Field::E820_TABLE);
+  for (const MemoryMapEntry& entry : map) {
+    vmm::Put<uint64_t>(params, offset, entry.start.value);
+    vmm::Put<uint64_t>(params, offset + 8, entry.size);
+    vmm::Put<uint32_t>(params, offset + 16, static_cast<uint32_t>(entry.type));
+    offset += linux_boot::kE820EntrySize;
+  }
+  Put<uint32_t>(params, Field::ALT_MEM_K,
+                static_cast<uint32_t>((plan_.low_ram_end() - kHighMemoryStart.value) / kKiB));
+  return {};
+}
+
+Result<void> BzImageLoader::EnterKernel(EntryMode mode, CpuState& boot_cpu) {
+  uint64_t gdt = 0, tables = 0;
+  auto gdt_host = ClaimLow("boot GDT", kBootGdtSize, &gdt);
+  if (!gdt_host) return tl::unexpected(gdt_host.error());
+  WriteBootGdt(*gdt_host, mode);
+  if (mode == EntryMode::kProtected32) {
+    EnterProtected32(boot_cpu, GuestPhys(entry(mode)), GuestPhys(gdt));
+  } else {
+    auto tables_host = ClaimLow("boot page tables", kIdentityTablesSize, &tables);
+    if (!tables_host) return tl::unexpected(tables_host.error());
+    WriteIdentityTables(*tables_host, GuestPhys(tables));
+    EnterLong64(boot_cpu, GuestPhys(entry(mode)), GuestPhys(gdt), GuestPhys(tables));
+  }
+  boot_cpu.gpr[static_cast<size_t>(Gpr::RSI)] = params_;
+  return {};
+}
+
+Result<BootEntry> BzImageLoader::Load(CpuState& boot_cpu) {
+  if (!request_.modules.empty()) {
+    return kernel_.Invalid("is a Linux bzImage, which takes an initrd and no modules");
+  }
+  auto mode = ChooseMode();
+  if (!mode) return tl::unexpected(mode.error());
+  auto done = LoadPayload()
+                  .and_then([&] { return LoadCommandLine(); })
+                  .and_then([&] { return LoadInitrd(); })
+                  .and_then([&] { return WriteParams(); })
+                  .and_then([&] { return EnterKernel(*mode, boot_cpu); });
+  if (!done) return tl::unexpected(done.error());
+
+  BootEntry result;
+  result.format = BootFormat::kBzImage;
+  result.mode = *mode;
+  result.entry = GuestPhys(entry(*mode));
+  result.description =
+      fmt::format("Linux {}, bzImage, boot protocol {}.{:02}",
+                  header_.kernel_version.empty() ? "(no version text)" : header_.kernel_version,
+                  header_.version >> 8, header_.version & 0xff);
+  return result;
+}
+
+}  // namespace
+
+Result<BootEntry> LoadBzImage(const BootInput& input, RangePlan& plan, CpuState& boot_cpu) {
+  auto header = ParseBzImageHeader(input.kernel);
+  if (!header) return tl::unexpected(header.error());
+  return BzImageLoader(input, *header, plan).Load(boot_cpu);
+}
+
+}  // namespace vmm
