@@ -1,0 +1,190 @@
+#include "vmm/config/config_rules.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace vmm {
+namespace {
+
+std::string SerialKey(unsigned index) {
+  return fmt::format("console.serial{}", index);
+}
+
+// A file that the machine reads, and what it is called in messages.
+struct Input {
+  std::string what;  // "kernel"
+  std::filesystem::path path;
+  const Place* place;
+};
+
+std::vector<Input> InputsOf(const Config& config, const ConfigReader& reader) {
+  std::vector<Input> inputs;
+  if (!config.kernel.empty()) {
+    inputs.push_back({"kernel", config.kernel, &reader.PlaceOf("kernel")});
+  }
+  if (!config.initrd.empty()) {
+    inputs.push_back({"initrd", config.initrd, &reader.PlaceOf("initrd")});
+  }
+  for (size_t i = 0; i < config.modules.size(); ++i) {
+    inputs.push_back({"module", config.modules[i].path, &reader.ModulePlaces()[i]});
+  }
+  return inputs;
+}
+
+void CheckEngine(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  const bool can_move = config.accel == AccelChoice::kAuto || config.accel == AccelChoice::kKvm;
+  if (!config.accel_move.value_or(false) || can_move) return;
+  problems.Add(reader.PlaceOf("accel_move"),
+               {"accel_move = true does not go with this accel",
+                "only a machine that runs on KVM may move to another engine",
+                "remove accel_move, or write accel = \"auto\" or \"kvm\""});
+}
+
+void CheckConsoles(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  using Kind = ConsoleSpec::Kind;
+  const std::vector<Input> inputs = InputsOf(config, reader);
+  for (unsigned i = 0; i < Config::kSerialPorts; ++i) {
+    const ConsoleSpec& spec = config.serial[i];
+    for (unsigned j = 0; j < i; ++j) {
+      const ConsoleSpec& other = config.serial[j];
+      const bool both_stdio = spec.kind == Kind::kStdio && other.kind == Kind::kStdio;
+      const bool same_path =
+          !spec.path.empty() && spec.path.lexically_normal() == other.path.lexically_normal();
+      if (!both_stdio && !same_path) continue;
+      const std::string free_place = spec.kind == Kind::kUnix
+                                         ? fmt::format("unix:console{}.sock", i)
+                                         : fmt::format("file:console{}.log", i);
+      problems.Add(
+          reader.PlaceOf(SerialKey(i)),
+          {fmt::format("serial{} and serial{} lead to the same place", j, i),
+           reader.IsGiven(SerialKey(j)) ? "their texts would mix"
+                                        : fmt::format("serial{} leads to stdio by default", j),
+           both_stdio ? fmt::format("write serial{} = \"null\", or lead one of them elsewhere", j)
+                      : fmt::format("write serial{} = \"{}\"", i, free_place)});
+      break;
+    }
+    if (spec.kind != Kind::kFile) continue;
+    for (const Input& input : inputs) {
+      if (spec.path.lexically_normal() != input.path.lexically_normal()) continue;
+      problems.Add(reader.PlaceOf(SerialKey(i)),
+                   {fmt::format("serial{} would write into the {}", i, input.what),
+                    "both name the same file", fmt::format("write \"file:console{}.log\"", i)});
+    }
+  }
+}
+
+// Opens the file for reading, as the machine will. Adds its size to `total`.
+void CheckInput(const Input& input, const Config& config, uint64_t& total,
+                ConfigProblems& problems) {
+  const std::string name = input.path.string();
+  const int fd = open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) {
+    const int error = errno;
+    if (error == ENOENT || error == ENOTDIR) {
+      const bool relative_to_file = input.place->option.empty() && !config.directory.empty();
+      problems.Add(*input.place,
+                   {fmt::format("the {} {} does not exist", input.what, name),
+                    relative_to_file ? "relative paths start at the directory of the file"
+                                     : "relative paths start at the working directory",
+                    "correct the path, or put the file there"},
+                   ExitCode::kFileMissing);
+      return;
+    }
+    const bool denied = error == EACCES || error == EPERM;
+    problems.Add(*input.place,
+                 {fmt::format("the {} {} can't be read", input.what, name), std::strerror(error),
+                  denied ? fmt::format("allow it: chmod a+r {}", name) : "name another file"},
+                 denied ? ExitCode::kNoPermission : ExitCode::kFileMissing);
+    return;
+  }
+  struct stat status{};
+  const bool regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+  close(fd);
+  if (!regular) {
+    problems.Add(*input.place, {fmt::format("the {} {} is no regular file", input.what, name),
+                                "it is mapped into memory", "name a file"});
+    return;
+  }
+  if (status.st_size == 0) {
+    problems.Add(*input.place, {fmt::format("the {} {} is empty", input.what, name),
+                                "there is nothing in it to load", "name the right file"});
+    return;
+  }
+  total += static_cast<uint64_t>(status.st_size);
+}
+
+void CheckFit(const Config& config, const ConfigReader& reader, uint64_t total,
+              ConfigProblems& problems) {
+  if (total < config.memory) return;
+  const uint64_t wanted = (total / (64 * kMiB) + 2) * 64 * kMiB;
+  problems.Add(reader.PlaceOf(reader.IsGiven("memory") ? "memory" : "kernel"),
+               {fmt::format("kernel, initrd and modules have {} MiB, the guest's memory {} MiB",
+                            (total + kMiB - 1) / kMiB, config.memory / kMiB),
+                "the guest could not hold them",
+                fmt::format("write memory = \"{}M\" or more", wanted / kMiB)});
+}
+
+void CheckConsolePath(const ConsoleSpec& spec, unsigned index, const Place& place,
+                      ConfigProblems& problems) {
+  const std::filesystem::path parent =
+      spec.path.has_parent_path() ? spec.path.parent_path() : std::filesystem::path(".");
+  struct stat status{};
+  if (stat(parent.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
+    problems.Add(place,
+                 {fmt::format("serial{} can't be made in {}", index, parent.string()),
+                  "there is no such directory", fmt::format("mkdir -p {}", parent.string())},
+                 ExitCode::kCannotCreate);
+    return;
+  }
+  if (stat(spec.path.c_str(), &status) != 0) return;
+  const bool is_socket = S_ISSOCK(status.st_mode);
+  if (spec.kind == ConsoleSpec::Kind::kUnix && !is_socket) {
+    problems.Add(place,
+                 {fmt::format("{} is there already and is no socket", spec.path.string()),
+                  "it would have to be deleted", "name another path"},
+                 ExitCode::kCannotCreate);
+  } else if (spec.kind == ConsoleSpec::Kind::kFile && (is_socket || S_ISDIR(status.st_mode))) {
+    problems.Add(place,
+                 {fmt::format("{} is a {}", spec.path.string(), is_socket ? "socket" : "directory"),
+                  "a console can't be written to it",
+                  is_socket ? "write \"unix:PATH\", or name another path" : "name a file in it"},
+                 ExitCode::kCannotCreate);
+  }
+}
+
+}  // namespace
+
+void CheckCombinations(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  if (config.kernel.empty()) {
+    problems.Add({}, {"there is nothing to boot", "no kernel is given",
+                      problems.has_file() ? "write kernel = \"vmlinuz\", the path of a kernel"
+                                          : "give --kernel FILE, or --config FILE"});
+  }
+  if (!config.initrd.empty() && !config.modules.empty()) {
+    problems.Add(reader.PlaceOf("modules"),
+                 {"initrd and modules are both given",
+                  "an initrd is for Linux, modules are for Multiboot kernels",
+                  "remove one of them, or name the initrd among the modules"});
+  }
+  CheckEngine(config, reader, problems);
+  CheckConsoles(config, reader, problems);
+}
+
+void CheckFiles(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  uint64_t total = 0;
+  for (const Input& input : InputsOf(config, reader)) {
+    CheckInput(input, config, total, problems);
+  }
+  CheckFit(config, reader, total, problems);
+  for (unsigned i = 0; i < Config::kSerialPorts; ++i) {
+    if (config.serial[i].path.empty()) continue;
+    CheckConsolePath(config.serial[i], i, reader.PlaceOf(SerialKey(i)), problems);
+  }
+}
+
+}  // namespace vmm

@@ -1,0 +1,174 @@
+#include "vmm/config/value_parsers.h"
+
+#include <fmt/format.h>
+#include <sys/un.h>
+
+#include <charconv>
+
+#include "vmm/config/spelling.h"
+
+namespace vmm {
+namespace {
+
+constexpr uint64_t kLargestNumber = uint64_t{1} << 53;
+constexpr uint64_t kLongestTimeMs = uint64_t{365} * 24 * 3600 * 1000;
+constexpr size_t kLongestQuote = 60;
+// The length of a socket's path, its NUL byte included. [unix(7)]
+constexpr size_t kSocketPathSize = sizeof(sockaddr_un{}.sun_path);
+
+// The text as a message shows it: short, and without control characters.
+std::string Quoted(std::string_view text) {
+  std::string quoted = "'";
+  for (char c : text.substr(0, kLongestQuote)) {
+    const auto byte = static_cast<unsigned char>(c);
+    quoted += byte < 0x20 || byte == 0x7F ? '?' : c;
+  }
+  return quoted + (text.size() > kLongestQuote ? "...'" : "'");
+}
+
+tl::unexpected<ValueError> Wrong(std::string what, std::string why, std::string fix) {
+  return tl::unexpected<ValueError>(ValueError{std::move(what), std::move(why), std::move(fix)});
+}
+
+// A decimal number and what follows it.
+struct NumberAndUnit {
+  bool valid = false;
+  bool too_large = false;
+  uint64_t number = 0;
+  std::string_view unit;
+};
+
+NumberAndUnit Split(std::string_view text) {
+  NumberAndUnit split;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), split.number, 10);
+  split.too_large = error == std::errc::result_out_of_range;
+  split.valid = error == std::errc() || split.too_large;
+  split.unit = text.substr(static_cast<size_t>(end - text.data()));
+  return split;
+}
+
+char UpperCase(char c) {
+  return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+}
+
+// What somebody who wrote `split` may have meant: "512m", "512MB" and "512 MiB" are 512M.
+std::string SizeGuess(const NumberAndUnit& split) {
+  if (!split.valid || split.too_large || split.number == 0) return "512M";
+  std::string_view unit = split.unit;
+  while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
+  const char letter = unit.empty() ? 'M' : UpperCase(unit.front());
+  if (letter != 'K' && letter != 'M' && letter != 'G') return "512M";
+  return fmt::format("{}{}", split.number, letter);
+}
+
+}  // namespace
+
+Parsed<uint64_t> ParseSize(std::string_view text) {
+  const NumberAndUnit split = Split(text);
+  uint64_t factor = 0;
+  if (split.unit == "K") factor = kKiB;
+  if (split.unit == "M") factor = kMiB;
+  if (split.unit == "G") factor = kGiB;
+  if (!split.valid || factor == 0) {
+    return Wrong(fmt::format("{} is not a size", Quoted(text)),
+                 "a size is a whole number followed by K, M or G",
+                 fmt::format("write \"{}\"", SizeGuess(split)));
+  }
+  if (split.too_large || split.number > kLargestNumber / factor) {
+    return Wrong(fmt::format("the size {} is too large", Quoted(text)),
+                 "it is beyond what any computer can address", "write a smaller one");
+  }
+  return split.number * factor;
+}
+
+std::string FormatSize(uint64_t bytes) {
+  if (bytes != 0 && bytes % kGiB == 0) return fmt::format("{}G", bytes / kGiB);
+  if (bytes != 0 && bytes % kMiB == 0) return fmt::format("{}M", bytes / kMiB);
+  if (bytes % kKiB == 0) return fmt::format("{}K", bytes / kKiB);
+  return fmt::format("{} bytes", bytes);
+}
+
+Parsed<std::chrono::milliseconds> ParseTime(std::string_view text) {
+  const NumberAndUnit split = Split(text);
+  uint64_t factor = 0;
+  if (split.unit == "ms") factor = 1;
+  if (split.unit == "s") factor = 1000;
+  if (split.unit == "m") factor = 60'000;
+  if (!split.valid || factor == 0) {
+    const bool bare_number = split.valid && !split.too_large && split.unit.empty();
+    return Wrong(fmt::format("{} is not a time", Quoted(text)),
+                 "a time is a whole number followed by ms, s or m",
+                 fmt::format("write \"{}s\"", bare_number ? split.number : 30));
+  }
+  if (split.too_large || split.number > kLongestTimeMs / factor) {
+    return Wrong(fmt::format("the time {} is too long", Quoted(text)), "the longest is a year",
+                 "write a shorter one, or leave it out");
+  }
+  return std::chrono::milliseconds(split.number * factor);
+}
+
+Parsed<uint64_t> ParseInteger(std::string_view text) {
+  const NumberAndUnit split = Split(text);
+  if (!split.valid || !split.unit.empty() || split.too_large || split.number > kLargestNumber) {
+    return Wrong(fmt::format("{} is not a whole number", Quoted(text)),
+                 "only digits may stand here", "write a number such as 2");
+  }
+  return split.number;
+}
+
+Parsed<bool> ParseBoolean(std::string_view text) {
+  if (text == "true") return true;
+  if (text == "false") return false;
+  return Wrong(fmt::format("{} is neither true nor false", Quoted(text)),
+               "there is nothing between them", "write true or false");
+}
+
+Parsed<std::filesystem::path> ParsePath(std::string_view text, const std::filesystem::path& base) {
+  if (text.empty()) {
+    return Wrong("the path is empty", "no file has an empty name",
+                 "name a file, or leave the key out");
+  }
+  if (text.find('\0') != std::string_view::npos) {
+    return Wrong("the path holds a NUL character", "no file name can", "write the path without it");
+  }
+  if (text.starts_with("~/")) {
+    return Wrong(fmt::format("the path {} starts with '~'", Quoted(text)),
+                 "only shells know what it means", "write the whole path");
+  }
+  return base / std::filesystem::path(text);
+}
+
+Parsed<ConsoleSpec> ParseConsole(std::string_view text, const std::filesystem::path& base) {
+  using Kind = ConsoleSpec::Kind;
+  if (text == "null") return ConsoleSpec{Kind::kNull, {}};
+  if (text == "stdio") return ConsoleSpec{Kind::kStdio, {}};
+  if (text == "pty") return ConsoleSpec{Kind::kPty, {}};
+  const size_t colon = text.find(':');
+  const std::string_view kind = text.substr(0, colon);
+  if (kind != "unix" && kind != "file") {
+    constexpr std::string_view kKnown[] = {"stdio", "pty", "null", "unix", "file"};
+    const std::string_view near = NearestSpelling(kind, kKnown);
+    const bool with_path = near == "unix" || near == "file";
+    return Wrong(
+        fmt::format("{} is not a place for a console", Quoted(text)),
+        "there are stdio, pty, null, unix:PATH and file:PATH",
+        fmt::format("write \"{}{}\"", near.empty() ? "stdio" : near, with_path ? ":PATH" : ""));
+  }
+  if (colon == std::string_view::npos || colon + 1 == text.size()) {
+    return Wrong(
+        fmt::format("{} lacks its path", Quoted(text)),
+        kind == "unix" ? "a socket needs a place" : "a file needs a place",
+        fmt::format("write \"{}:{}\"", kind, kind == "unix" ? "console.sock" : "console.log"));
+  }
+  auto path = ParsePath(text.substr(colon + 1), base);
+  if (!path) return tl::unexpected(path.error());
+  if (kind == "unix" && path->native().size() >= kSocketPathSize) {
+    return Wrong(fmt::format("the path of the socket has {} bytes", path->native().size()),
+                 fmt::format("Linux takes at most {}", kSocketPathSize - 1),
+                 "move the socket to a shorter path, for example under /run");
+  }
+  return ConsoleSpec{kind == "unix" ? Kind::kUnix : Kind::kFile, *path};
+}
+
+}  // namespace vmm
