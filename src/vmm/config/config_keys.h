@@ -29,12 +29,12 @@ enum class ValueKind : uint8_t {
 
 // A value, read according to its ValueKind; the other fields are empty.
 struct ConfigValue {
-  std::string text;
+  std::string text{};
   uint64_t number = 0;  // kInteger, kSize (bytes), kBoolean (0, 1), kChoice (index)
   std::chrono::milliseconds time{0};
-  std::filesystem::path path;
-  ConsoleSpec console;
-  std::vector<ModuleSpec> modules;
+  std::filesystem::path path{};
+  ConsoleSpec console{};
+  std::vector<ModuleSpec> modules{};
 };
 
 struct ConfigKey {

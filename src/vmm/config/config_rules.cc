@@ -86,7 +86,7 @@ void CheckInput(const Input& input, const Config& config, uint64_t& total,
   if (fd < 0) {
     const int error = errno;
     if (error == ENOENT || error == ENOTDIR) {
-      const bool relative_to_file = input.place->option.empty() && !config.directory.empty();
+      const bool relative_to_file = input.place->option.empty() && !config.file.empty();
       problems.Add(*input.place,
                    {fmt::format("the {} {} does not exist", input.what, name),
                     relative_to_file ? "relative paths start at the directory of the file"
@@ -106,8 +106,10 @@ void CheckInput(const Input& input, const Config& config, uint64_t& total,
   const bool regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
   close(fd);
   if (!regular) {
-    problems.Add(*input.place, {fmt::format("the {} {} is no regular file", input.what, name),
-                                "it is mapped into memory", "name a file"});
+    problems.Add(*input.place,
+                 {fmt::format("the {} {} is no regular file", input.what, name),
+                  "its size must be known before it is read", "name a file"},
+                 ExitCode::kFileMissing);
     return;
   }
   if (status.st_size == 0) {
@@ -164,12 +166,6 @@ void CheckCombinations(const Config& config, const ConfigReader& reader, ConfigP
     problems.Add({}, {"there is nothing to boot", "no kernel is given",
                       problems.has_file() ? "write kernel = \"vmlinuz\", the path of a kernel"
                                           : "give --kernel FILE, or --config FILE"});
-  }
-  if (!config.initrd.empty() && !config.modules.empty()) {
-    problems.Add(reader.PlaceOf("modules"),
-                 {"initrd and modules are both given",
-                  "an initrd is for Linux, modules are for Multiboot kernels",
-                  "remove one of them, or name the initrd among the modules"});
   }
   CheckEngine(config, reader, problems);
   CheckConsoles(config, reader, problems);

@@ -18,7 +18,7 @@ Parsed<ConfigValue> ReadChoice(const ConfigKey& key, std::string_view text) {
   for (size_t i = 0; i < choices.size(); ++i) {
     if (choices[i] == text) return ConfigValue{.text = std::string(text), .number = i};
   }
-  const std::string known = fmt::format("there is \"{}\"", fmt::join(choices, "\", \""));
+  const std::string known = fmt::format("known: \"{}\"", fmt::join(choices, "\", \""));
   for (std::string_view later : SplitChoices(key.later)) {
     if (later != text) continue;
     return Wrong(fmt::format("{} = \"{}\" is not available in this version of vmm", key.name, text),
@@ -72,6 +72,18 @@ Parsed<ConfigValue> CheckTime(const ConfigKey& key, std::chrono::milliseconds ti
                "write a longer time, or leave it out for no limit");
 }
 
+// A list of words as one string of TOML; empty when it is no such list.
+std::string JoinedTexts(const TomlValue& list) {
+  std::string joined;
+  for (const TomlValue& item : list.items) {
+    const bool plain = item.kind == TomlValue::Kind::kString && IsOneLine(item.text) &&
+                       item.text.find_first_of("\"\\") == std::string::npos;
+    if (!plain) return {};
+    joined += (joined.empty() ? "\"" : " ") + item.text;
+  }
+  return joined.empty() ? joined : joined + "\"";
+}
+
 // A value that the user may have meant, as vm.toml writes it.
 std::string Guess(const ConfigKey& key, const TomlValue& value) {
   using Kind = TomlValue::Kind;
@@ -98,6 +110,11 @@ std::string Guess(const ConfigKey& key, const TomlValue& value) {
       }
       if (value.kind == Kind::kInteger) return value.integer == 0 ? "false" : "true";
       break;
+    case ValueKind::kText:
+      if (value.kind == Kind::kArray) {
+        if (const std::string joined = JoinedTexts(value); !joined.empty()) return joined;
+      }
+      [[fallthrough]];
     default:
       if (value.kind == Kind::kInteger && key.kind != ValueKind::kChoice &&
           key.kind != ValueKind::kConsole) {
