@@ -28,7 +28,7 @@ def walk(root, suffixes, folders=('.',)):
 
 
 def read_lines(root, path):
-    with open(os.path.join(root, path), encoding='utf-8') as file:
+    with open(os.path.join(root, path), encoding='utf-8', errors='replace') as file:
         return file.read().splitlines()
 
 

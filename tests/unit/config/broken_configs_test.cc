@@ -6,14 +6,14 @@
 #include <fstream>
 #include <vector>
 
-#include "tests/unit/config/source_root.h"
+#include "tests/unit/support/source_root.h"
 #include "vmm/config/load_config.h"
 
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kFixtures = fs::path(VMM_SOURCE_ROOT) / "tests/fixtures/broken-configs";
+const fs::path kFixtures = SourceRoot() / "tests/fixtures/broken-configs";
 
 std::vector<fs::path> Fixtures() {
   std::vector<fs::path> files;

@@ -6,7 +6,7 @@
 #include <set>
 #include <sstream>
 
-#include "tests/unit/config/source_root.h"
+#include "tests/unit/support/source_root.h"
 #include "vmm/config/config_keys.h"
 #include "vmm/config/load_config.h"
 #include "vmm/config/value_rules.h"
@@ -16,7 +16,7 @@ namespace {
 
 std::string ReadDoc(const std::string& name) {
   std::ostringstream text;
-  text << std::ifstream(std::string(VMM_SOURCE_ROOT) + "/docs/" + name).rdbuf();
+  text << std::ifstream(SourceRoot() / "docs" / name).rdbuf();
   return text.str();
 }
 
