@@ -54,19 +54,19 @@ FakeKvm::FakeKvm() {
   facts.cpu_extension = "vmx";
   facts.module = facts.backend = "kvm_intel";
   facts.nested_paging = true;
-  for (int cap : {KVM_CAP_USER_MEMORY, KVM_CAP_SET_TSS_ADDR, KVM_CAP_SET_IDENTITY_MAP_ADDR,
-                  KVM_CAP_EXT_CPUID, KVM_CAP_IRQCHIP, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_SIGNAL_MSI,
-                  KVM_CAP_IRQFD, KVM_CAP_IOEVENTFD, KVM_CAP_IOEVENTFD_ANY_LENGTH, KVM_CAP_MP_STATE,
-                  KVM_CAP_VCPU_EVENTS, KVM_CAP_XSAVE, KVM_CAP_XCRS, KVM_CAP_DEBUGREGS,
-                  KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_TSC_CONTROL, KVM_CAP_TSC_DEADLINE_TIMER,
-                  KVM_CAP_EXIT_ON_EMULATION_FAILURE})
+  for (int cap :
+       {KVM_CAP_USER_MEMORY, KVM_CAP_SET_TSS_ADDR, KVM_CAP_SET_IDENTITY_MAP_ADDR, KVM_CAP_EXT_CPUID,
+        KVM_CAP_IRQCHIP, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_SIGNAL_MSI, KVM_CAP_IRQFD,
+        KVM_CAP_IOEVENTFD, KVM_CAP_IOEVENTFD_ANY_LENGTH, KVM_CAP_MP_STATE, KVM_CAP_VCPU_EVENTS,
+        KVM_CAP_XSAVE, KVM_CAP_XCRS, KVM_CAP_DEBUGREGS, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_TSC_CONTROL,
+        KVM_CAP_TSC_DEADLINE_TIMER, KVM_CAP_EXIT_ON_EMULATION_FAILURE})
     capabilities_[cap] = 1;
   capabilities_[KVM_CAP_IRQ_ROUTING] = 4096;
   capabilities_[KVM_CAP_MAX_VCPUS] = 64;
   capabilities_[KVM_CAP_X2APIC_API] = 3;
   capabilities_[KVM_CAP_XSAVE2] = 4096;
-  for (uint32_t leaf : {0u, 1u, 2u, 4u, 7u, 0xbu, 0xdu, 0x15u, 0x40000000u, 0x40000001u, 0x80000000u,
-                        0x80000001u, 0x80000007u, 0x80000008u}) {
+  for (uint32_t leaf : {0u, 1u, 2u, 4u, 7u, 0xbu, 0xdu, 0x15u, 0x40000000u, 0x40000001u,
+                        0x80000000u, 0x80000001u, 0x80000007u, 0x80000008u}) {
     kvm_cpuid_entry2 entry{};
     entry.function = leaf;
     entry.eax = entry.ebx = entry.ecx = entry.edx = ~0u;

@@ -25,9 +25,9 @@ class FakeKvm final : public kvm::KvmApi {
   FakeKvm();
 
   // --- What the host is like. ---
-  int open_error = 0;        // errno of open("/dev/kvm")
-  bool map_fails = false;    // mmap of kvm_run
-  kvm::HostFacts facts;      // at first: an Intel machine with everything
+  int open_error = 0;      // errno of open("/dev/kvm")
+  bool map_fails = false;  // mmap of kvm_run
+  kvm::HostFacts facts;    // at first: an Intel machine with everything
   void Refuse(unsigned long request, int error) { refused_[request] = error; }
   void SetCapability(int capability, int value) { capabilities_[capability] = value; }
   std::vector<kvm_cpuid_entry2> supported_cpuid;  // at first: all ones for leaves 0-0x80000008
@@ -35,9 +35,9 @@ class FakeKvm final : public kvm::KvmApi {
   int tsc_khz = 2'000'000;
 
   // --- The probe's guest. ---
-  double guest_slowness = 1;                    // CPU time of its loop, as a multiple of native
-  std::set<probe::Stage> failing_stages;        // end with KVM_EXIT_INTERNAL_ERROR
-  std::set<probe::Stage> hanging_stages;        // KVM_RUN never ends by itself
+  double guest_slowness = 1;              // CPU time of its loop, as a multiple of native
+  std::set<probe::Stage> failing_stages;  // end with KVM_EXIT_INTERNAL_ERROR
+  std::set<probe::Stage> hanging_stages;  // KVM_RUN never ends by itself
 
   // --- Other guests: each KVM_RUN takes the next; it returns 0 or -errno. ---
   using Exit = std::function<int(kvm_run&)>;

@@ -49,8 +49,8 @@ struct KvmFixture {
     auto made = KvmAccelerator::Create(host);
     REQUIRE(made);
     accelerator = std::move(*made);
-    auto created = accelerator->CreateVm(
-        {memory, ports, mmio, clock, timers, pic, ioapic, cpuid, 2});
+    auto created =
+        accelerator->CreateVm({memory, ports, mmio, clock, timers, pic, ioapic, cpuid, 2});
     REQUIRE(created);
     vm = std::move(*created);
     auto cpu = vm->CreateVcpu(0);

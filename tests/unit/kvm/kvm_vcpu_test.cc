@@ -1,4 +1,5 @@
-// The run loop of a KVM vCPU. Sections are of [KVM API], the kernel's Documentation/virt/kvm/api.rst.
+// The run loop of a KVM vCPU. Sections are of [KVM API], the kernel's
+// Documentation/virt/kvm/api.rst.
 #include <cerrno>
 #include <thread>
 
@@ -90,8 +91,8 @@ TEST_CASE_METHOD(KvmFixture, "an instruction that KVM can't emulate is shown wit
   host.vcpu(0).regs.rip = 0xffffffff81001234;
   const vmm::RunResult result = vcpu->Run();
   CHECK(result.exit == RunExit::kFailed);
-  CHECK_THAT(result.detail, Contains("0f c7 08") && Contains("ffffffff81001234") &&
-                                Contains("can't emulate"));
+  CHECK_THAT(result.detail,
+             Contains("0f c7 08") && Contains("ffffffff81001234") && Contains("can't emulate"));
 }
 
 TEST_CASE_METHOD(KvmFixture, "an internal error without bytes shows its data", "[kvm]") {
@@ -145,7 +146,8 @@ TEST_CASE_METHOD(KvmFixture, "a kick takes a sleeping processor out of the kerne
   }
 }
 
-TEST_CASE_METHOD(KvmFixture, "a kick from a device on the vCPU's own thread ends the run", "[kvm]") {
+TEST_CASE_METHOD(KvmFixture, "a kick from a device on the vCPU's own thread ends the run",
+                 "[kvm]") {
   Start();
   port_device.on_write = [&] { vcpu->Kick(); };
   host.NextExit(PortAccess(KVM_EXIT_IO_OUT, 0x80, 1, 1, {1}));
@@ -212,7 +214,8 @@ TEST_CASE_METHOD(KvmFixture, "before state is read, a half-done access is comple
   CHECK(host.vcpu(0).immediate_exits == 1);  // nothing is half done any more
 }
 
-TEST_CASE_METHOD(KvmFixture, "before state is loaded, the old state's access is completed", "[kvm]") {
+TEST_CASE_METHOD(KvmFixture, "before state is loaded, the old state's access is completed",
+                 "[kvm]") {
   Start();
   port_device.on_write = [&] { vcpu->Kick(); };
   host.NextExit(PortAccess(KVM_EXIT_IO_OUT, 0x80, 1, 1, {1}));
@@ -221,8 +224,8 @@ TEST_CASE_METHOD(KvmFixture, "before state is loaded, the old state's access is 
   CHECK(host.vcpu(0).immediate_exits == 1);
 }
 
-TEST_CASE_METHOD(KvmFixture, "a vector given to KVM and not yet seen by the guest is injected first",
-                 "[kvm]") {
+TEST_CASE_METHOD(KvmFixture,
+                 "a vector given to KVM and not yet seen by the guest is injected first", "[kvm]") {
   Start();
   pic.intr = true;
   host.NextExit([](kvm_run& run) {

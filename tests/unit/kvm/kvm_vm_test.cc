@@ -20,9 +20,8 @@ TEST_CASE_METHOD(KvmFixture, "guest memory becomes memory slots", "[kvm]") {
 TEST_CASE_METHOD(KvmFixture, "the local APICs are in the kernel, the IOAPIC's 24 pins are ours",
                  "[kvm]") {
   Start();
-  const auto split = std::find_if(host.enabled.begin(), host.enabled.end(), [](const auto& cap) {
-    return cap.cap == KVM_CAP_SPLIT_IRQCHIP;
-  });
+  const auto split = std::find_if(host.enabled.begin(), host.enabled.end(),
+                                  [](const auto& cap) { return cap.cap == KVM_CAP_SPLIT_IRQCHIP; });
   REQUIRE(split != host.enabled.end());
   CHECK(split->args[0] == 24);
 }

@@ -34,12 +34,30 @@ CpuState Distinct() {
   state.xcr0 = 7;
   for (uint64_t& dr : state.dr) dr = value();
   auto& msr = state.msr;
-  for (uint64_t* field :
-       {&msr.efer, &msr.star, &msr.lstar, &msr.cstar, &msr.sfmask, &msr.kernel_gs_base,
-        &msr.sysenter_cs, &msr.sysenter_esp, &msr.sysenter_eip, &msr.pat, &msr.apic_base,
-        &msr.misc_enable, &msr.tsc_aux, &msr.spec_ctrl, &msr.tsc, &msr.tsc_adjust,
-        &msr.mtrr_def_type, &msr.kvm_wall_clock, &msr.kvm_system_time, &msr.kvm_async_pf,
-        &msr.kvm_steal_time, &msr.kvm_pv_eoi, &msr.kvm_poll_control, &msr.xss})
+  for (uint64_t* field : {&msr.efer,
+                          &msr.star,
+                          &msr.lstar,
+                          &msr.cstar,
+                          &msr.sfmask,
+                          &msr.kernel_gs_base,
+                          &msr.sysenter_cs,
+                          &msr.sysenter_esp,
+                          &msr.sysenter_eip,
+                          &msr.pat,
+                          &msr.apic_base,
+                          &msr.misc_enable,
+                          &msr.tsc_aux,
+                          &msr.spec_ctrl,
+                          &msr.tsc,
+                          &msr.tsc_adjust,
+                          &msr.mtrr_def_type,
+                          &msr.kvm_wall_clock,
+                          &msr.kvm_system_time,
+                          &msr.kvm_async_pf,
+                          &msr.kvm_steal_time,
+                          &msr.kvm_pv_eoi,
+                          &msr.kvm_poll_control,
+                          &msr.xss})
     *field = value();
   for (uint64_t& mtrr : msr.mtrr_fixed) mtrr = value();
   for (uint64_t& mtrr : msr.mtrr_variable) mtrr = value();
@@ -119,7 +137,7 @@ TEST_CASE_METHOD(KvmFixture, "a value that KVM refuses is an error that names th
   host.unwritable_msrs = {0xda0};
   Start();
   CpuState state;
-  REQUIRE(vcpu->Load(state));  // it is zero already
+  REQUIRE(vcpu->Load(state));                 // it is zero already
   CHECK(host.vcpu(0).msrs[0x4b564d05] == 1);  // and those after it were written
   state.msr.xss = 0x100;
   const auto loaded = vcpu->Load(state);
@@ -131,7 +149,7 @@ TEST_CASE_METHOD(KvmFixture, "a value that KVM refuses is an error that names th
 // [SDM 3A] 10.5.4: the count goes down at the bus frequency (1 GHz in KVM) over the divider.
 TEST_CASE("the APIC timer's remaining time is its current count", "[kvm]") {
   vmm::LocalApicState apic;
-  apic.regs[0x320 / 4] = 0x40;      // one-shot
+  apic.regs[0x320 / 4] = 0x40;       // one-shot
   apic.regs[0x380 / 4] = 1'000'000;  // initial count
   apic.timer_remaining_ns = 160'000;
   const auto [divide, nanoseconds] = GENERATE(
