@@ -61,8 +61,7 @@ void Cpu::ResetForTest(const std::array<uint64_t, 16>& gpr, uint64_t rip, uint64
 
 vmm::Result<void> Cpu::Load(const vmm::CpuState& state) {
   LoadRegisters(state);
-  pvclock_->WriteMsr(0x4b564d00, state.msr.kvm_wall_clock);
-  pvclock_->WriteMsr(0x4b564d01, state.msr.kvm_system_time);
+  pvclock_->Restore(state.msr.kvm_wall_clock, state.msr.kvm_system_time);
   if (state.msr.apic_base == 0) {
     apic_->Reset();
     return {};
@@ -88,8 +87,8 @@ vmm::Result<void> Cpu::Save(vmm::CpuState& state) {
   state.msr.efer = efer_;
   state.msr.tsc = ReadTsc();
   state.msr.apic_base = apic_->apic_base();
-  pvclock_->ReadMsr(0x4b564d00, &state.msr.kvm_wall_clock);
-  pvclock_->ReadMsr(0x4b564d01, &state.msr.kvm_system_time);
+  state.msr.kvm_wall_clock = pvclock_->wall_clock();
+  state.msr.kvm_system_time = pvclock_->system_time();
   state.ldtr = ldtr_;
   state.tr = tr_;
   state.gdtr = gdtr_;

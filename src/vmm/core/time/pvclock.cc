@@ -1,7 +1,6 @@
 #include "vmm/core/time/pvclock.h"
 
-#include <atomic>
-#include <bit>
+#include <array>
 #include <cstring>
 
 namespace vmm {
@@ -53,14 +52,19 @@ void ScaleFor(uint64_t hz, uint32_t& mul, int8_t& shift) {
   shift = static_cast<int8_t>(log2);
 }
 
-// Writes `body` with its first word, a version, odd meanwhile and even and new after.
+// Writes `body` behind its first word, a version: odd meanwhile, even and new after. The guest may
+// read it from another vCPU at any time, so each word is stored with release: none is seen before
+// the odd version, nor after the even one. The guest owns the old version: it is read once.
 template <class T>
-void Publish(uint8_t* host, T body) {
-  auto& version = *reinterpret_cast<uint32_t*>(host);
-  const uint32_t before = __atomic_load_n(&version, __ATOMIC_RELAXED) & ~1u;
-  __atomic_store_n(&version, before + 1, __ATOMIC_SEQ_CST);
-  std::memcpy(host + 4, reinterpret_cast<const uint8_t*>(&body) + 4, sizeof(T) - 4);
-  __atomic_store_n(&version, before + 2, __ATOMIC_SEQ_CST);
+void Publish(uint8_t* host, const T& body) {
+  constexpr size_t kWords = sizeof(T) / 4;
+  std::array<uint32_t, kWords> words;
+  std::memcpy(words.data(), &body, sizeof(T));
+  auto* const target = reinterpret_cast<uint32_t*>(host);
+  const uint32_t before = __atomic_load_n(target, __ATOMIC_RELAXED) & ~1u;
+  __atomic_store_n(target, before + 1, __ATOMIC_RELAXED);
+  for (size_t i = 1; i < kWords; ++i) __atomic_store_n(target + i, words[i], __ATOMIC_RELEASE);
+  __atomic_store_n(target, before + 2, __ATOMIC_RELEASE);
 }
 
 }  // namespace
@@ -84,13 +88,15 @@ bool PvClock::WriteMsr(uint32_t index, uint64_t value) {
   switch (index) {
     case kMsrWallClock:
     case kMsrWallClockOld:
+      if (value != 0 && Target(value, sizeof(WallClock)) == nullptr) return false;
       wall_clock_ = value;
       WriteWallClock();
       return true;
     case kMsrSystemTime:
     case kMsrSystemTimeOld:
-      if ((value & kEnabled) && !memory_.Host(GuestPhys(value & ~kEnabled), sizeof(TimeInfo)))
+      if ((value & kEnabled) && Target(value & ~kEnabled, sizeof(TimeInfo)) == nullptr) {
         return false;
+      }
       system_time_ = value;
       Update();
       return true;
@@ -99,15 +105,26 @@ bool PvClock::WriteMsr(uint32_t index, uint64_t value) {
   }
 }
 
+void PvClock::Restore(uint64_t wall_clock, uint64_t system_time) {
+  wall_clock_ = wall_clock;
+  system_time_ = system_time;
+  Update();
+}
+
 void PvClock::SetTscOffset(uint64_t offset) {
   tsc_offset_ = offset;
   Update();
 }
 
+// Where a structure of the guest is; nullptr unless it is aligned RAM. [KVM-MSR] demands 4 bytes.
+uint8_t* PvClock::Target(uint64_t address, uint64_t size) const {
+  return address % 4 == 0 ? memory_.Host(GuestPhys(address), size) : nullptr;
+}
+
 void PvClock::Update() {
   if (!(system_time_ & kEnabled)) return;
-  uint8_t* host = memory_.Host(GuestPhys(system_time_ & ~kEnabled), sizeof(TimeInfo));
-  if (!host || (system_time_ & 2)) return;
+  uint8_t* const host = Target(system_time_ & ~kEnabled, sizeof(TimeInfo));
+  if (host == nullptr) return;  // a saved state that is not ours may name anything
   TimeInfo info{};
   // One origin for every vCPU, so that their clocks agree to the tick: Now() and Tsc() are both
   // zero there.
@@ -117,10 +134,12 @@ void PvClock::Update() {
   Publish(host, info);
 }
 
-// The wall-clock time at which the system time was zero.
+// The wall-clock time at which the system time was zero. An address of 0 asks for nothing, as KVM
+// has it.
 void PvClock::WriteWallClock() {
-  uint8_t* host = memory_.Host(GuestPhys(wall_clock_), sizeof(WallClock));
-  if (!host) return;
+  if (wall_clock_ == 0) return;
+  uint8_t* const host = Target(wall_clock_, sizeof(WallClock));
+  if (host == nullptr) return;
   const auto at_zero = static_cast<uint64_t>((clock_.WallTime() - clock_.Now()).count());
   WallClock clock{};
   clock.seconds = static_cast<uint32_t>(at_zero / 1'000'000'000);

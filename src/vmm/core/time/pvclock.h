@@ -18,10 +18,16 @@ class PvClock {
 
   PvClock(const Clock& clock, GuestMemory& memory) : clock_(clock), memory_(memory) {}
 
-  // False: not one of ours, or (writes) an address that is not RAM: #GP. The structures are written
-  // before WriteMsr returns.
+  // False: not one of ours, or (writes) an address that is not RAM or not a multiple of 4: #GP. The
+  // structures are written before WriteMsr returns.
   bool ReadMsr(uint32_t index, uint64_t* value) const;
   bool WriteMsr(uint32_t index, uint64_t value);
+
+  // Both values of a saved state. The guest has its wall clock in RAM already: only the time is
+  // written anew. Values that name no RAM write nothing.
+  void Restore(uint64_t wall_clock, uint64_t system_time);
+  uint64_t wall_clock() const { return wall_clock_; }
+  uint64_t system_time() const { return system_time_; }
 
   // The guest changed its TSC: guest TSC = Clock::Tsc() + offset from now on. Writes the time anew.
   void SetTscOffset(uint64_t offset);
@@ -29,6 +35,7 @@ class PvClock {
   void Update();
 
  private:
+  uint8_t* Target(uint64_t address, uint64_t size) const;
   void WriteWallClock();
 
   const Clock& clock_;
