@@ -12,7 +12,7 @@ bool RaiseInvalidOpcode(Cpu& cpu, const Op&) {
   return cpu.Raise(kUD);
 }
 
-// Closes a block that runs into the next one.
+// Closes every block: what comes after its last instruction is in another one.
 bool FallThrough(Cpu&, const Op&) {
   return false;
 }
@@ -49,11 +49,9 @@ Block* BlockBuilder::Build(uint64_t linear, uint64_t phys) {
       AppendInvalid(1);
     offset = (phys & ~kPageMask) + block_.bytes;
   }
-  if (!closed_) {
-    Op& op = ops_[block_.op_count++];
-    op = Op{};
-    op.fn = &FallThrough;
-  }
+  Op& last = ops_[block_.op_count++];
+  last = Op{};
+  last.fn = &FallThrough;
   return cpu_.blocks_.Add(block_, ops_.data());
 }
 
