@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "vmm/acpi/aml.h"
-#include "vmm/acpi/dsdt_aml.h"
+#include "vmm/acpi/dsdt.h"
 #include "vmm/acpi/fadt_regs.h"
 #include "vmm/boot/memory_map.h"
 #include "vmm/core/base/check.h"
@@ -255,7 +255,7 @@ Result<GuestPhys> BuildAcpiTables(const AcpiConfig& config, GuestMemory& memory)
   // The pointer comes first, where a guest that searches finds it at once; its content comes last.
   const uint64_t rsdp = area.Add(std::vector<uint8_t>(kRsdpSize));
   const uint64_t facs = area.Add(BuildFacs(), kFacsAlignment);
-  const uint64_t dsdt = area.Add(kDsdtAml);
+  const uint64_t dsdt = area.Add(DsdtAml());
   const uint64_t fadt = area.Add(BuildFadt(config, facs, dsdt));
   const uint64_t madt = area.Add(BuildMadt(config));
   const uint64_t processors = area.Add(BuildProcessors(config.cpu_count));
