@@ -1,6 +1,7 @@
 #include "vmm/core/state/cpuid_policy.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "vmm/core/state/cpuid_features.h"
 
@@ -132,8 +133,9 @@ void CpuidPolicy::FillXsave() {
   entries_.push_back({.leaf = 0xd, .subleaf = 0, .has_subleaf = true, .regs = area});
   entries_.push_back({.leaf = 0xd, .subleaf = 1, .has_subleaf = true, .regs = {}});
   entries_.insert(entries_.end(), host_components_.begin(), host_components_.end());
-  std::stable_sort(entries_.begin(), entries_.end(),
-                   [](const CpuidEntry& a, const CpuidEntry& b) { return a.leaf < b.leaf; });
+  std::sort(entries_.begin(), entries_.end(), [](const CpuidEntry& a, const CpuidEntry& b) {
+    return std::pair(a.leaf, a.subleaf) < std::pair(b.leaf, b.subleaf);
+  });
 }
 
 uint32_t CpuidPolicy::signature() const {
