@@ -5,7 +5,7 @@
 #include <span>
 
 #include "native_cpu.h"
-#include "support/fake_clock.h"
+#include "../support/fake_clock.h"
 #include "vmm/core/accel/accelerator.h"
 
 namespace bt {
