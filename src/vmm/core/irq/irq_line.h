@@ -38,6 +38,22 @@ class ExtIntSource {
   virtual uint8_t AcknowledgeInterrupt() = 0;  // INTA cycle: the vector, a spurious one if none
 };
 
+// Hears of changes of the 8259's INTR wire; what it is now is asked of the ExtIntSource. Any
+// thread, with no lock of the 8259 held.
+class ExtIntListener {
+ public:
+  virtual ~ExtIntListener() = default;
+  virtual void ExtIntChanged() = 0;
+};
+
+// Where an IOAPIC sends, and who follows its table (KVM's split irqchip keeps routes). Any thread,
+// with the lock of the IOAPIC held: nothing in here may call the IOAPIC.
+class IoapicOutput : public MsiSink {
+ public:
+  // `message` is what the pin would send. Repeated for a pin whenever its entry is written.
+  virtual void IoapicRouteChanged(unsigned pin, MsiMessage message, bool masked, bool level) = 0;
+};
+
 // Called by local APICs when the processor writes EOI for a level-triggered vector.
 class EoiListener {
  public:
