@@ -187,29 +187,52 @@ Result<void> KvmVcpu::FinishAccess() {
   return {};
 }
 
-// A vector given to KVM_INTERRUPT shows in no structure until KVM has tried to enter the guest.
-// So KVM tries, with a signal already pending that turns it back: the vector then stands in
-// kvm_vcpu_events as injected.
+// While it lives, KVM_RUN turns back just before the guest: the kick signal is pending, blocked for
+// this thread and let through by KVM_RUN's own mask. [KVM API] 4.17 KVM_SET_SIGNAL_MASK
+class KvmVcpu::TurnBack {
+ public:
+  explicit TurnBack(const VcpuFd& fd) : fd_(fd) {
+    sigemptyset(&kick_);
+    sigaddset(&kick_, KickSignal());
+    pthread_sigmask(SIG_BLOCK, &kick_, &old_);
+    pthread_kill(pthread_self(), KickSignal());
+    constexpr unsigned kKernelSetSize = 8;
+    FlexibleList<kvm_signal_mask, uint8_t> mask(kKernelSetSize);
+    mask->len = kKernelSetSize;
+    const uint64_t blocked = ~(uint64_t{1} << (KickSignal() - 1));
+    std::memcpy(mask->sigset, &blocked, sizeof blocked);
+    fd_.Ioctl(KVM_SET_SIGNAL_MASK, mask.get());
+  }
+  ~TurnBack() {
+    fd_.Ioctl(KVM_SET_SIGNAL_MASK, uintptr_t{0});
+    const timespec now{};
+    while (sigtimedwait(&kick_, nullptr, &now) > 0) {
+    }
+    pthread_sigmask(SIG_SETMASK, &old_, nullptr);
+  }
+  TurnBack(const TurnBack&) = delete;
+  TurnBack& operator=(const TurnBack&) = delete;
+
+ private:
+  const VcpuFd& fd_;
+  sigset_t kick_, old_;
+};
+
+// A vector given to KVM_INTERRUPT shows in no structure until KVM has tried to enter the guest; so
+// it is made to try. The first try may only end a HLT, the next one injects.
 Result<void> KvmVcpu::FinishInjection() {
   if (!ext_int_queued_) return {};
   ext_int_queued_ = false;
-  sigset_t kick, old;
-  sigemptyset(&kick);
-  sigaddset(&kick, KickSignal());
-  pthread_sigmask(SIG_BLOCK, &kick, &old);
-  pthread_kill(pthread_self(), KickSignal());
-
-  // [KVM API] 4.23: KVM_RUN has a signal mask of its own; the kernel's set is 8 bytes.
-  FlexibleList<kvm_signal_mask, uint8_t> mask(8);
-  mask->len = 8;
-  fd_->Ioctl(KVM_SET_SIGNAL_MASK, mask.get());
-  const int result = fd_->Run();
-  fd_->Ioctl(KVM_SET_SIGNAL_MASK, uintptr_t{0});
-  const timespec now{};
-  while (sigtimedwait(&kick, nullptr, &now) > 0) {
+  int result = 0;
+  {
+    TurnBack turn_back(*fd_);
+    for (unsigned tries = 0; tries < 3; ++tries) {
+      result = fd_->Run();
+      if (result != -EINTR && result != -EAGAIN) break;
+      kvm_vcpu_events events{};
+      if (fd_->Ioctl(KVM_GET_VCPU_EVENTS, &events) < 0 || events.interrupt.injected) return {};
+    }
   }
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
-
   if (result == -EINTR || result == -EAGAIN) return {};
   if (result < 0)
     return vmm::FailErrno(ExitCode::kEngineFailed, "KVM_RUN to inject an interrupt", -result);

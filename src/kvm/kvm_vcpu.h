@@ -43,6 +43,8 @@ class KvmVcpu final : public vmm::Vcpu {
   // What ends Run(), if anything.
   using Outcome = std::optional<vmm::RunResult>;
 
+  class TurnBack;
+
   Outcome HandleExit();
   void HandleIo();
   void HandleMmio();

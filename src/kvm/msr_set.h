@@ -10,7 +10,7 @@
 
 namespace kvm {
 
-// [SDM 4] 2, [KVM MSR]; those in kvm_sregs (EFER, APIC_BASE) are not here.
+// [SDM 4] 2, [KVM API] x86/msr.rst; those in kvm_sregs (EFER, APIC_BASE) are not here.
 class MsrSet {
  public:
   // Those that this host's KVM lets us read on `vcpu`; asked once a VM.

@@ -31,9 +31,10 @@ constexpr __u64 kvm_regs::* kGprs[16] = {
 constexpr kvm_segment kvm_sregs::* kSegments[6] = {&kvm_sregs::es, &kvm_sregs::cs, &kvm_sregs::ss,
                                                    &kvm_sregs::ds, &kvm_sregs::fs, &kvm_sregs::gs};
 
-// Registers of the APIC page that carry the timer. [SDM 3A] table 10-1
-constexpr unsigned kLvtTimer = 0x320 / 4, kInitialCount = 0x380 / 4, kCurrentCount = 0x390 / 4,
-                   kDivide = 0x3e0 / 4;
+// Registers of the APIC page, by their dword. [SDM 3A] table 10-1
+constexpr unsigned kVersion = 0x030 / 4, kLvtTimer = 0x320 / 4, kInitialCount = 0x380 / 4,
+                   kCurrentCount = 0x390 / 4, kDivide = 0x3e0 / 4;
+constexpr uint32_t kEoiSuppression = 1u << 24;  // [SDM 3A] 10.4.8
 constexpr uint32_t kTimerModeMask = 3u << 17, kTscDeadlineMode = 2u << 17;
 
 // Nanoseconds a count: KVM's APIC bus runs at 1 GHz. Bits 3, 1, 0: 0 = by 2 ... 6 = by 128,
@@ -152,6 +153,9 @@ kvm_lapic_state ToKvmLapic(const vmm::LocalApicState& apic) {
 
 void FromKvm(const kvm_lapic_state& lapic, vmm::LocalApicState& apic) {
   std::memcpy(apic.regs.data(), lapic.regs, sizeof lapic.regs);
+  // KVM answers for itself and ignores what is loaded; bit 24 (EOI broadcasts can be suppressed)
+  // comes and goes with its settings and is in nobody else's APIC.
+  apic.regs[kVersion] &= ~kEoiSuppression;
   const bool counts = (apic.regs[kLvtTimer] & kTimerModeMask) != kTscDeadlineMode;
   const uint32_t count = apic.regs[kCurrentCount];
   const bool running = counts && apic.regs[kInitialCount] != 0 && count != 0;

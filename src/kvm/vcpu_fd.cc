@@ -1,6 +1,7 @@
 #include "kvm/vcpu_fd.h"
 
 #include <cerrno>
+#include <vector>
 
 #include "kvm/flexible_list.h"
 
@@ -9,20 +10,19 @@ namespace {
 
 // [KVM API] 4.21 KVM_SET_CPUID2
 int SetCpuid(const VcpuFd& vcpu, const vmm::CpuidPolicy& policy) {
-  const auto& entries = policy.entries();
+  const std::vector<vmm::CpuidEntry> entries = policy.EntriesFor(vcpu.id());
   FlexibleList<kvm_cpuid2, kvm_cpuid_entry2> list(entries.size());
   list->nent = entries.size();
   for (size_t i = 0; i < entries.size(); ++i) {
     const vmm::CpuidEntry& from = entries[i];
-    const vmm::CpuidRegs regs = policy.Query(from.leaf, from.subleaf, vcpu.id());
     kvm_cpuid_entry2& to = list->entries[i];
     to.function = from.leaf;
     to.index = from.subleaf;
     to.flags = from.has_subleaf ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
-    to.eax = regs.eax;
-    to.ebx = regs.ebx;
-    to.ecx = regs.ecx;
-    to.edx = regs.edx;
+    to.eax = from.regs.eax;
+    to.ebx = from.regs.ebx;
+    to.ecx = from.regs.ecx;
+    to.edx = from.regs.edx;
   }
   return vcpu.Ioctl(KVM_SET_CPUID2, list.get());
 }

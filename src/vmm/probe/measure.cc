@@ -23,7 +23,7 @@ constexpr unsigned kRuns = 3;  // of the loop; the best counts
 // (100 us or more) that entering and leaving the guest does not count.
 constexpr uint32_t kFirstCount = 1000, kLastCount = 400'000;
 constexpr double kLongEnough = 100e-6;  // seconds
-// A stage that takes longer than this will not come back. [CPUs need microseconds]
+// A stage that takes longer than this will not come back.
 constexpr std::chrono::milliseconds kStageLimit{8};
 constexpr unsigned kMemorySlot = 0;
 

@@ -237,17 +237,20 @@ TEST_CASE_METHOD(KvmFixture,
     return -EINTR;
   });
   CHECK(vcpu->Run().exit == RunExit::kInterrupted);
-  const unsigned runs = host.vcpu(0).runs;
   bool tried = false;
+  host.NextExit([](kvm_run&) { return -EINTR; });  // ends a HLT only
   host.NextExit([&](kvm_run& run) {
     tried = true;
     CHECK(run.immediate_exit == 0);
+    host.vcpu(0).events.interrupt.injected = 1;
+    host.vcpu(0).events.interrupt.nr = 0x30;
     return -EINTR;
   });
   vmm::CpuState state;
   REQUIRE(vcpu->Save(state));
   CHECK(tried);
-  CHECK(host.vcpu(0).runs == runs + 1);
+  CHECK(state.events.interrupt_pending);
+  CHECK(state.events.interrupt_vector == 0x30);
 }
 
 }  // namespace

@@ -170,6 +170,16 @@ TEST_CASE("a stopped APIC timer stays stopped", "[kvm]") {
   CHECK(read.timer_remaining_ns == -1);
 }
 
+// [SDM 3A] 10.4.8; with a split irqchip KVM offers to suppress EOI broadcasts.
+TEST_CASE("the APIC's version is the one that every engine has", "[kvm]") {
+  kvm_lapic_state lapic{};
+  const uint32_t version = 0x01050014;
+  std::memcpy(lapic.regs + 0x30, &version, 4);
+  vmm::LocalApicState apic;
+  FromKvm(lapic, apic);
+  CHECK(apic.regs[0x30 / 4] == 0x00050014);
+}
+
 // [KVM API] 4.39 KVM_SET_MP_STATE
 TEST_CASE("a processor that waits for SIPI takes one", "[kvm]") {
   CHECK(ToKvm(vmm::Activity::kWaitForSipi) == KVM_MP_STATE_INIT_RECEIVED);
