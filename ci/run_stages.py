@@ -20,7 +20,7 @@ TAIL_LINES = 120
 
 # Three builds at most: a fourth belongs into one of these.
 BUILDS = {
-    'build': ('g++', ['-Dbuildtype=release']),
+    'build': ('g++', ['-Ddebug=false', '-Doptimization=2']),
     'build-asan': ('clang++-19', ['-Db_sanitize=address,undefined', '-Db_lundef=false', '-Doptimization=1',
                                   '-Ddebug=true', '-Dcpp_args=-fno-sanitize-recover=all -gline-tables-only']),
     'build-tsan': ('clang++-19', ['-Db_sanitize=thread', '-Db_lundef=false', '-Doptimization=1',
