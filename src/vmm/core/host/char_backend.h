@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 namespace vmm {
 
@@ -24,6 +25,12 @@ class CharBackend {
   // The device has room again. Any thread; OnInput follows on the I/O thread.
   virtual void ResumeInput() = 0;
   virtual void SetReceiver(CharReceiver* receiver) = 0;  // before the machine runs
+  // Hands out what still waits in the ring, for a second or so at most, and gives the host back
+  // what it had (the terminal's mode). When the machine has ended and the loop no longer runs; the
+  // destructor does it too.
+  virtual void Finish() {}
+  // Where it is found on the host ("/dev/pts/3"), for the admin. Empty: nowhere.
+  virtual std::string Where() const { return {}; }
 };
 
 }  // namespace vmm

@@ -1,0 +1,39 @@
+// A console that is only written down: to a file, a FIFO or a device of the host.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "vmm/core/base/result.h"
+#include "vmm/core/host/char_backend.h"
+#include "vmm/core/host/char_output.h"
+
+namespace vmm {
+
+// A FIFO may be opened before its reader, who then finds what fits into it and the ring.
+class CharFile final : public CharBackend {
+ public:
+  struct Options {
+    std::string path;
+    bool truncate = false;  // else appends
+    std::string name;       // for messages
+  };
+  // kConsoleLost when the file can't be written.
+  static Result<std::unique_ptr<CharFile>> Open(EventLoop& loop, const Options& options);
+  ~CharFile() override { Finish(); }
+
+  void Write(std::span<const uint8_t> data) override { output_->Write(data); }
+  void ResumeInput() override {}
+  void SetReceiver(CharReceiver*) override {}
+  void Finish() override { output_->Finish(); }
+  std::string Where() const override { return path_; }
+
+ private:
+  CharFile(std::string path, std::unique_ptr<CharOutput> output)
+      : path_(std::move(path)), output_(std::move(output)) {}
+
+  const std::string path_;
+  std::unique_ptr<CharOutput> output_;
+};
+
+}  // namespace vmm

@@ -1,0 +1,219 @@
+#include "vmm/core/host/char_output.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+namespace vmm {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr size_t kChunk = 16 * 1024;
+// Chunks in one turn of the I/O thread: a flood leaves it time for others.
+constexpr int kChunksPerTurn = 8;
+
+}  // namespace
+
+Result<std::unique_ptr<CharOutput>> CharOutput::Create(EventLoop& loop,
+                                                       std::function<void(int)> on_broken) {
+  std::unique_ptr<CharOutput> output(new CharOutput(loop));
+  output->on_broken_ = std::move(on_broken);
+  auto bell = CharDoorbell::Create(loop, [output = output.get()] { output->Flush(); });
+  if (!bell) return tl::unexpected(std::move(bell.error()));
+  output->bell_ = std::move(*bell);
+  return output;
+}
+
+CharOutput::~CharOutput() {
+  bell_.reset();
+  Unwatch();
+}
+
+void CharOutput::Write(std::span<const uint8_t> data) {
+  bool ring = false;
+  {
+    std::unique_lock lock(mutex_);
+    while (!data.empty()) {
+      size_t room = kRingSize;  // without a reader: the ring just turns
+      if (sink_ != nullptr) {
+        room -= end_ - sent_;
+        if (room == 0 && MakeRoom(lock)) continue;
+        ring = true;
+      }
+      const size_t size = std::min(data.size(), room == 0 ? kRingSize : room);
+      if (room == 0) {
+        sent_ += size;
+        lost_ += size;
+      }
+      Append(data.first(size));
+      data = data.subspan(size);
+    }
+  }
+  if (ring) bell_->Ring();
+}
+
+void CharOutput::Append(std::span<const uint8_t> data) {
+  while (!data.empty()) {
+    const size_t at = end_ % kRingSize;
+    const size_t size = std::min(data.size(), kRingSize - at);
+    std::copy_n(data.begin(), size, ring_.begin() + static_cast<ptrdiff_t>(at));
+    end_ += size;
+    data = data.subspan(size);
+  }
+}
+
+size_t CharOutput::CopyOut(uint64_t position, std::span<uint8_t> to) const {
+  const size_t size = std::min<uint64_t>(to.size(), end_ - position);
+  for (size_t done = 0; done < size;) {
+    const size_t at = (position + done) % kRingSize;
+    const size_t run = std::min(size - done, kRingSize - at);
+    std::copy_n(ring_.begin() + static_cast<ptrdiff_t>(at), run,
+                to.begin() + static_cast<ptrdiff_t>(done));
+    done += run;
+  }
+  return size;
+}
+
+// The writer looks at the ring anew when this returns true: bytes were taken, or the reader is
+// gone.
+bool CharOutput::MakeRoom(std::unique_lock<std::mutex>& lock) {
+  lock.unlock();
+  Progress progress = PutSome();
+  if (progress == Progress::kBlocked && !loop_.OnIoThread()) progress = WaitForReader();
+  lock.lock();
+  return progress != Progress::kBlocked;
+}
+
+CharOutput::Progress CharOutput::WaitForReader() {
+  std::shared_ptr<const CharSink> sink;
+  std::chrono::nanoseconds credit;
+  {
+    std::lock_guard lock(mutex_);
+    sink = sink_;
+    credit = credit_;
+  }
+  if (sink == nullptr) return Progress::kGone;
+  if (credit <= std::chrono::nanoseconds(0)) return Progress::kBlocked;
+  const auto start = steady_clock::now();
+  const bool room = sink->WaitForRoom(credit);
+  {
+    std::lock_guard lock(mutex_);
+    credit_ -= std::min<std::chrono::nanoseconds>(credit_, steady_clock::now() - start);
+  }
+  return room ? PutSome() : Progress::kBlocked;
+}
+
+CharOutput::Progress CharOutput::PutSome() {
+  std::lock_guard flushing(flush_mutex_);
+  std::array<uint8_t, kChunk> chunk;
+  std::shared_ptr<const CharSink> sink;
+  uint64_t from;
+  size_t size;
+  {
+    std::lock_guard lock(mutex_);
+    if (sink_ == nullptr) return Progress::kGone;
+    sink = sink_;
+    from = sent_;
+    size = CopyOut(from, chunk);
+  }
+  if (size == 0) return Progress::kIdle;
+  const ssize_t n = sink->Put({chunk.data(), size});
+  if (n == -EAGAIN) return Progress::kBlocked;
+  std::lock_guard lock(mutex_);
+  if (sink != sink_) return Progress::kSome;  // there is another reader now, who begins anew
+  if (n < 0) {
+    sink_.reset();
+    broken_ = static_cast<int>(-n);
+    bell_->Ring();
+    return Progress::kGone;
+  }
+  sent_ = std::max(sent_, from + static_cast<uint64_t>(n));
+  credit_ = std::min<std::chrono::nanoseconds>(credit_ + n * kByteTime, kPatience);
+  return Progress::kSome;
+}
+
+void CharOutput::Flush() {
+  Progress progress = Progress::kSome;
+  for (int i = 0; i < kChunksPerTurn && progress == Progress::kSome; ++i) progress = PutSome();
+  if (progress == Progress::kSome) return bell_->Ring();
+  if (progress == Progress::kBlocked) return Watch();
+  Unwatch();
+  TellBroken();
+}
+
+void CharOutput::TellBroken() {
+  int broken;
+  {
+    std::lock_guard lock(mutex_);
+    broken = std::exchange(broken_, 0);
+  }
+  if (broken != 0) on_broken_(broken);
+}
+
+void CharOutput::Watch() {
+  const std::shared_ptr<const CharSink> sink = CurrentSink();
+  if (watched_ == sink) return;
+  Unwatch();
+  if (sink && loop_.AddFd(sink->fd(), EPOLLOUT, [this](uint32_t) { Flush(); })) watched_ = sink;
+}
+
+void CharOutput::Unwatch() {
+  if (watched_) loop_.RemoveFd(watched_->fd());
+  watched_.reset();
+}
+
+bool CharOutput::attached() const {
+  std::lock_guard lock(mutex_);
+  return sink_ != nullptr;
+}
+
+uint64_t CharOutput::lost() const {
+  std::lock_guard lock(mutex_);
+  return lost_;
+}
+
+void CharOutput::Attach(CharSink sink) {
+  Unwatch();
+  {
+    std::lock_guard lock(mutex_);
+    sink_ = std::make_shared<const CharSink>(std::move(sink));
+    sent_ = end_ > kRingSize ? end_ - kRingSize : 0;
+    credit_ = kPatience;
+    broken_ = 0;
+  }
+  bell_->Ring();
+}
+
+void CharOutput::Detach() {
+  Unwatch();
+  std::lock_guard lock(mutex_);
+  sink_.reset();
+}
+
+void CharOutput::Finish() {
+  const auto start = steady_clock::now();
+  auto last_progress = start;
+  for (;;) {
+    const Progress progress = PutSome();
+    if (progress == Progress::kIdle || progress == Progress::kGone) return TellBroken();
+    const auto now = steady_clock::now();
+    if (progress == Progress::kSome) last_progress = now;
+    const auto left = std::min(last_progress + kFinishIdle, start + kFinishTotal) - now;
+    if (left <= left.zero()) break;
+    if (progress == Progress::kSome) continue;
+    const std::shared_ptr<const CharSink> sink = CurrentSink();
+    if (sink != nullptr) sink->WaitForRoom(left);
+  }
+  std::lock_guard lock(mutex_);  // a second Finish() must not wait again
+  lost_ += end_ - sent_;
+  sink_.reset();
+}
+
+std::shared_ptr<const CharSink> CharOutput::CurrentSink() const {
+  std::lock_guard lock(mutex_);
+  return sink_;
+}
+
+}  // namespace vmm

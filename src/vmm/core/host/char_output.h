@@ -1,0 +1,87 @@
+// A console's output on its way out: the ring that the guest writes into and the host drains.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "vmm/core/base/result.h"
+#include "vmm/core/host/char_doorbell.h"
+#include "vmm/core/host/char_sink.h"
+#include "vmm/core/host/event_loop.h"
+
+namespace vmm {
+
+// The ring keeps the last 64 KiB of all that was written, also what has been handed out: a reader
+// that comes late gets them first.
+//
+// When the ring is full of bytes that the reader has not taken, the writer waits for it - but the
+// guest never waits longer than on a real line of 115200 baud: each byte that is taken earns 87
+// microseconds, of which at most kPatience is saved up. So a reader at work loses nothing however
+// the guest floods, and one that has stopped costs the guest kPatience once; from then on the
+// oldest bytes are lost. The I/O thread never waits.
+//
+// Lock ranks: flush_mutex_, then mutex_, then those of EventLoop; no device's lock is taken here.
+class CharOutput {
+ public:
+  static constexpr size_t kRingSize = 64 * 1024;
+  static constexpr std::chrono::nanoseconds kByteTime{86'806};  // 10 bits at 115200 baud
+  static constexpr std::chrono::milliseconds kPatience{100};
+  // Finish() gives up after so long without a byte taken, and after so long at all.
+  static constexpr std::chrono::milliseconds kFinishIdle{1000}, kFinishTotal{3000};
+
+  // `on_broken` hears on the I/O thread (or in Finish()) with which errno the sink failed; it is
+  // gone then.
+  static Result<std::unique_ptr<CharOutput>> Create(EventLoop& loop,
+                                                    std::function<void(int)> on_broken);
+  ~CharOutput();
+
+  // Any thread.
+  void Write(std::span<const uint8_t> data);
+  bool attached() const;
+  uint64_t lost() const;  // bytes that an attached reader never got
+
+  // On the I/O thread, or while nobody is in EventLoop::Run(). The new sink gets the whole ring.
+  void Attach(CharSink sink);
+  void Detach();
+  // Writes out what waits, on the caller's thread; nobody is in EventLoop::Run(). A sink that does
+  // not take it is given up.
+  void Finish();
+
+ private:
+  enum class Progress : uint8_t { kIdle, kSome, kBlocked, kGone };
+
+  explicit CharOutput(EventLoop& loop) : loop_(loop), ring_(kRingSize) {}
+  std::shared_ptr<const CharSink> CurrentSink() const;
+  Progress PutSome();
+  Progress WaitForReader();
+  bool MakeRoom(std::unique_lock<std::mutex>& lock);
+  void Append(std::span<const uint8_t> data);                      // mutex_ held
+  size_t CopyOut(uint64_t position, std::span<uint8_t> to) const;  // mutex_ held
+  void Flush();
+  void TellBroken();
+  void Watch();
+  void Unwatch();
+
+  EventLoop& loop_;
+  std::function<void(int)> on_broken_;
+  std::unique_ptr<CharDoorbell> bell_;
+  std::shared_ptr<const CharSink> watched_;  // waits for room in the loop; I/O thread only
+
+  std::mutex flush_mutex_;     // one PutSome() at a time: the order of the bytes
+  mutable std::mutex mutex_;   // all below; never held during a system call
+  std::vector<uint8_t> ring_;  // byte n of the output is at n % kRingSize
+  uint64_t end_ = 0;           // bytes ever written
+  uint64_t sent_ = 0;          // position of the next byte for the sink
+  uint64_t lost_ = 0;
+  std::shared_ptr<const CharSink> sink_;
+  int broken_ = 0;                              // errno that on_broken_ has yet to hear of
+  std::chrono::nanoseconds credit_{kPatience};  // that a writer may wait
+};
+
+}  // namespace vmm

@@ -1,0 +1,46 @@
+// A console on a pseudo-terminal of its own, for terminal programs.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "vmm/core/base/result.h"
+#include "vmm/core/host/char_backend.h"
+#include "vmm/core/host/char_input.h"
+#include "vmm/core/host/char_output.h"
+
+namespace vmm {
+
+// Whoever opens it first gets the last 64 KiB of all output; so does the next one after all have
+// closed it. It is raw whenever somebody comes.
+class CharPty final : public CharBackend {
+ public:
+  // Logs where it is. kConsoleLost when the host has no pseudo-terminal left.
+  static Result<std::unique_ptr<CharPty>> Open(EventLoop& loop, std::string name);
+  ~CharPty() override;
+
+  void Write(std::span<const uint8_t> data) override { output_->Write(data); }
+  void ResumeInput() override { input_->Resume(); }
+  void SetReceiver(CharReceiver* receiver) override { input_->SetReceiver(receiver); }
+  void Finish() override;
+  std::string Where() const override { return path_; }
+
+ private:
+  CharPty(EventLoop& loop, std::string name) : loop_(loop), name_(std::move(name)) {}
+  Result<void> Make();
+  Result<void> WatchForReaders();
+  bool ReaderThere() const;
+  void OnOpened();
+  void OnReaderGone();
+
+  EventLoop& loop_;
+  const std::string name_;
+  std::string path_;
+  UniqueFd master_;
+  UniqueFd opened_;  // inotify: somebody opened path_; without it a timer
+  bool attached_ = false;
+  std::unique_ptr<CharInput> input_;
+  std::unique_ptr<CharOutput> output_;
+};
+
+}  // namespace vmm
