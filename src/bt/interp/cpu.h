@@ -349,7 +349,9 @@ class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
   }
   vmm::GuestMemory& vmm_memory() const { return memory_; }
   bool AddressSlow(const Op& op, uint64_t ea, unsigned size, Access access, uint64_t& linear);
-  bool ModifySlow(uint64_t linear, bool stack, unsigned size, void* old_value,
+  // Brings the page of a write that stays in one page into the TLB; false: a fault was raised.
+  bool PrepareModify(uint64_t linear, unsigned size, bool stack);
+  bool ModifySlow(uint64_t linear, unsigned size, void* value,
                   void (*change)(void* context, void* value), void* context, bool lock);
   // One page's worth of an access outside the fast path. `data` is read or written.
   bool AccessPage(uint64_t linear, void* data, unsigned size, Access access, View view);
@@ -450,7 +452,12 @@ template <class T>
 
 template <class T, class F>
 [[gnu::always_inline]] inline bool Cpu::Modify(uint64_t linear, bool lock, bool stack, F&& change) {
-  if (void* host = WritePointer(linear, sizeof(T))) {
+  void* host = WritePointer(linear, sizeof(T));
+  if (__builtin_expect(!host, 0)) {
+    if (!PrepareModify(linear, sizeof(T), stack)) return false;
+    host = WritePointer(linear, sizeof(T));
+  }
+  if (__builtin_expect(host != nullptr, 1)) {
     T old_value = LoadHost<T>(host);
     if (__builtin_expect(!lock, 1)) {
       StoreHost<T>(host, change(old_value));
@@ -473,7 +480,7 @@ template <class T, class F>
     T* typed = static_cast<T*>(value);
     *typed = (*static_cast<std::remove_reference_t<F>*>(context))(*typed);
   };
-  return ModifySlow(linear, stack, sizeof(T), &scratch, thunk,
+  return ModifySlow(linear, sizeof(T), &scratch, thunk,
                     const_cast<void*>(static_cast<const void*>(&change)), lock);
 }
 

@@ -305,19 +305,27 @@ bool Cpu::StoreSlow(uint64_t linear, const void* in, unsigned size, bool stack, 
   return true;
 }
 
-// A read-modify-write that the write TLB did not cover: first use of a page, code on the page, a
-// device, or a page crossing. A locked one that is not plain RAM in one page stops the world.
-bool Cpu::ModifySlow(uint64_t linear, bool stack, unsigned size, void* value,
-                     void (*change)(void* context, void* value), void* context, bool lock) {
+bool Cpu::PrepareModify(uint64_t linear, unsigned size, bool stack) {
   if (LongMode() && In64() && (!Canonical(linear) || !Canonical(linear + size - 1))) {
     return Raise(stack ? kSS : kGP, 0);
   }
+  uint64_t phys;
+  if ((linear & ~kPageMask) + size > vmm::kPageSize) return true;
+  if (!Translate(linear, Access::kWrite, view_, &phys, nullptr)) return false;
+  InstallTlb(linear, phys, Access::kWrite, view_);
+  return true;
+}
+
+// A read-modify-write that no write TLB entry can cover: code on the page, a device, or a page
+// crossing. A locked one stops the world.
+bool Cpu::ModifySlow(uint64_t linear, unsigned size, void* value,
+                     void (*change)(void* context, void* value), void* context, bool lock) {
   const unsigned first = std::min<uint64_t>(size, vmm::kPageSize - (linear & ~kPageMask));
   uint64_t phys[2];
   if (!Translate(linear, Access::kWrite, view_, &phys[0], nullptr)) return false;
-  if (first < size && !Translate(linear + first, Access::kWrite, view_, &phys[1], nullptr))
+  if (first < size && !Translate(linear + first, Access::kWrite, view_, &phys[1], nullptr)) {
     return false;
-  if (first == size) InstallTlb(linear, phys[0], Access::kWrite, view_);
+  }
   const auto modify = [&] {
     auto* bytes = static_cast<uint8_t*>(value);
     PhysicalRead(phys[0], bytes, first);
@@ -326,10 +334,11 @@ bool Cpu::ModifySlow(uint64_t linear, bool stack, unsigned size, void* value,
     PhysicalWrite(phys[0], bytes, first);
     if (first < size) PhysicalWrite(phys[1], bytes + first, size - first);
   };
-  if (lock && vm_.parts().cpu_count > 1)
+  if (lock && vm_.parts().cpu_count > 1) {
     vm_.Exclusive(*this, modify);
-  else
+  } else {
     modify();
+  }
   return true;
 }
 
