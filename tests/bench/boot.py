@@ -1,0 +1,48 @@
+"""Boot of the cloud kernel to init: an engine of vmm against QEMU's TCG, in one run."""
+
+import shutil
+from statistics import median
+
+from timed_process import TimedProcess
+
+MARKER = b'vmm-init: up'
+APPEND = 'console=ttyS0'
+MAX_RATIO = 15.0
+LIMIT_SECONDS = 600
+# QEMU by its quickest ways to the same kernel: the PC with its usual and with its smallest firmware,
+# and the machine without firmware menus, ACPI and PCI.
+QEMU_MACHINES = {
+    'pc, SeaBIOS': ['-M', 'pc'],
+    'q35, qboot': ['-M', 'q35', '-bios', 'qboot.rom'],
+    'microvm': ['-M', 'microvm,acpi=off'],
+}
+
+
+def measure(command, runs):
+    """(median seconds, median CPU seconds) to the marker."""
+    seconds, cpu = [], []
+    for _ in range(runs):
+        with TimedProcess(command) as process:
+            seconds.append(process.wait_for(MARKER, LIMIT_SECONDS))
+            cpu.append(process.cpu_seconds())
+    return median(seconds), median(cpu)
+
+
+def bench(vmm, guests, engine, runs):
+    """Prints the times; yields the figures as (name, value, unit, bar or None)."""
+    kernel, initrd = f'{guests}/cloud-vmlinuz', f'{guests}/cloud-initrd'
+    qemu = shutil.which('qemu-system-x86_64')
+    if not qemu:
+        raise RuntimeError('qemu-system-x86_64 is missing: run ./ci/deps --bench')
+    quickest = None
+    for name, machine in QEMU_MACHINES.items():
+        seconds, cpu = measure(
+            [qemu, *machine, '-accel', 'tcg', '-cpu', 'max', '-m', '512M', '-smp', '1', '-nographic',
+             '-no-reboot', '-kernel', kernel, '-initrd', initrd, '-append', APPEND], runs)
+        yield f'boot to init, QEMU TCG, {name}', seconds, f's ({cpu:.2f} s of CPU time)', None
+        quickest = min(quickest or seconds, seconds)
+    seconds, cpu = measure(
+        [vmm, 'run', '--accel', engine, '--cpus', '1', '--memory', '512M', '--kernel', kernel,
+         '--initrd', initrd, '--append', APPEND], runs)
+    yield f'boot to init, vmm {engine}', seconds, f's ({cpu:.2f} s of CPU time)', None
+    yield f'vmm {engine} / quickest QEMU TCG', seconds / quickest, 'times', MAX_RATIO

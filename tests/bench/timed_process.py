@@ -1,0 +1,74 @@
+"""A program under measurement: when its console shows a text, what it costs, how big it is."""
+
+import os
+import re
+import select
+import subprocess
+import time
+
+
+class TimedProcess:
+    """Starts a program with a pipe at stdin and stdout; times count from just before exec."""
+
+    def __init__(self, command):
+        self.command = command
+        self.start = time.monotonic()
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)
+        self.console = b''
+        self.messages = b''
+
+    def wait_for(self, text, limit):
+        """Seconds from the start until the console has shown text; RuntimeError if it never does."""
+        pipes = [self.process.stdout, self.process.stderr]
+        while text not in self.console:
+            left = self.start + limit - time.monotonic()
+            ready, _, _ = select.select(pipes, [], [], max(left, 0))
+            for pipe in ready:
+                data = os.read(pipe.fileno(), 65536)
+                if not data:
+                    pipes.remove(pipe)
+                elif pipe is self.process.stdout:
+                    self.console += data
+                else:
+                    self.messages += data
+            if self.process.stdout not in pipes or not ready:
+                self.fail(f'no {text!r} within {limit} s' if not ready else f'ended without {text!r}')
+        return time.monotonic() - self.start
+
+    def fail(self, why):
+        tail = (self.console[-600:] + b'\n' + self.messages[-600:]).decode(errors='replace')
+        raise RuntimeError(f'{" ".join(self.command)}: {why}\n{tail}')
+
+    def cpu_seconds(self):
+        with open(f'/proc/{self.process.pid}/stat', encoding='ascii') as file:
+            fields = file.read().rsplit(')', 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+    def memory_kib(self, guest_ram):
+        """(PSS without the guest's RAM, PSS of the guest's RAM), the latter being the mappings of
+        files whose name contains guest_ram."""
+        own = ram = 0
+        is_ram = False
+        with open(f'/proc/{self.process.pid}/smaps', encoding='utf-8') as file:
+            for line in file:
+                if re.match(r'[0-9a-f]+-[0-9a-f]+ ', line):
+                    is_ram = guest_ram in line
+                elif line.startswith('Pss:'):
+                    if is_ram:
+                        ram += int(line.split()[1])
+                    else:
+                        own += int(line.split()[1])
+        return own, ram
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            pipe.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
