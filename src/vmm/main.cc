@@ -1,3 +1,5 @@
-int main() {
-  return 0;
+#include "vmm/cli/cli_main.h"
+
+int main(int argc, char** argv) {
+  return vmm::CliMain(argc, argv);
 }

@@ -114,7 +114,8 @@ constexpr ConfigKey kKeys[] = {
      .default_text = "[]",
      .example = "[{ path = \"init.elf\", args = \"verbose\" }]",
      .option = "--module",
-     .help = "Files that a Multiboot kernel gets, each with a text. A plain string is a path.",
+     .help =
+         "Files that a Multiboot or PVH kernel gets, each with a text. A plain string is a path.",
      .set = [](Config& config, const ConfigValue& value) { config.modules = value.modules; },
      .aliases = "module|multiboot_modules"},
     {.name = "on_reboot",

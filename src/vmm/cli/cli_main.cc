@@ -1,0 +1,108 @@
+#include "vmm/cli/cli_main.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "vmm/cli/command_line.h"
+#include "vmm/cli/commands.h"
+#include "vmm/cli/output.h"
+#include "vmm/cli/result_file.h"
+#include "vmm/core/base/log.h"
+
+namespace vmm {
+namespace {
+
+// A process that starts with stdin, stdout or stderr closed would give their numbers to the next
+// files it opens: a message could end up in the guest's memory.
+void FillStandardFds() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) {
+      if (open("/dev/null", O_RDWR) < 0) return;  // takes the lowest free number: `fd`
+    }
+  }
+}
+
+RunOutcome Dispatch(const CommandLine& line) {
+  using Command = CommandLine::Command;
+  switch (line.command) {
+    case Command::kRun:
+      return RunCommand(line);
+    case Command::kCheck:
+      return CheckCommand(line);
+    case Command::kInspect:
+      return InspectCommand(line);
+    case Command::kProbe:
+      return ProbeCommand(line);
+    case Command::kConfig:
+      return ConfigCommand(line);
+    case Command::kShowText:
+      return OutcomeOf(PrintText(line.text));
+  }
+  return {};
+}
+
+// One line each; those that start with a place in a file stay as they are, for editors to read.
+void PrintReason(const RunOutcome& outcome, const std::string& file) {
+  std::string_view rest = outcome.reason;
+  while (!rest.empty()) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    if (!file.empty() && line.starts_with(file + ":")) {
+      std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
+    } else {
+      Log(LogLevel::kError, line);
+    }
+  }
+}
+
+RunOutcome Run(std::span<const char* const> arguments, std::optional<ResultFile>& result_file,
+               std::string& config_file) {
+  if (const auto path = FindResultPath(arguments); !path.empty()) {
+    auto prepared = ResultFile::Prepare(path);
+    if (!prepared) return OutcomeOf(std::move(prepared.error()));
+    result_file = std::move(*prepared);
+  }
+  const Result<CommandLine> line = ParseCommandLine(arguments);
+  if (!line) return OutcomeOf(line.error());
+  config_file = line->config.string();
+  SetLogLevel(line->log_level);
+  return Dispatch(*line);
+}
+
+}  // namespace
+
+int CliMain(int argc, char** argv) {
+  FillStandardFds();
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of that write alone
+  RunOutcome outcome;
+  std::optional<ResultFile> result_file;
+  std::string config_file;
+  try {
+    // argv[0] may be missing: execve(2) allows it.
+    const std::span<const char* const> all(argv, static_cast<size_t>(argc));
+    outcome = Run(all.empty() ? all : all.subspan(1), result_file, config_file);
+  } catch (const std::bad_alloc&) {
+    outcome.code = ExitCode::kHostMemory;
+    outcome.reason = "the host has no memory left for vmm itself";
+  } catch (const std::exception& error) {
+    outcome.code = ExitCode::kInternal;
+    outcome.reason = std::string("internal error: ") + error.what();
+  }
+  if (outcome.code != ExitCode::kSuccess) PrintReason(outcome, config_file);
+  if (result_file) {
+    if (const Result<void> wrote = result_file->Write(outcome); !wrote) {
+      Log(LogLevel::kError, wrote.error().message);
+      if (outcome.code == ExitCode::kSuccess) outcome.code = wrote.error().code;
+    }
+  }
+  return static_cast<int>(outcome.code);
+}
+
+}  // namespace vmm

@@ -1,0 +1,96 @@
+#include "vmm/cli/commands.h"
+
+#include <fmt/format.h>
+
+#include "kvm/kvm_api.h"
+#include "vmm/cli/output.h"
+#include "vmm/config/config_keys.h"
+#include "vmm/config/value_parsers.h"
+#if __has_include("vmm/machine/machine.h")
+#include "vmm/machine/machine.h"
+#define VMM_HAS_MACHINE
+#endif
+#include "vmm/probe/probe.h"
+
+namespace vmm {
+namespace {
+
+std::string Explain(const ConfigKey& key) {
+  std::string text = fmt::format("{}: {}\n  it is {}\n", key.name, key.help, DescribeKind(key));
+  if (key.kind == ValueKind::kInteger) {
+    text += fmt::format("  range: {} to {}\n", key.min, key.max);
+  } else if (key.kind == ValueKind::kSize) {
+    text += fmt::format("  range: \"{}\" to \"{}\"\n", FormatSize(key.min), FormatSize(key.max));
+  }
+  const size_t dot = key.name.find('.');
+  const std::string section =
+      dot == std::string_view::npos ? "" : fmt::format("[{}] ", key.name.substr(0, dot));
+  return text + fmt::format("  default: {}\n  example: {}{} = {}\n  option: {}\n", key.default_text,
+                            section, key.name.substr(dot + 1), key.example, key.option);
+}
+
+}  // namespace
+
+RunOutcome OutcomeOf(Error error) {
+  RunOutcome outcome;
+  outcome.code = error.code;
+  outcome.reason = std::move(error.message);
+  return outcome;
+}
+
+RunOutcome OutcomeOf(const Result<void>& result) {
+  if (!result) return OutcomeOf(result.error());
+  RunOutcome outcome;
+  outcome.code = ExitCode::kSuccess;
+  return outcome;
+}
+
+Result<Config> ConfigOf(const CommandLine& line) {
+  return line.config.empty() ? ConfigFromOverrides(line.settings)
+                             : LoadConfig(line.config, line.settings);
+}
+
+RunOutcome RunCommand(const CommandLine& line) {
+  const Result<Config> config = ConfigOf(line);
+  if (!config) return OutcomeOf(config.error());
+#ifdef VMM_HAS_MACHINE
+  Result<std::unique_ptr<Machine>> machine = Machine::Create(*config);
+  if (!machine) return OutcomeOf(std::move(machine.error()));
+  return (*machine)->Run();
+#else
+  return OutcomeOf(Error{ExitCode::kUnavailable, "this build has no machine yet"});
+#endif
+}
+
+RunOutcome CheckCommand(const CommandLine& line) {
+  const Result<Config> config = ConfigOf(line);
+  if (!config) return OutcomeOf(config.error());
+  return OutcomeOf(PrintText(
+      fmt::format("{} is right: {}, {} CPU{}, {}\n",
+                  line.config.empty() ? "the command line" : config->file.string(), config->name,
+                  config->cpus, config->cpus == 1 ? "" : "s", FormatSize(config->memory))));
+}
+
+RunOutcome ProbeCommand(const CommandLine& line) {
+  const ProbeResult result = RunProbe(kvm::Kvm());
+  return OutcomeOf(PrintText(line.json ? ToJson(result) : ToText(result)));
+}
+
+RunOutcome ConfigCommand(const CommandLine& line) {
+  if (line.explain.empty()) return OutcomeOf(PrintText(ConfigKeysMarkdown()));
+  if (const ConfigKey* key = FindConfigKey(line.explain)) {
+    return OutcomeOf(PrintText(Explain(*key)));
+  }
+  const LaterKey* later = FindLaterKey(line.explain);
+  const ConfigKey* near = NearestConfigKey(line.explain);
+  return OutcomeOf({ExitCode::kUsage,
+                    later != nullptr
+                        ? fmt::format("--explain: '{}' is not available in this version of vmm; "
+                                      "fix: {}",
+                                      later->name, later->instead)
+                        : fmt::format("--explain: unknown key '{}'; fix: {}", line.explain,
+                                      near == nullptr ? "`vmm config` lists every key"
+                                                      : fmt::format("write {}", near->name))});
+}
+
+}  // namespace vmm
