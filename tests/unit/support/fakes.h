@@ -48,6 +48,11 @@ class FakeTime final : public vmm::Clock, public vmm::TimerService {
     }
     now_ = end;
   }
+  // The host was busy: the time passes, and only then do the timers fire.
+  void Stall(vmm::Nanoseconds by) {
+    now_ += by;
+    Advance(vmm::Nanoseconds(0));
+  }
   int armed() const {
     return static_cast<int>(
         std::count_if(timers_.begin(), timers_.end(), [](FakeTimer* t) { return t->armed; }));
