@@ -140,7 +140,7 @@ void CheckConsolePath(const ConsoleSpec& spec, unsigned index, const Place& plac
     problems.Add(place,
                  {fmt::format("serial{} can't be made in {}", index, parent.string()),
                   "there is no such directory", fmt::format("mkdir -p {}", parent.string())},
-                 ExitCode::kCannotCreate);
+                 ExitCode::kConsoleLost);
     return;
   }
   if (stat(spec.path.c_str(), &status) != 0) return;
@@ -149,13 +149,13 @@ void CheckConsolePath(const ConsoleSpec& spec, unsigned index, const Place& plac
     problems.Add(place,
                  {fmt::format("{} is there already and is no socket", spec.path.string()),
                   "it would have to be deleted", "name another path"},
-                 ExitCode::kCannotCreate);
+                 ExitCode::kConsoleLost);
   } else if (spec.kind == ConsoleSpec::Kind::kFile && (is_socket || S_ISDIR(status.st_mode))) {
     problems.Add(place,
                  {fmt::format("{} is a {}", spec.path.string(), is_socket ? "socket" : "directory"),
                   "a console can't be written to it",
                   is_socket ? "write \"unix:PATH\", or name another path" : "name a file in it"},
-                 ExitCode::kCannotCreate);
+                 ExitCode::kConsoleLost);
   }
 }
 
