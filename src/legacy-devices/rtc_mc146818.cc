@@ -149,7 +149,7 @@ void RtcMc146818::RestartFlags() {
 // Raises the flags that have become due.
 void RtcMc146818::CatchUp() {
   const int64_t now = TimeOfDay(), before = flags_until_;
-  if (now <= before) return;
+  if (now < before) return RestartFlags();  // the host's wall clock was set back
   uint8_t flags = 0;
   if (const int64_t period = Period();
       period && FloorDivide(now, period) != FloorDivide(before, period)) {
