@@ -4,8 +4,8 @@ A test says which config it wants, gets a `Guest`, and says what it expects to r
 time. Every wait has a limit; a guest that is still there when its test ends is killed.
 
 Environment: VMM (the program, default build/vmm), VMM_GUESTS (folder of the prepared Linux guests,
-default build/guests), VMM_TINY_GUESTS (folder of the tiny Multiboot guests), VMM_ENGINES (engines to
-test, default "interpreter"), VMM_FULL=1 (the long tests too).
+default build/guests), VMM_SCRIPT_GUEST (script_guest.asm, built), VMM_ENGINES (engines to test,
+default "interpreter"), VMM_FULL=1 (the long tests too).
 """
 
 import json
@@ -25,7 +25,8 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VMM = os.environ.get("VMM", os.path.join(ROOT, "build", "vmm"))
 GUESTS = os.environ.get("VMM_GUESTS", os.path.join(ROOT, "build", "guests"))
-TINY_GUESTS = os.environ.get("VMM_TINY_GUESTS", os.path.join(ROOT, "build", "tests", "guests"))
+SCRIPT_GUEST = os.environ.get("VMM_SCRIPT_GUEST",
+                              os.path.join(ROOT, "build", "tests", "guest", "script_guest.elf"))
 ENGINES = os.environ.get("VMM_ENGINES", "interpreter").split()
 FULL = os.environ.get("VMM_FULL") == "1"
 
@@ -39,13 +40,6 @@ def guest_file(name):
     path = os.path.join(GUESTS, name)
     if not os.path.exists(path):
         raise unittest.SkipTest(f"{path} is missing: run ci/guests")
-    return path
-
-
-def tiny_guest(name):
-    path = os.path.join(TINY_GUESTS, name)
-    if not os.path.exists(path):
-        raise unittest.SkipTest(f"{path} is missing")
     return path
 
 
@@ -116,9 +110,10 @@ class Stream:
 
 class Guest:
     """One run of vmm. `console`: "pipe" (stdin and stdout are pipes), "pty" (vmm runs on a terminal
-    of its own), or None (stdio is /dev/null)."""
+    of its own), or None (stdin is /dev/null, stdout what the test says)."""
 
-    def __init__(self, directory, config="", arguments=(), console="pipe", stdin=None):
+    def __init__(self, directory, config="", arguments=(), console="pipe", stdin=None,
+                 stdout=subprocess.DEVNULL):
         self.directory = directory
         self.result_path = os.path.join(directory, "result.json")
         command = [VMM, "run", "--result", self.result_path]
@@ -148,7 +143,7 @@ class Guest:
             else:
                 self._in = -1
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
-                                                stdout=subprocess.DEVNULL, stderr=stderr)
+                                                stdout=stdout, stderr=stderr)
 
     def expect(self, pattern, timeout=10):
         try:
@@ -175,6 +170,17 @@ class Guest:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"vmm has not ended in {timeout} s; its messages:\n"
                                  f"{self.messages}") from None
+
+    def wait_for_message(self, pattern, timeout=5):
+        """Waits until vmm has said something on stderr; returns the match."""
+        deadline = time.monotonic() + timeout
+        while True:
+            match = re.search(pattern, self.messages)
+            if match:
+                return match
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise AssertionError(f"vmm has not said {pattern!r}, but: {self.messages}")
+            time.sleep(0.005)
 
     @property
     def messages(self):
@@ -213,16 +219,24 @@ class GuestTest(unittest.TestCase):
         self.addCleanup(guest.stop)
         return guest
 
-    def start_tiny(self, name, engine=None, append="", extra="", **keywords):
-        config = (f'kernel = "{tiny_guest(name)}"\nmemory = "16M"\n'
-                  f'accel = "{engine or ENGINES[0]}"\n')
-        if append:
-            config += f'append = "{append}"\n'
-        return self.start(config + extra, **keywords)
+    def start_script(self, script, config="", engine=None, **keywords):
+        """Starts the guest of script_guest.asm, which does what the letters of `script` say."""
+        return self.start(f'kernel = "{SCRIPT_GUEST}"\nappend = "{script}"\nmemory = "16M"\n'
+                          f'accel = "{engine or ENGINES[0]}"\n{config}', **keywords)
 
     def assert_ends(self, guest, code, timeout=10):
         ended = guest.wait(timeout)
         self.assertEqual(ended, code, guest.messages)
+
+    def await_file(self, path, content, timeout=10):
+        deadline = time.monotonic() + timeout
+        while True:
+            if os.path.exists(path):
+                with open(path, "rb") as file:
+                    if file.read() == content:
+                        return
+            self.assertLess(time.monotonic(), deadline, f"{path} has not got {content}")
+            time.sleep(0.01)
 
     def connect(self, path, timeout=5):
         """Connects to a console socket as soon as it is there."""

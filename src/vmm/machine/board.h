@@ -1,0 +1,117 @@
+// The board: buses, interrupt controllers and devices of a PC, wired. It knows no engine: the Vm is
+// plugged in once it exists.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "legacy-devices/acpi_pm.h"
+#include "legacy-devices/debug_exit.h"
+#include "legacy-devices/i8042.h"
+#include "legacy-devices/piix4_smbus.h"
+#include "legacy-devices/pit8254.h"
+#include "legacy-devices/post_port.h"
+#include "legacy-devices/pvpanic.h"
+#include "legacy-devices/reset_control.h"
+#include "legacy-devices/rtc_mc146818.h"
+#include "legacy-devices/uart16550.h"
+#include "vmm/config/config.h"
+#include "vmm/core/accel/accelerator.h"
+#include "vmm/core/bus/bus.h"
+#include "vmm/core/host/char_backend.h"
+#include "vmm/core/irq/ioapic.h"
+#include "vmm/core/irq/irq_router.h"
+#include "vmm/core/irq/pic8259.h"
+#include "vmm/core/memory/guest_memory.h"
+#include "vmm/core/pci/i440fx.h"
+#include "vmm/core/pci/pci_host_bridge.h"
+#include "vmm/core/pci/piix3_isa.h"
+#include "vmm/core/pci/piix4_pm.h"
+#include "vmm/core/time/clock.h"
+#include "vmm/machine/machine_description.h"
+#include "vmm/machine/vm_plug.h"
+
+namespace vmm {
+
+// Threads: guest accesses come from any vCPU thread through the buses; everything else from the I/O
+// thread, Reset() with all vCPUs parked.
+class Board {
+ public:
+  // What the guest does to the machine as a whole. On the vCPU's thread that did it.
+  struct Events {
+    std::function<void()> power_off;
+    std::function<void(std::string_view source)> reset;
+    std::function<void(uint32_t value)> debug_exit;
+    std::function<void()> panic;
+  };
+  struct Parts {  // all outlive the board
+    const Config& config;
+    const GuestMemory& memory;
+    const Clock& clock;
+    TimerService& timers;
+    std::array<CharBackend*, Config::kSerialPorts> serial;
+  };
+
+  static Result<std::unique_ptr<Board>> Create(const Parts& parts, Events events);
+  Board(const Board&) = delete;
+  Board& operator=(const Board&) = delete;
+
+  Bus& ports() { return ports_; }
+  Bus& mmio() { return mmio_; }
+  ExtIntSource& pic() { return pic_; }
+  EoiListener& ioapic() { return ioapic_; }
+
+  // From here on interrupts reach `vm`'s processors. Before any of them runs; null to unplug.
+  void PlugIn(Vm* vm);
+
+  void PressPowerButton() { pm_.PressPowerButton(); }
+  // Power-on state of everything on the board.
+  void Reset();
+
+  // Devices with ranges and interrupts, and PCI functions.
+  void Describe(MachineDescription& out) const;
+
+ private:
+  Board(const Parts& parts, Events events);
+  Result<void> Attach();
+  // The interrupts are for Describe(); a device with several places is described as one.
+  Result<void> AttachPorts(uint16_t first, uint64_t count, Device& device,
+                           std::string_view description, std::vector<Gsi> irqs = {});
+  void MovePmBlock(Piix4Pm::Block block, Piix4Pm::Placement placement);
+
+  struct Described {
+    const Device* device;
+    std::string name;
+    std::vector<Gsi> irqs;
+  };
+
+  Bus ports_{0x10000};
+  Bus mmio_{uint64_t{1} << 52};
+  VmPlug plug_;  // the way of interrupts to the engine
+  Pic8259Pair pic_;
+  Ioapic ioapic_;
+  IrqRouter router_;
+
+  legacy::Pit8254 pit_;
+  legacy::RtcMc146818 rtc_;
+  legacy::AcpiPm pm_;
+  legacy::Piix4Smbus smbus_;
+  legacy::ResetControl reset_control_;
+  legacy::I8042 i8042_;
+  legacy::DebugExit debug_exit_;
+  legacy::PvPanic pvpanic_;
+  legacy::PostPort post_;
+  std::array<std::unique_ptr<legacy::Uart16550>, Config::kSerialPorts> serial_;
+
+  PciHostBridge host_bridge_;
+  I440Fx i440fx_;
+  Piix3Isa piix3_isa_;
+  Piix4Pm piix4_pm_;
+  std::array<uint16_t, 2> pm_bases_{};  // where MovePmBlock() attached them; 0: nowhere
+  std::vector<Described> described_;
+};
+
+}  // namespace vmm

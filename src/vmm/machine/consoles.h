@@ -1,0 +1,49 @@
+// The host side of the four serial lines: what the config names, with the panic watcher reading
+// along and the escape key on a terminal.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "vmm/config/config.h"
+#include "vmm/core/host/char_backend.h"
+#include "vmm/core/host/char_backends.h"
+#include "vmm/core/host/event_loop.h"
+#include "vmm/machine/console_tap.h"
+#include "vmm/machine/escape_keys.h"
+
+namespace vmm {
+
+class Consoles {
+ public:
+  struct Hooks {
+    // Each byte that the guest prints; on the vCPU's thread.
+    std::function<void(unsigned console, std::span<const uint8_t>)> on_output;
+    // The escape key; on the I/O thread.
+    std::function<void()> on_stop;
+    std::function<void()> on_power_button;
+  };
+  using Backends = std::array<CharBackend*, Config::kSerialPorts>;
+
+  // Opens what config.serial says; says on the log where a pty is. Errors name the line.
+  static Result<std::unique_ptr<Consoles>> Create(const Config& config, EventLoop& loop,
+                                                  Hooks hooks);
+
+  // The guest prints nothing more: waits until readers that read have got all, but not for long.
+  void Finish();
+
+  const Backends& backends() const { return backends_; }
+
+ private:
+  struct Line {  // in the order from the host to the guest
+    std::unique_ptr<CharBackend> host;
+    std::unique_ptr<EscapeKeys> keys;  // null unless it is the user's terminal
+    std::unique_ptr<ConsoleTap> tap;
+  };
+  std::array<Line, Config::kSerialPorts> lines_;
+  Backends backends_{};
+};
+
+}  // namespace vmm

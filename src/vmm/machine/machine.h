@@ -1,0 +1,75 @@
+// A virtual machine from its config to its end: memory, clock, board, engine, processors, consoles.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vmm/config/config.h"
+#include "vmm/core/accel/accelerator.h"
+#include "vmm/core/host/event_loop.h"
+#include "vmm/core/memory/guest_memory.h"
+#include "vmm/core/time/host_clock.h"
+#include "vmm/machine/board.h"
+#include "vmm/machine/consoles.h"
+#include "vmm/machine/host_signals.h"
+#include "vmm/machine/machine_description.h"
+#include "vmm/machine/run_outcome.h"
+#include "vmm/machine/supervisor.h"
+#include "vmm/machine/vcpu_set.h"
+#include "vmm/probe/engine_choice.h"
+
+namespace vmm {
+
+// Create, Run, destroy: all on one thread, which is the I/O thread.
+class Machine {
+ public:
+  // Makes everything, loads the kernel and chooses the engine; the guest does not run yet. Blocks
+  // the signals that end the program (HostSignals), so no other thread may exist before.
+  // Errors carry the exit code and name the file or the part.
+  static Result<std::unique_ptr<Machine>> Create(const Config& config);
+  // The same with other engines, for tests.
+  static Result<std::unique_ptr<Machine>> Create(const Config& config, EngineSources& engines);
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+  ~Machine();
+
+  // Memory map, processors, devices with their places; before Run().
+  MachineDescription Describe() const;
+
+  // Runs the guest until an outcome exists. Once.
+  RunOutcome Run();
+
+  // What may be asked of it while it runs, from any thread.
+  Supervisor& supervisor() { return *supervisor_; }
+
+ private:
+  explicit Machine(const Config& config) : config_(config) {}
+  Result<void> MakeHostSide();
+  Result<void> MakeBoard();
+  Result<void> MakeEngine(EngineSources& engines);
+  void OnSignals();
+  // ACPI tables and kernel into RAM; states_ becomes that of power-on.
+  Result<void> LoadGuest(bool memory_is_zero);
+  Result<void> LoadVcpus();
+  Result<void> Reset();
+  Result<void> StartVcpus();
+
+  // In the order of dependency: what is lower uses what is higher. The destructor ends the vCPU
+  // threads first.
+  const Config config_;
+  std::unique_ptr<HostSignals> signals_;
+  std::unique_ptr<GuestMemory> memory_;
+  HostClock clock_;
+  std::unique_ptr<EventLoop> loop_;
+  VcpuSet vcpus_;
+  std::unique_ptr<Supervisor> supervisor_;
+  std::unique_ptr<Consoles> consoles_;
+  std::unique_ptr<Board> board_;
+  EngineChoice engine_;
+  std::unique_ptr<Vm> vm_;
+  std::vector<CpuState> states_;  // one a CPU, between LoadGuest() and LoadVcpus()
+};
+
+}  // namespace vmm

@@ -1,0 +1,32 @@
+// Where the engine is plugged into the board: the interrupt controllers are made before the
+// engine's Vm, and the Vm needs them to be made.
+#pragma once
+
+#include <atomic>
+
+#include "vmm/core/accel/accelerator.h"
+
+namespace vmm {
+
+// Passes interrupts to the Vm; while none is plugged in they go nowhere, as with no processor in
+// the socket. Threads: Set() while no vCPU runs, the rest from any thread.
+class VmPlug final : public IoapicOutput, public ExtIntListener {
+ public:
+  void Set(Vm* vm) { vm_.store(vm, std::memory_order_release); }
+
+  void SendMsi(MsiMessage message) override {
+    if (Vm* vm = Get()) vm->SendMsi(message);
+  }
+  void ExtIntChanged() override {
+    if (Vm* vm = Get()) vm->ExtIntChanged();
+  }
+  void IoapicRouteChanged(unsigned pin, MsiMessage message, bool masked, bool level) override {
+    if (Vm* vm = Get()) vm->IoapicRouteChanged(pin, message, masked, level);
+  }
+
+ private:
+  Vm* Get() const { return vm_.load(std::memory_order_acquire); }
+  std::atomic<Vm*> vm_{nullptr};
+};
+
+}  // namespace vmm

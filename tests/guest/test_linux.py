@@ -1,0 +1,105 @@
+"""Stock Debian kernels with a busybox initramfs (ci/guests), used as a person at the console would."""
+
+import re
+import time
+import unittest
+
+from vmm_guest import *
+
+# How long a boot may take, by engine; the limits are for slow and busy CI machines.
+BOOT_SECONDS = {"interpreter": 400, "bt": 200, "kvm": 120}
+CONSOLE = {"cloud": "console=ttyS0", "generic": "console=ttyS0",
+           "i686": "console=ttyS0", "i686pae": "console=ttyS0"}
+PROMPT = r"guest# $"
+
+
+class Linux(GuestTest):
+    def boot(self, kernel, engine, cpus=1, append="", extra="", memory="256M"):
+        config = (f'kernel = "{guest_file(kernel + "-vmlinuz")}"\n'
+                  f'initrd = "{guest_file(kernel + "-initrd")}"\n'
+                  f'append = "{CONSOLE[kernel]} {append}"\n'
+                  f'cpus = {cpus}\nmemory = "{memory}"\naccel = "{engine}"\n{extra}')
+        return self.start(config)
+
+    def run_command(self, guest, command, answer, timeout=60):
+        """Types a command and waits for its answer and the next prompt."""
+        guest.send(command + "\r")
+        guest.expect(re.escape(command))
+        match = guest.expect(answer, timeout)
+        guest.expect(r"guest# ", timeout)
+        return match
+
+    def use_and_power_off(self, kernel, cpus=1, machine="x86_64"):
+        for engine in ENGINES:
+            with self.subTest(engine=engine):
+                guest = self.boot(kernel, engine, cpus)
+                started = time.monotonic()
+                guest.expect("vmm-init: up", BOOT_SECONDS[engine])
+                print(f"{kernel}, {cpus} CPU, {engine}: init after "
+                      f"{time.monotonic() - started:.1f} s", flush=True)
+                guest.expect("guest# ", BOOT_SECONDS[engine])
+                self.run_command(guest, "echo $((6 * 7))", r"\n42\r")
+                self.run_command(guest, "nproc", rf"\n{cpus}\r")
+                self.run_command(guest, "uname -m", rf"\n{machine}\r")
+                self.run_command(guest, "dmesg | grep -ciE 'soft lockup|rcu.*stall|BUG:'",
+                                 r"\n0\r")
+                guest.send("poweroff -f\r")
+                self.assert_ends(guest, SUCCESS, 60)
+                self.assertNotIn("stopped by", guest.messages)
+                guest.stop()
+
+    def test_the_cloud_kernel_with_one_cpu(self):
+        self.use_and_power_off("cloud")
+
+    @full_only
+    def test_the_cloud_kernel_with_four_cpus(self):
+        self.use_and_power_off("cloud", cpus=4)
+
+    @full_only
+    def test_the_generic_kernel_with_one_and_four_cpus(self):
+        self.use_and_power_off("generic")
+        self.use_and_power_off("generic", cpus=4)
+
+    @full_only
+    def test_the_i386_kernels(self):
+        self.use_and_power_off("i686", machine="i686")
+        self.use_and_power_off("i686pae", machine="i686")
+        self.use_and_power_off("i686pae", cpus=2, machine="i686")
+
+    def test_a_panic_is_told_apart(self):
+        for engine in ENGINES:
+            with self.subTest(engine=engine):
+                # Without an initrd there is no root file system.
+                config = (f'kernel = "{guest_file("cloud-vmlinuz")}"\naccel = "{engine}"\n'
+                          'append = "console=ttyS0 panic=1"\n')
+                guest = self.start(config)
+                self.assert_ends(guest, PANIC, BOOT_SECONDS[engine])
+                self.assertIn("Unable to mount root fs", guest.result["reason"])
+                guest.stop()
+
+    @full_only
+    def test_reboot_starts_the_kernel_again(self):
+        for engine in ENGINES:
+            with self.subTest(engine=engine):
+                guest = self.boot("cloud", engine)
+                guest.expect("guest# ", BOOT_SECONDS[engine])
+                guest.send("reboot -f\r")
+                guest.expect("Linux version", BOOT_SECONDS[engine])
+                guest.expect("guest# ", BOOT_SECONDS[engine])
+                guest.send("poweroff -f\r")
+                self.assert_ends(guest, SUCCESS, 60)
+                guest.stop()
+
+    @full_only
+    def test_the_power_button_shuts_linux_down(self):
+        for engine in ENGINES:
+            with self.subTest(engine=engine):
+                guest = self.boot("cloud", engine, extra='stop_timeout = "120s"\n')
+                guest.expect("guest# ", BOOT_SECONDS[engine])
+                guest.signal(signal.SIGTERM)
+                self.assert_ends(guest, SUCCESS, 120)
+                guest.stop()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
