@@ -91,8 +91,6 @@ Result<void> Machine::MakeEngine(EngineSources& engines) {
   if (auto chosen = Take(ChooseEngine(config_.accel, options, engines), engine_); !chosen) {
     return chosen;
   }
-  Log(LogLevel::kInfo, engine_.reason);
-  if (!engine_.warning.empty()) Log(LogLevel::kWarning, engine_.warning);
   const VmParts parts{*memory_,      board_->ports(),  board_->mmio(), clock_,      *loop_,
                       board_->pic(), board_->ioapic(), engine_.cpuid,  config_.cpus};
   if (auto made = Take(engine_.accelerator->CreateVm(parts), vm_); !made) return made;
@@ -162,6 +160,8 @@ Result<void> Machine::StartVcpus() {
 }
 
 RunOutcome Machine::Run() {
+  Log(LogLevel::kInfo, engine_.reason);
+  if (!engine_.warning.empty()) Log(LogLevel::kWarning, engine_.warning);
   RunOutcome outcome;
   outcome.engine = engine_.accelerator->name();
   outcome.engine_reason = engine_.reason;
