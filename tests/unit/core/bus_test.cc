@@ -128,7 +128,7 @@ TEST_CASE("Ranges lists what is attached in address order; Detach removes one") 
   REQUIRE(bus.Ranges(std::span(ranges).first(1)) == 1);
 }
 
-TEST_CASE("A reader never sees another range's device while ranges come and go") {
+TEST_CASE("A reader never sees another range's device while ranges come and go", "[threads]") {
   Bus bus(0x10000);
   EchoDevice low(0x11), high(0x22), moving(0x33);
   REQUIRE(bus.Attach(0x100, 1, low));

@@ -11,7 +11,7 @@
 namespace vmm::test {
 namespace {
 
-TEST_CASE("Standard output that is read loses nothing of a flood, to the last line") {
+TEST_CASE("Standard output that is read loses nothing of a flood, to the last line", "[threads]") {
   Pipe output, input;
   ConsoleLoop loop;
   auto console = *CharStdio::Open(*loop, "serial0", input.out.get(), output.in.get());
@@ -24,7 +24,7 @@ TEST_CASE("Standard output that is read loses nothing of a flood, to the last li
   CHECK(read.get() == text);
 }
 
-TEST_CASE("A reader of standard output that never reads does not stop the guest") {
+TEST_CASE("A reader of standard output that never reads does not stop the guest", "[threads]") {
   Pipe output, input;
   ConsoleLoop loop;
   auto console = *CharStdio::Open(*loop, "serial0", input.out.get(), output.in.get());

@@ -44,7 +44,7 @@ void Signal(int fd) {
   REQUIRE(eventfd_write(fd, 1) == 0);
 }
 
-TEST_CASE("Posted work runs on the I/O thread in the order of posting") {
+TEST_CASE("Posted work runs on the I/O thread in the order of posting", "[threads]") {
   RunningLoop io;
   std::vector<int> order;
   bool on_io_thread = false;
@@ -57,7 +57,7 @@ TEST_CASE("Posted work runs on the I/O thread in the order of posting") {
   REQUIRE_FALSE(io.loop->OnIoThread());
 }
 
-TEST_CASE("Stop before Run ends that Run at once, and only that one") {
+TEST_CASE("Stop before Run ends that Run at once, and only that one", "[threads]") {
   HostClock clock;
   auto loop = *EventLoop::Create(clock);
   loop->Stop();
@@ -71,7 +71,7 @@ TEST_CASE("Stop before Run ends that Run at once, and only that one") {
   REQUIRE(ran);
 }
 
-TEST_CASE("A descriptor's events reach its callback until it is removed") {
+TEST_CASE("A descriptor's events reach its callback until it is removed", "[threads]") {
   HostClock clock;
   auto loop = *EventLoop::Create(clock);
   UniqueFd fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -98,7 +98,8 @@ TEST_CASE("A descriptor's events reach its callback until it is removed") {
   REQUIRE(calls == 2);
 }
 
-TEST_CASE("A callback may remove its own descriptor, and those of others in the same round") {
+TEST_CASE("A callback may remove its own descriptor, and those of others in the same round",
+          "[threads]") {
   HostClock clock;
   auto loop = *EventLoop::Create(clock);
   UniqueFd first(eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -115,7 +116,7 @@ TEST_CASE("A callback may remove its own descriptor, and those of others in the 
   REQUIRE(calls == 1);
 }
 
-TEST_CASE("RemoveFd waits for a callback that runs on the I/O thread") {
+TEST_CASE("RemoveFd waits for a callback that runs on the I/O thread", "[threads]") {
   RunningLoop io;
   UniqueFd fd(eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
   std::promise<void> entered;
@@ -131,7 +132,7 @@ TEST_CASE("RemoveFd waits for a callback that runs on the I/O thread") {
   REQUIRE(left);
 }
 
-TEST_CASE("A timer fires once, not before its deadline, on the I/O thread") {
+TEST_CASE("A timer fires once, not before its deadline, on the I/O thread", "[threads]") {
   RunningLoop io;
   std::promise<Nanoseconds> fired;
   std::atomic<int> count{0};
@@ -147,7 +148,8 @@ TEST_CASE("A timer fires once, not before its deadline, on the I/O thread") {
   REQUIRE(count == 1);
 }
 
-TEST_CASE("Timers fire in the order of their deadlines, whatever the order of arming") {
+TEST_CASE("Timers fire in the order of their deadlines, whatever the order of arming",
+          "[threads]") {
   RunningLoop io;
   std::vector<int> order;
   std::promise<void> done;
@@ -167,7 +169,8 @@ TEST_CASE("Timers fire in the order of their deadlines, whatever the order of ar
   REQUIRE(std::is_sorted(order.begin(), order.end()));
 }
 
-TEST_CASE("Re-arming replaces the deadline, earlier and later, and Disarm takes it back") {
+TEST_CASE("Re-arming replaces the deadline, earlier and later, and Disarm takes it back",
+          "[threads]") {
   RunningLoop io;
   std::promise<void> soon;
   std::atomic<bool> late_fired{false}, never_fired{false};
@@ -186,7 +189,7 @@ TEST_CASE("Re-arming replaces the deadline, earlier and later, and Disarm takes 
   REQUIRE_FALSE(never_fired);
 }
 
-TEST_CASE("A timer that is always due lets descriptors and posted work through") {
+TEST_CASE("A timer that is always due lets descriptors and posted work through", "[threads]") {
   RunningLoop io;
   std::unique_ptr<vmm::Timer> timer;
   timer = io.loop->NewTimer([&] { timer->Arm(Nanoseconds(0)); });
@@ -196,7 +199,8 @@ TEST_CASE("A timer that is always due lets descriptors and posted work through")
   SUCCEED();
 }
 
-TEST_CASE("No timer fires while the clock stands, and it does when the clock goes on") {
+TEST_CASE("No timer fires while the clock stands, and it does when the clock goes on",
+          "[threads]") {
   RunningLoop io;
   std::promise<void> fired;
   std::atomic<bool> early{true};
@@ -213,7 +217,7 @@ TEST_CASE("No timer fires while the clock stands, and it does when the clock goe
   fired.get_future().wait();
 }
 
-TEST_CASE("A timer armed before the clock starts fires after it") {
+TEST_CASE("A timer armed before the clock starts fires after it", "[threads]") {
   HostClock clock;
   auto loop = *EventLoop::Create(clock);
   auto timer = loop->NewTimer([&] { loop->Stop(); });
@@ -224,7 +228,7 @@ TEST_CASE("A timer armed before the clock starts fires after it") {
   REQUIRE(clock.Now() >= 1ms);
 }
 
-TEST_CASE("Destroying a timer waits for its callback, even one that arms it again") {
+TEST_CASE("Destroying a timer waits for its callback, even one that arms it again", "[threads]") {
   RunningLoop io;
   std::promise<void> entered;
   std::atomic<bool> left{false};
@@ -244,7 +248,7 @@ TEST_CASE("Destroying a timer waits for its callback, even one that arms it agai
   io.Sync();
 }
 
-TEST_CASE("A callback may destroy its own timer") {
+TEST_CASE("A callback may destroy its own timer", "[threads]") {
   RunningLoop io;
   std::promise<void> done;
   std::unique_ptr<vmm::Timer> timer;
@@ -258,7 +262,7 @@ TEST_CASE("A callback may destroy its own timer") {
   REQUIRE(timer == nullptr);
 }
 
-TEST_CASE("Timers may be armed, disarmed and destroyed from many threads at once") {
+TEST_CASE("Timers may be armed, disarmed and destroyed from many threads at once", "[threads]") {
   RunningLoop io;
   std::atomic<uint64_t> fired{0};
   std::vector<std::thread> threads;

@@ -77,7 +77,7 @@ TEST_CASE("Listeners hear of each change and of nothing else") {
   REQUIRE(listener.changes == 3);
 }
 
-TEST_CASE("Time never goes back while the clock is paused and resumed") {
+TEST_CASE("Time never goes back while the clock is paused and resumed", "[threads]") {
   HostClock clock(k3Ghz);
   clock.Start();
   std::atomic<bool> stop{false};

@@ -74,7 +74,8 @@ constexpr int kRounds = 5000;
 
 }  // namespace
 
-TEST_CASE("A level from a device's thread is served once for each time it asks, on either CPU") {
+TEST_CASE("A level from a device's thread is served once for each time it asks, on either CPU",
+          "[threads]") {
   Machine m;
   IrqLine& line = m.router.Line(Gsi(20));
   m.Route(20, 0x8041, 1);
@@ -103,7 +104,7 @@ TEST_CASE("A level from a device's thread is served once for each time it asks, 
   CHECK_FALSE(m.apic0.HasAttention());
 }
 
-TEST_CASE("Interrupts of the 8259 and IPIs wake a halted processor, none is lost") {
+TEST_CASE("Interrupts of the 8259 and IPIs wake a halted processor, none is lost", "[threads]") {
   Machine m;
   m.InitPic();
   IrqLine& timer = m.router.Line(Gsi(0));
@@ -141,7 +142,8 @@ TEST_CASE("Interrupts of the 8259 and IPIs wake a halted processor, none is lost
   CHECK(ipis == kRounds);
 }
 
-TEST_CASE("An interrupt moves between processors while its device asks, and is not lost") {
+TEST_CASE("An interrupt moves between processors while its device asks, and is not lost",
+          "[threads]") {
   Machine m;
   IrqLine& line = m.router.Line(Gsi(20));
   m.Route(20, 0x8041, 0);

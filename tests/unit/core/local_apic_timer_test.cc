@@ -277,7 +277,7 @@ TEST_CASE("Whatever a guest or a saved state throws at a local APIC, it stands")
   }
 }
 
-TEST_CASE("IPIs from many threads are neither lost nor invented") {
+TEST_CASE("IPIs from many threads are neither lost nor invented", "[threads]") {
   FakeTime time;
   FakePic pic;
   FakeEoiListener ioapic;

@@ -180,7 +180,7 @@ TEST_CASE("A saved clock goes on where it was; a wild one writes nothing") {
   REQUIRE(guest.Get<TimeInfo>(kInfo).version == 4);
 }
 
-TEST_CASE("A reader on another CPU never takes a half-written time for whole") {
+TEST_CASE("A reader on another CPU never takes a half-written time for whole", "[threads]") {
   Guest guest;
   REQUIRE(guest.pv.WriteMsr(PvClock::kMsrSystemTime, kInfo | 1));
   guest.pv.SetTscOffset(0);

@@ -73,7 +73,7 @@ class WakingLine final : public vmm::IrqLine {
 
 }  // namespace
 
-TEST_CASE("an echoing guest gets every byte by interrupt while the host types") {
+TEST_CASE("an echoing guest gets every byte by interrupt while the host types", "[threads]") {
   std::string typed;
   for (int i = 0; i < 5000; ++i) typed += static_cast<char>('a' + i % 26);
 

@@ -68,7 +68,7 @@ std::optional<RunResult> Halt(FakeVcpu&) {
   return RunResult{RunExit::kHalted, ""};
 }
 
-TEST_CASE("A guest that powers off ends the run with 0, and executes nothing more") {
+TEST_CASE("A guest that powers off ends the run with 0, and executes nothing more", "[threads]") {
   Rig* rig = nullptr;
   std::atomic<unsigned> writes{0};
   Rig machine({[&](FakeVcpu&) -> std::optional<RunResult> {
@@ -82,7 +82,7 @@ TEST_CASE("A guest that powers off ends the run with 0, and executes nothing mor
   CHECK(writes == 1);
 }
 
-TEST_CASE("The debug-exit port gives 0 or 80 and keeps the value") {
+TEST_CASE("The debug-exit port gives 0 or 80 and keeps the value", "[threads]") {
   for (const uint32_t value : {0u, 1u, 255u}) {
     Rig* rig = nullptr;
     Rig machine({[&](FakeVcpu&) -> std::optional<RunResult> {
@@ -96,7 +96,7 @@ TEST_CASE("The debug-exit port gives 0 or 80 and keeps the value") {
   }
 }
 
-TEST_CASE("A triple fault gives 82 and a failed engine 100") {
+TEST_CASE("A triple fault gives 82 and a failed engine 100", "[threads]") {
   Rig shutdown({[](FakeVcpu&) { return RunResult{RunExit::kShutdown, ""}; }, Idle});
   CHECK(shutdown.RunForCode() == 82);
   Rig failed({Idle, [](FakeVcpu&) { return RunResult{RunExit::kFailed, "bad state"}; }});
@@ -106,7 +106,7 @@ TEST_CASE("A triple fault gives 82 and a failed engine 100") {
   CHECK(verdict.reason.find("vCPU 1") != std::string::npos);
 }
 
-TEST_CASE("A guest whose processors are all halted with interrupts off hangs: 83") {
+TEST_CASE("A guest whose processors are all halted with interrupts off hangs: 83", "[threads]") {
   Rig one({Halt});
   CHECK(one.RunForCode() == 83);
   Rig two({Halt, Halt});
@@ -116,13 +116,13 @@ TEST_CASE("A guest whose processors are all halted with interrupts off hangs: 83
   CHECK(never_started.RunForCode() == 83);
 }
 
-TEST_CASE("A hang is found under an engine that does not tell of halted processors") {
+TEST_CASE("A hang is found under an engine that does not tell of halted processors", "[threads]") {
   Rig machine({Idle});
   machine.cpus[0]->cpu_state().activity = Activity::kHalted;
   CHECK(machine.RunForCode() == 83);
 }
 
-TEST_CASE("A guest with one processor that can still be woken does not hang") {
+TEST_CASE("A guest with one processor that can still be woken does not hang", "[threads]") {
   Rig machine({Halt, Idle});
   machine.cpus[1]->cpu_state().activity = Activity::kHalted;
   machine.cpus[1]->cpu_state().rflags |= kRflagsIf;
@@ -130,7 +130,7 @@ TEST_CASE("A guest with one processor that can still be woken does not hang") {
   CHECK(machine.RunForCode() == 84);
 }
 
-TEST_CASE("The wall limit ends the run with 84, a silent guest with 85") {
+TEST_CASE("The wall limit ends the run with 84, a silent guest with 85", "[threads]") {
   Rig wall({Idle});
   wall.config.limits.wall = 5ms;
   CHECK(wall.RunForCode() == 84);
@@ -151,7 +151,8 @@ TEST_CASE("The wall limit ends the run with 84, a silent guest with 85") {
   CHECK(talking.RunForCode() == 84);
 }
 
-TEST_CASE("A reset starts all processors again; with on_reboot = exit it ends the run: 86") {
+TEST_CASE("A reset starts all processors again; with on_reboot = exit it ends the run: 86",
+          "[threads]") {
   for (const OnReboot policy : {OnReboot::kReset, OnReboot::kExit}) {
     Rig* rig = nullptr;
     Rig machine({[&](FakeVcpu&) -> std::optional<RunResult> {
@@ -176,7 +177,8 @@ TEST_CASE("A reset starts all processors again; with on_reboot = exit it ends th
   }
 }
 
-TEST_CASE("When processors ask for different ends at once, one decides, and a reset is done once") {
+TEST_CASE("When processors ask for different ends at once, one decides, and a reset is done once",
+          "[threads]") {
   for (int round = 0; round < 20; ++round) {
     Rig* rig = nullptr;
     const auto racer = [&](FakeVcpu&) -> std::optional<RunResult> {
@@ -194,7 +196,7 @@ TEST_CASE("When processors ask for different ends at once, one decides, and a re
   }
 }
 
-TEST_CASE("A reset that fails ends the run with the failure's code") {
+TEST_CASE("A reset that fails ends the run with the failure's code", "[threads]") {
   Rig* rig = nullptr;
   Rig machine({[&](FakeVcpu&) -> std::optional<RunResult> {
     rig->supervisor->OnResetRequest("i8042");
@@ -207,7 +209,8 @@ TEST_CASE("A reset that fails ends the run with the failure's code") {
   CHECK(verdict.reason.find("kernel x: gone") != std::string::npos);
 }
 
-TEST_CASE("A panic gives 81 with the message, whether the kernel then loops, resets or ends") {
+TEST_CASE("A panic gives 81 with the message, whether the kernel then loops, resets or ends",
+          "[threads]") {
   for (int way = 0; way < 4; ++way) {
     Rig* rig = nullptr;
     bool printed = false;
@@ -232,7 +235,7 @@ TEST_CASE("A panic gives 81 with the message, whether the kernel then loops, res
   }
 }
 
-TEST_CASE("on_panic = reset runs the guest again") {
+TEST_CASE("on_panic = reset runs the guest again", "[threads]") {
   Rig* rig = nullptr;
   Rig machine({[&](FakeVcpu&) -> std::optional<RunResult> {
     if (rig->resets == 0) {
@@ -248,7 +251,8 @@ TEST_CASE("on_panic = reset runs the guest again") {
   CHECK(machine.resets == 1);
 }
 
-TEST_CASE("on_panic = pause holds the guest and stops its clock until somebody stops the machine") {
+TEST_CASE("on_panic = pause holds the guest and stops its clock until somebody stops the machine",
+          "[threads]") {
   Rig* rig = nullptr;
   Rig machine({[&](FakeVcpu&) -> std::optional<RunResult> {
     rig->supervisor->OnPvPanic();
@@ -262,7 +266,8 @@ TEST_CASE("on_panic = pause holds the guest and stops its clock until somebody s
   CHECK_FALSE(machine.clock.running());
 }
 
-TEST_CASE("A stop presses the power button first; a second one, or the grace time, ends by force") {
+TEST_CASE("A stop presses the power button first; a second one, or the grace time, ends by force",
+          "[threads]") {
   Rig* rig = nullptr;
   bool asked = false;
   const auto ask = [&](FakeVcpu& cpu) -> std::optional<RunResult> {
@@ -315,7 +320,8 @@ TEST_CASE("A stop presses the power button first; a second one, or the grace tim
   CHECK(forced.presses == 0);
 }
 
-TEST_CASE("A pause from outside stops the guest and its clock, a resume lets both go on") {
+TEST_CASE("A pause from outside stops the guest and its clock, a resume lets both go on",
+          "[threads]") {
   std::atomic<unsigned> steps{0};
   Rig machine({[&](FakeVcpu&) -> std::optional<RunResult> {
     ++steps;

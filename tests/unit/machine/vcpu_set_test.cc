@@ -29,7 +29,7 @@ struct Set {
   }
 };
 
-TEST_CASE("The vCPUs run only while nobody holds them") {
+TEST_CASE("The vCPUs run only while nobody holds them", "[threads]") {
   Set cpus;
   REQUIRE(cpus.set.Start());
   CHECK(cpus.set.held());
@@ -50,7 +50,8 @@ TEST_CASE("The vCPUs run only while nobody holds them") {
   cpus.AwaitSteps();
 }
 
-TEST_CASE("A hold by a vCPU itself stops it before its next instruction, and the others too") {
+TEST_CASE("A hold by a vCPU itself stops it before its next instruction, and the others too",
+          "[threads]") {
   VcpuSet* set = nullptr;
   std::atomic<unsigned> writes{0};
   Set cpus([&](FakeVcpu& cpu) -> std::optional<RunResult> {
@@ -71,7 +72,7 @@ TEST_CASE("A hold by a vCPU itself stops it before its next instruction, and the
   }
 }
 
-TEST_CASE("A machine whose vCPUs are held, running or not started ends cleanly") {
+TEST_CASE("A machine whose vCPUs are held, running or not started ends cleanly", "[threads]") {
   for (int way = 0; way < 3; ++way) {
     Set cpus;
     if (way > 0) REQUIRE(cpus.set.Start());
@@ -84,7 +85,7 @@ TEST_CASE("A machine whose vCPUs are held, running or not started ends cleanly")
   }
 }
 
-TEST_CASE("Holds from several threads at once balance out") {
+TEST_CASE("Holds from several threads at once balance out", "[threads]") {
   Set cpus;
   REQUIRE(cpus.set.Start());
   cpus.set.Release();

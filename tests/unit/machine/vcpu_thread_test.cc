@@ -18,7 +18,7 @@ std::optional<RunResult> Busy(FakeVcpu&) {
   return {};
 }
 
-TEST_CASE("A vCPU thread starts parked, runs when resumed and parks on request") {
+TEST_CASE("A vCPU thread starts parked, runs when resumed and parks on request", "[threads]") {
   std::atomic<unsigned> steps{0};
   FakeVcpu vcpu(0, [&](FakeVcpu& cpu) {
     ++steps;
@@ -45,7 +45,7 @@ TEST_CASE("A vCPU thread starts parked, runs when resumed and parks on request")
   thread.Stop();
 }
 
-TEST_CASE("A vCPU thread bears the vCPU's name") {
+TEST_CASE("A vCPU thread bears the vCPU's name", "[threads]") {
   std::string name;
   FakeVcpu vcpu(3, Busy);
   VcpuThread thread(3, vcpu, [](unsigned, const RunResult&) {});
@@ -58,7 +58,8 @@ TEST_CASE("A vCPU thread bears the vCPU's name") {
   CHECK(name == "vcpu3");
 }
 
-TEST_CASE("A vCPU thread that was never started, or is destroyed while it runs, ends") {
+TEST_CASE("A vCPU thread that was never started, or is destroyed while it runs, ends",
+          "[threads]") {
   FakeVcpu vcpu(0, Busy);
   {
     VcpuThread never_started(0, vcpu, [](unsigned, const RunResult&) {});
@@ -68,7 +69,7 @@ TEST_CASE("A vCPU thread that was never started, or is destroyed while it runs, 
   running.Resume();
 }
 
-TEST_CASE("Work for a parked vCPU is done on its own thread") {
+TEST_CASE("Work for a parked vCPU is done on its own thread", "[threads]") {
   FakeVcpu vcpu(0, Busy);
   VcpuThread thread(0, vcpu, [](unsigned, const RunResult&) {});
   REQUIRE(thread.Start());
@@ -85,7 +86,7 @@ TEST_CASE("Work for a parked vCPU is done on its own thread") {
   CHECK(vcpu.loads() == 1);
 }
 
-TEST_CASE("After a final exit the thread tells the machine once and parks") {
+TEST_CASE("After a final exit the thread tells the machine once and parks", "[threads]") {
   for (const RunExit exit : {RunExit::kShutdown, RunExit::kFailed, RunExit::kDebug}) {
     std::atomic<unsigned> told{0};
     RunExit seen = RunExit::kInterrupted;
@@ -106,7 +107,8 @@ TEST_CASE("After a final exit the thread tells the machine once and parks") {
   }
 }
 
-TEST_CASE("A halted vCPU is told of once and stays inside Run, where NMI and INIT reach it") {
+TEST_CASE("A halted vCPU is told of once and stays inside Run, where NMI and INIT reach it",
+          "[threads]") {
   std::atomic<unsigned> told{0};
   FakeVcpu vcpu(0, [&](FakeVcpu&) { return RunResult{RunExit::kHalted, ""}; });
   VcpuThread thread(0, vcpu, [&](unsigned, const RunResult& result) {
@@ -121,7 +123,7 @@ TEST_CASE("A halted vCPU is told of once and stays inside Run, where NMI and INI
   CHECK(told == 1);
 }
 
-TEST_CASE("A pause asked for on the vCPU's own thread takes effect at once") {
+TEST_CASE("A pause asked for on the vCPU's own thread takes effect at once", "[threads]") {
   VcpuThread* self = nullptr;
   std::atomic<unsigned> steps{0};
   FakeVcpu vcpu(0, [&](FakeVcpu&) -> std::optional<RunResult> {
@@ -140,7 +142,8 @@ TEST_CASE("A pause asked for on the vCPU's own thread takes effect at once") {
   }
 }
 
-TEST_CASE("Pauses and resumes from several threads leave the vCPU in a state that Stop ends") {
+TEST_CASE("Pauses and resumes from several threads leave the vCPU in a state that Stop ends",
+          "[threads]") {
   FakeVcpu vcpu(0, Busy);
   VcpuThread thread(0, vcpu, [](unsigned, const RunResult&) {});
   REQUIRE(thread.Start());
@@ -166,7 +169,7 @@ TEST_CASE("Pauses and resumes from several threads leave the vCPU in a state tha
   CHECK(thread.state() == State::kStopped);
 }
 
-TEST_CASE("The CPU time of a vCPU thread grows while it computes") {
+TEST_CASE("The CPU time of a vCPU thread grows while it computes", "[threads]") {
   FakeVcpu vcpu(0, [](FakeVcpu&) { return std::optional<RunResult>{}; });
   VcpuThread thread(0, vcpu, [](unsigned, const RunResult&) {});
   CHECK(thread.CpuTime().count() == 0);
