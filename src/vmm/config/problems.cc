@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 namespace vmm {
 namespace {
@@ -70,13 +71,16 @@ std::string ConfigProblems::Line(const ConfigProblem& problem) const {
 Error ConfigProblems::ToError() const {
   std::vector<const ConfigProblem*> sorted;
   for (const ConfigProblem& problem : problems_) sorted.push_back(&problem);
-  std::stable_sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) {
+  // By place; of one place in the order of being found, which is that of their addresses.
+  std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) {
     const bool a_option = !a->place.option.empty(), b_option = !b->place.option.empty();
-    return a_option != b_option ? b_option : a->place.at < b->place.at;
+    if (a_option != b_option) return b_option;
+    return std::tie(a->place.at, a) < std::tie(b->place.at, b);
   });
   Error error{sorted.front()->code, {}};
   for (size_t i = 0; i < sorted.size() && i < kMostLines; ++i) {
-    error.message += (i == 0 ? "" : "\n") + Line(*sorted[i]);
+    if (i > 0) error.message += '\n';
+    error.message += Line(*sorted[i]);
   }
   if (sorted.size() > kMostLines) {
     error.message += fmt::format("\n... and {} more", sorted.size() - kMostLines);

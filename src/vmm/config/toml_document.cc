@@ -23,8 +23,8 @@ TomlValue Convert(const toml::node& node) {
     for (const auto& [key, child] : *table) {
       value.members.push_back({std::string(key.str()), Position(key.source()), Convert(child)});
     }
-    std::stable_sort(value.members.begin(), value.members.end(),
-                     [](const TomlMember& a, const TomlMember& b) { return a.at < b.at; });
+    std::sort(value.members.begin(), value.members.end(),
+              [](const TomlMember& a, const TomlMember& b) { return a.at < b.at; });
   } else if (const auto* array = node.as_array()) {
     value.kind = Kind::kArray;
     for (const toml::node& child : *array) value.items.push_back(Convert(child));
