@@ -6,10 +6,7 @@
 #include "vmm/cli/output.h"
 #include "vmm/config/config_keys.h"
 #include "vmm/config/value_parsers.h"
-#if __has_include("vmm/machine/machine.h")
 #include "vmm/machine/machine.h"
-#define VMM_HAS_MACHINE
-#endif
 #include "vmm/probe/probe.h"
 
 namespace vmm {
@@ -53,13 +50,9 @@ Result<Config> ConfigOf(const CommandLine& line) {
 RunOutcome RunCommand(const CommandLine& line) {
   const Result<Config> config = ConfigOf(line);
   if (!config) return OutcomeOf(config.error());
-#ifdef VMM_HAS_MACHINE
   Result<std::unique_ptr<Machine>> machine = Machine::Create(*config);
   if (!machine) return OutcomeOf(std::move(machine.error()));
   return (*machine)->Run();
-#else
-  return OutcomeOf(Error{ExitCode::kUnavailable, "this build has no machine yet"});
-#endif
 }
 
 RunOutcome CheckCommand(const CommandLine& line) {

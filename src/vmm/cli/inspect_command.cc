@@ -9,14 +9,10 @@
 #include "vmm/cli/output.h"
 #include "vmm/core/host/unique_fd.h"
 #include "vmm/machine/device_tree.h"
-#if __has_include("vmm/machine/machine.h")
 #include "vmm/machine/machine.h"
-#define VMM_HAS_MACHINE
-#endif
 
 namespace vmm {
 namespace {
-#ifdef VMM_HAS_MACHINE
 
 Result<void> WriteFile(const std::filesystem::path& path, std::span<const uint8_t> bytes) {
   const auto failed = [&](int error) {
@@ -46,13 +42,11 @@ Config ForInspection(Config config) {
   return config;
 }
 
-#endif
 }  // namespace
 
 RunOutcome InspectCommand(const CommandLine& line) {
   const Result<Config> config = ConfigOf(line);
   if (!config) return OutcomeOf(config.error());
-#ifdef VMM_HAS_MACHINE
   auto machine = Machine::Create(ForInspection(*config));
   if (!machine) return OutcomeOf(std::move(machine.error()));
   const MachineDescription description = (*machine)->Describe();
@@ -62,9 +56,6 @@ RunOutcome InspectCommand(const CommandLine& line) {
     if (const auto wrote = WriteFile(line.dtb, *blob); !wrote) return OutcomeOf(wrote.error());
   }
   return OutcomeOf(PrintText(InspectText(description)));
-#else
-  return OutcomeOf(Error{ExitCode::kUnavailable, "this build has no machine yet"});
-#endif
 }
 
 }  // namespace vmm
