@@ -202,6 +202,7 @@ class Guest:
         if self.terminal is not None:
             os.close(self.terminal)
             os.close(self._in)
+            self.terminal = None
 
 
 class GuestTest(unittest.TestCase):
