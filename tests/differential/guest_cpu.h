@@ -4,8 +4,8 @@
 #include <memory>
 #include <span>
 
-#include "native_cpu.h"
 #include "../support/fake_clock.h"
+#include "native_cpu.h"
 #include "vmm/core/accel/accelerator.h"
 
 namespace bt {

@@ -15,9 +15,10 @@ Handler ByCondition(unsigned condition, F&& choose) {
 #define CASE(n) \
   case n:       \
     return choose(std::integral_constant<unsigned, n>{});
-    CASE(0)
-    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11)
-        CASE(12) CASE(13) CASE(14) CASE(15)
+    // clang-format off
+    CASE(0) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
+    CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14) CASE(15)
+    // clang-format on
 #undef CASE
   }
   return nullptr;

@@ -44,6 +44,7 @@ enum Msr : uint32_t {
   IA32_TSC_AUX = 0xc0000103,
   AMD_SYSCFG = 0xc0010010,
   AMD_HWCR = 0xc0010015,
+  AMD_NB_CFG = 0xc001001f,
   AMD_PATCH_LEVEL = 0x8b,
   AMD_TSEG_ADDR = 0xc0010112,
   AMD_TSEG_MASK = 0xc0010113,
@@ -179,6 +180,7 @@ bool Cpu::ReadMsr(uint32_t index, uint64_t& value) {
     case IA32_MCG_STATUS:
     case IA32_PERF_STATUS:
     case AMD_SYSCFG:
+    case AMD_NB_CFG:
     case AMD_TSEG_ADDR:
     case AMD_TSEG_MASK:
     case AMD_OSVW_LENGTH:
@@ -252,6 +254,7 @@ bool Cpu::WriteMsr(uint32_t index, uint64_t value) {
     case IA32_MCG_STATUS:
     case AMD_SYSCFG:
     case AMD_HWCR:
+    case AMD_NB_CFG:
     case AMD_DE_CFG:
     case AMD_BU_CFG2:
       return true;
