@@ -30,6 +30,9 @@ struct BootRequest {
   // Guest RAM was never used, so that what a kernel wants zeroed need not be written. False after a
   // reset of the machine.
   bool memory_is_zero = false;
+  // bzImage: hand 32 random bytes of the host to the kernel, so that its random numbers are good
+  // from the start. Off: every boot looks the same.
+  bool seed_random = true;
 };
 
 enum class BootFormat : uint8_t { kBzImage, kPvh, kMultiboot };

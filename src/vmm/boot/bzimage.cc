@@ -1,8 +1,10 @@
 #include "vmm/boot/bzimage.h"
 
 #include <fmt/format.h>
+#include <sys/random.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -153,6 +155,7 @@ class BzImageLoader {
   Result<void> LoadPayload();
   Result<void> LoadCommandLine();
   Result<void> LoadInitrd();
+  Result<void> SeedRandom();
   Result<void> WriteParams();
   Result<void> EnterKernel(EntryMode mode, CpuState& boot_cpu);
   Result<uint8_t*> ClaimLow(std::string_view name, uint64_t size, uint64_t* address);
@@ -165,7 +168,7 @@ class BzImageLoader {
   const BzImageHeader& header_;
   const BootRequest& request_;
   RangePlan& plan_;
-  uint64_t params_ = 0, command_line_ = 0, initrd_ = 0, initrd_size_ = 0;
+  uint64_t params_ = 0, command_line_ = 0, initrd_ = 0, initrd_size_ = 0, setup_data_ = 0;
 };
 
 Result<EntryMode> BzImageLoader::ChooseMode() const {
@@ -246,6 +249,25 @@ Result<void> BzImageLoader::LoadInitrd() {
   return file->Read(0, {*host, initrd_size_});
 }
 
+// A host that has no random numbers to give (yet) is no reason not to boot.
+Result<void> BzImageLoader::SeedRandom() {
+  using linux_boot::SetupData;
+  constexpr uint64_t kData = static_cast<uint64_t>(SetupData::DATA);
+  std::array<uint8_t, 32> seed;
+  if (!request_.seed_random || header_.version < linux_boot::kSetupDataVersion ||
+      getrandom(seed.data(), seed.size(), GRND_NONBLOCK) != static_cast<ssize_t>(seed.size())) {
+    return {};
+  }
+  auto host = ClaimLow("random seed", kData + seed.size(), &setup_data_);
+  if (!host) return tl::unexpected(host.error());
+  const std::span<uint8_t> node(*host, kData + seed.size());
+  vmm::Put<uint64_t>(node, static_cast<uint64_t>(SetupData::NEXT), 0);
+  vmm::Put<uint32_t>(node, static_cast<uint64_t>(SetupData::TYPE), linux_boot::kSetupRngSeed);
+  vmm::Put<uint32_t>(node, static_cast<uint64_t>(SetupData::LEN), seed.size());
+  std::copy(seed.begin(), seed.end(), node.begin() + kData);
+  return {};
+}
+
 // [LINUX-BOOT] "64-bit Boot Protocol": all zero, then the header as the file has it, then what the
 // loader says.
 Result<void> BzImageLoader::WriteParams() {
@@ -263,7 +285,9 @@ Result<void> BzImageLoader::WriteParams() {
   Put<uint32_t>(params, Field::CMD_LINE_PTR, static_cast<uint32_t>(command_line_));
   Put<uint32_t>(params, Field::RAMDISK_IMAGE, static_cast<uint32_t>(initrd_));
   Put<uint32_t>(params, Field::RAMDISK_SIZE, static_cast<uint32_t>(initrd_size_));
-  if (header_.version >= 0x0209) Put<uint64_t>(params, Field::SETUP_DATA, 0);
+  if (header_.version >= linux_boot::kSetupDataVersion) {
+    Put<uint64_t>(params, Field::SETUP_DATA, setup_data_);
+  }
   Put<uint64_t>(params, Field::ACPI_RSDP_ADDR, request_.acpi_rsdp.value);
 
   const auto map = BuildMemoryMap(plan_.memory());
@@ -307,6 +331,7 @@ Result<BootEntry> BzImageLoader::Load(CpuState& boot_cpu) {
   auto done = LoadPayload()
                   .and_then([&] { return LoadCommandLine(); })
                   .and_then([&] { return LoadInitrd(); })
+                  .and_then([&] { return SeedRandom(); })
                   .and_then([&] { return WriteParams(); })
                   .and_then([&] { return EnterKernel(*mode, boot_cpu); });
   if (!done) return tl::unexpected(done.error());

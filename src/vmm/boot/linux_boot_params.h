@@ -56,6 +56,11 @@ inline constexpr uint64_t kBootParamsSize = 4096;
 inline constexpr uint64_t kHeaderStart = 0x1f1, kHeaderLimit = 0x290;
 inline constexpr unsigned kMaxE820Entries = 128;
 inline constexpr unsigned kE820EntrySize = 20;
+// A node of the list that SETUP_DATA starts. [LINUX-BOOT] "Details of Header Fields": setup_data
+enum class SetupData : uint16_t { NEXT = 0, TYPE = 8, LEN = 12, DATA = 16 };  // 8, 4, 4, LEN bytes
+inline constexpr uint32_t kSetupRngSeed = 9;  // from Linux 6.0; older kernels step over it
+inline constexpr uint16_t kSetupDataVersion = 0x0209;
+
 inline constexpr uint64_t kEntry64Offset = 0x200;  // of startup_64 in the loaded kernel
 
 }  // namespace vmm::linux_boot

@@ -17,7 +17,7 @@ namespace vmm {
 // can't be read (kNoPermission: the host forbids it); kConfigInvalid: it is malformed, of no known
 // format, or does not fit into guest RAM; kIoError: reading failed half-way.
 //
-// Call before any vCPU runs. About 1 ms for 10 MiB of kernel when the file is in the page cache.
+// Call before any vCPU runs, on any thread; the time it takes is that of copying the files.
 Result<BootEntry> LoadKernel(const BootRequest& request, GuestMemory& memory, CpuState& boot_cpu);
 
 // The same for a kernel that is open already, or that is only bytes; request.kernel is not used.

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "kernel_images.h"
+#include "vmm/boot/boot_cpu.h"
 
 namespace {
 
@@ -185,6 +186,46 @@ TEST_CASE("Protocol 2.06 is enough, with what it lacks at its defaults") {
   CHECK(entry->entry == vmm::GuestPhys(0x100000));
   // Nothing of the file beyond the header reaches boot_params.
   CHECK(boot.Peek<uint64_t>(boot.gpr(Gpr::RSI) + 0x258) == 0);
+}
+
+TEST_CASE("A kernel that knows setup_data gets a new random seed at each boot") {
+  // [LINUX-BOOT] setup_data; SETUP_RNG_SEED is type 9
+  Boot boot;
+  const auto seed = [&boot] {
+    REQUIRE(boot.Load(BzImage()));
+    const uint64_t node = boot.Peek<uint64_t>(boot.gpr(Gpr::RSI) + 0x250);
+    REQUIRE(node != 0);
+    CHECK(boot.Peek<uint64_t>(node) == 0);
+    CHECK(boot.Peek<uint32_t>(node + 8) == 9);
+    CHECK(boot.Peek<uint32_t>(node + 12) == 32);
+    return std::pair(boot.Peek<uint64_t>(node + 16), boot.Peek<uint64_t>(node + 40));
+  };
+  const auto first = seed();
+  CHECK(seed() != first);
+  boot.request.seed_random = false;
+  REQUIRE(boot.Load(BzImage()));
+  CHECK(boot.Peek<uint64_t>(boot.gpr(Gpr::RSI) + 0x250) == 0);
+}
+
+TEST_CASE("A kernel cut off anywhere is refused") {
+  const Bytes kernel = BzImage(0x400);
+  Boot boot;
+  for (size_t size = 0; size + 16 < kernel.size(); size += 7) {
+    INFO(size);
+    const Bytes cut(kernel.begin(), kernel.begin() + static_cast<ptrdiff_t>(size));
+    auto result = boot.Load(cut);
+    REQUIRE_FALSE(result);
+    CHECK(result.error().code == vmm::ExitCode::kConfigInvalid);
+  }
+}
+
+TEST_CASE("CPUs that are not the boot CPU find memory write-back and their APIC as after reset") {
+  vmm::CpuState cpu, reset;
+  vmm::ResetCpuState(cpu, 1, 0x600);
+  vmm::ResetCpuState(reset, 1, 0x600);
+  vmm::ApplyFirmwareCpuState(cpu, false);
+  CHECK(cpu.msr.mtrr_def_type == 0x806);
+  CHECK(cpu.apic.regs == reset.apic.regs);
 }
 
 TEST_CASE("A command line may be as long as the kernel says and not a byte longer") {
