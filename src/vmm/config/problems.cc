@@ -19,6 +19,7 @@ struct SyntaxRow {
 constexpr SyntaxRow kSyntaxRows[] = {
     {"too many dots", "the keys hold too many dots", "no key of vm.toml needs more than one",
      "write sections as [console]"},
+    {"control character", "a control character", "TOML is plain text", "remove the character"},
     {"utf-8", "a byte here is not UTF-8 text", "TOML files are UTF-8", "save the file as UTF-8"},
     {"not representable", "the number is too large", "TOML numbers have 64 bits",
      "write a smaller number"},
@@ -64,8 +65,14 @@ std::string ConfigProblems::Line(const ConfigProblem& problem) const {
     where = fmt::format("{}:{}:{}: ", file_, std::max(problem.place.at.line, 1U),
                         std::max(problem.place.at.column, 1U));
   }
-  return fmt::format("{}{} ({}); fix: {}", where, problem.error.what, problem.error.why,
-                     problem.error.fix);
+  std::string line = fmt::format("{}{} ({}); fix: {}", where, problem.error.what, problem.error.why,
+                                 problem.error.fix);
+  // What a file says must neither break the line nor steer the terminal.
+  for (char& c : line) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7F) c = '?';
+  }
+  return line;
 }
 
 Error ConfigProblems::ToError() const {

@@ -262,3 +262,17 @@ TEST_CASE("no nesting of tables and lists ends in a crash", "[config]") {
   for (int i = 0; i < 50'000; ++i) tables += "{a=";
   CHECK(Broken(tables).find("; fix: ") != std::string::npos);
 }
+
+TEST_CASE("what a file says can't break a message or steer the terminal", "[config]") {
+  TempDir temp;
+  const auto file = temp.Write("vm.toml", "kernel = \"a\\n\\u001Bb\"\n");
+  const auto config = vmm::LoadConfig(file);
+  REQUIRE_FALSE(config);
+  CHECK(config.error().message.find('\n') == std::string::npos);
+  CHECK(config.error().message.find("a??b does not exist") != std::string::npos);
+}
+
+TEST_CASE("letters with an accent outside a string are a syntax error, not a crash", "[config]") {
+  CHECK(Broken("kernel = 'k'\n\u00E9 = 1").starts_with("vm.toml:2:1: "));
+  CHECK(Broken("\u0317").starts_with("vm.toml:1:1: "));
+}
