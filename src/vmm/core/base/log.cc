@@ -1,20 +1,24 @@
 #include "vmm/core/base/log.h"
 
+#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <chrono>
+#include <memory>
 #include <mutex>
+#include <string>
 
 namespace vmm {
 namespace {
 
 constexpr unsigned kGuestLogBurst = 10;
+constexpr const char* kPattern = "vmm: %v";
 
 spdlog::logger& Logger() {
   static spdlog::logger& logger = [&]() -> spdlog::logger& {
     static spdlog::logger instance("vmm", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    instance.set_pattern("vmm: %v");
+    instance.set_pattern(kPattern);
     instance.flush_on(spdlog::level::trace);
     return instance;
   }();
@@ -39,6 +43,11 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
 
 void SetLogLevel(LogLevel most_verbose) {
   Logger().set_level(ToSpdlog(most_verbose));
+}
+
+void SetLogLineEnd(std::string_view end) {
+  Logger().set_formatter(std::make_unique<spdlog::pattern_formatter>(
+      kPattern, spdlog::pattern_time_type::local, std::string(end)));
 }
 
 void Log(LogLevel level, std::string_view message) {

@@ -9,6 +9,8 @@ namespace vmm {
 enum class LogLevel { kError, kWarning, kInfo, kDebug };
 
 void SetLogLevel(LogLevel most_verbose);
+// What ends a line: "\n", or "\r\n" while the terminal is in raw mode. Any thread.
+void SetLogLineEnd(std::string_view end);
 void Log(LogLevel level, std::string_view message);
 
 // At most `kGuestLogBurst` lines a second over the whole process; the rest is counted and reported.

@@ -15,7 +15,7 @@ struct CharBackendSpec {
   Kind kind = Kind::kNull;
   std::string path = {};           // kUnix: the socket to listen on; kFile: the file
   bool truncate = false;           // kFile: begin anew instead of appending
-  std::string name = "a console";  // for messages: "serial0"
+  std::string name = "a console";  // for the log: "serial0"
 };
 
 // On the thread that sets the machine up, before EventLoop::Run(); the backend is destroyed before
@@ -23,7 +23,8 @@ struct CharBackendSpec {
 // the machine wraps it.
 //
 // Errors: kConsoleLost when it can't be opened, kConfigInvalid when it never could (a socket's path
-// that is too long, stdio twice); the message names the path and the remedy.
+// that is too long, stdio twice); the message names the path and the remedy; which line it is, the
+// caller knows.
 Result<std::unique_ptr<CharBackend>> OpenCharBackend(const CharBackendSpec& spec, EventLoop& loop);
 
 }  // namespace vmm

@@ -26,7 +26,7 @@ struct Slot {
   enum class Kind : uint8_t { kTerminal, kSocket } kind{};
   pid_t process = 0;
   int fd = -1;  // of the terminal, our own
-  termios mode{};
+  termios mode{}, raw{};
   std::array<char, sizeof(sockaddr_un::sun_path) + 1> path{};
   dev_t device = 0;
   ino_t inode = 0;
@@ -67,21 +67,62 @@ void OnFatalSignal(int number) {
   raise(number);
 }
 
+// Async-signal-safe. An armed slot's modes don't change.
+void SetTerminals(termios Slot::* mode) {
+  for (Slot& slot : slots) {
+    if (slot.state == Slot::kArmed && slot.kind == Slot::Kind::kTerminal &&
+        slot.process == getpid() && InForeground(slot.fd)) {
+      tcsetattr(slot.fd, TCSANOW, &(slot.*mode));
+    }
+  }
+}
+
+bool HasDefault(int number) {
+  struct sigaction current{};
+  return sigaction(number, nullptr, &current) == 0 && (current.sa_flags & SA_SIGINFO) == 0 &&
+         current.sa_handler == SIG_DFL;
+}
+
+void Install(int number, void (*handler)(int), int flags) {
+  struct sigaction action{};
+  action.sa_handler = handler;
+  action.sa_flags = flags | SA_ONSTACK;
+  sigfillset(&action.sa_mask);
+  sigaction(number, &action, nullptr);
+}
+
+void OnContinue(int) {
+  const int saved_errno = errno;
+  SetTerminals(&Slot::raw);
+  errno = saved_errno;
+}
+
+// The process stops in the middle of it, by the default action.
+void OnStop(int number) {
+  const int saved_errno = errno;
+  SetTerminals(&Slot::mode);
+  signal(number, SIG_DFL);
+  raise(number);
+  sigset_t only, before;
+  sigemptyset(&only);
+  sigaddset(&only, number);
+  pthread_sigmask(SIG_UNBLOCK, &only, &before);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  Install(number, OnStop, SA_RESTART);
+  SetTerminals(&Slot::raw);
+  errno = saved_errno;
+}
+
 void InstallHandlers() {
   std::atexit(UndoAll);
   std::at_quick_exit(UndoAll);
   for (const int number :
        {SIGABRT, SIGALRM, SIGBUS, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGPROF, SIGPWR, SIGQUIT, SIGSEGV,
         SIGSYS, SIGTERM, SIGTRAP, SIGVTALRM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ}) {
-    struct sigaction current{};
-    if (sigaction(number, nullptr, &current) != 0) continue;
-    if ((current.sa_flags & SA_SIGINFO) != 0 || current.sa_handler != SIG_DFL) continue;
-    struct sigaction ours{};
-    ours.sa_handler = OnFatalSignal;
-    ours.sa_flags = static_cast<int>(SA_RESETHAND | SA_ONSTACK);
-    sigfillset(&ours.sa_mask);
-    sigaction(number, &ours, nullptr);
+    if (HasDefault(number)) Install(number, OnFatalSignal, static_cast<int>(SA_RESETHAND));
   }
+  if (HasDefault(SIGTSTP)) Install(SIGTSTP, OnStop, SA_RESTART);
+  if (HasDefault(SIGCONT)) Install(SIGCONT, OnContinue, SA_RESTART);
 }
 
 Result<int> TakeSlot() {
@@ -116,12 +157,12 @@ Result<CharExitGuard> CharExitGuard::RawTerminal(int fd) {
     slot.state = Slot::kFree;
     return FailErrno(ExitCode::kOsError, "can't read the terminal's mode", error);
   }
-  termios raw = slot.mode;
-  cfmakeraw(&raw);
-  raw.c_cc[VMIN] = 1;
-  raw.c_cc[VTIME] = 0;
+  slot.raw = slot.mode;
+  cfmakeraw(&slot.raw);
+  slot.raw.c_cc[VMIN] = 1;
+  slot.raw.c_cc[VTIME] = 0;
   slot.state = Slot::kArmed;  // before the change: no moment in which it would stay raw
-  if (tcsetattr(slot.fd, TCSANOW, &raw) != 0) {
+  if (tcsetattr(slot.fd, TCSANOW, &slot.raw) != 0) {
     const int error = errno;
     UndoSlot(slot);
     return FailErrno(ExitCode::kOsError, "can't set the terminal's mode", error);
@@ -146,6 +187,12 @@ Result<CharExitGuard> CharExitGuard::RemoveSocket(const std::string& path) {
 
 void CharExitGuard::Undo() {
   if (slot_ >= 0) UndoSlot(slots[static_cast<size_t>(std::exchange(slot_, -1))]);
+}
+
+void CharExitGuard::Renew() {
+  if (slot_ < 0) return;
+  const Slot& slot = slots[static_cast<size_t>(slot_)];
+  if (slot.kind == Slot::Kind::kTerminal) tcsetattr(slot.fd, TCSANOW, &slot.raw);
 }
 
 }  // namespace vmm

@@ -3,14 +3,17 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "vmm/core/base/result.h"
 
 namespace vmm {
 
 // Undone by the destructor, else by exit(), quick_exit() and any signal that ends the process,
-// abort() included (what had a handler already keeps it). Only SIGKILL and _exit() leave things as
-// they are. At most kMost exist at a time; a child made by fork() undoes nothing.
+// abort() included (what had a handler already keeps it; who takes a signal over later chains to
+// the handler that he finds). A terminal is also given back while the process is stopped (SIGTSTP).
+// Only SIGKILL and _exit() leave things as they are. At most kMost exist at a time; a child made by
+// fork() undoes nothing.
 //
 // Threads: any.
 class CharExitGuard {
@@ -32,6 +35,8 @@ class CharExitGuard {
   }
   ~CharExitGuard() { Undo(); }
   void Undo();
+  // Makes the terminal raw again, after another job had it.
+  void Renew();
   explicit operator bool() const { return slot_ >= 0; }
 
  private:

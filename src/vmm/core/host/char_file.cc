@@ -9,8 +9,6 @@
 #include <cstring>
 #include <string_view>
 
-#include "vmm/core/base/log.h"
-
 namespace vmm {
 namespace {
 
@@ -39,9 +37,8 @@ std::string_view Remedy(int error) {
 Result<std::unique_ptr<CharFile>> CharFile::Open(EventLoop& loop, const Options& options) {
   const char* path = options.path.c_str();
   const auto fail = [&](int error) {
-    return Fail(ExitCode::kConsoleLost,
-                fmt::format("{}: can't write to {}: {}; {}", options.name, options.path,
-                            std::strerror(error), Remedy(error)));
+    return Fail(ExitCode::kConsoleLost, fmt::format("can't write to {}: {}; {}", options.path,
+                                                    std::strerror(error), Remedy(error)));
   };
   struct stat status{};
   const bool fifo = stat(path, &status) == 0 && S_ISFIFO(status.st_mode);
@@ -51,11 +48,7 @@ Result<std::unique_ptr<CharFile>> CharFile::Open(EventLoop& loop, const Options&
   UniqueFd fd(open(path, flags, 0644));
   if (!fd) return fail(errno);
 
-  auto output = CharOutput::Create(loop, [options](int error) {
-    Log(LogLevel::kWarning,
-        fmt::format("{}: writing to {} failed ({}); its output is dropped from now on",
-                    options.name, options.path, std::strerror(error)));
-  });
+  auto output = CharOutput::Create(loop, CharOutput::LogHooks(options.name, options.path));
   if (!output) return tl::unexpected(std::move(output.error()));
   (*output)->Attach(CharSink::Own(std::move(fd)));
   return std::unique_ptr<CharFile>(new CharFile(options.path, std::move(*output)));

@@ -16,7 +16,7 @@ class CharFile final : public CharBackend {
   struct Options {
     std::string path;
     bool truncate = false;  // else appends
-    std::string name;       // for messages
+    std::string name;       // for the log
   };
   // kConsoleLost when the file can't be written.
   static Result<std::unique_ptr<CharFile>> Open(EventLoop& loop, const Options& options);

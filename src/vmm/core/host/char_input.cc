@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "vmm/core/host/char_exit_guard.h"
+
 namespace vmm {
 
 Result<std::unique_ptr<CharInput>> CharInput::Create(EventLoop& loop,
@@ -33,15 +35,21 @@ void CharInput::Resume() {
   if (waiting_) bell_->Ring();
 }
 
-void CharInput::Attach(UniqueFd fd) {
+void CharInput::ResumeForeground() {
+  background_ = false;
+  bell_->Ring();
+}
+
+void CharInput::Attach(UniqueFd fd, bool terminal) {
   Unwatch();
   fd_ = std::move(fd);
-  ended_ = false;
+  terminal_ = terminal;
+  ended_ = background_ = false;
   bell_->Ring();
 }
 
 void CharInput::Detach() {
-  while (fd_ && !ended_ && held_.size() - held_from_ < kMostHeld && ReadMore() > 0) {
+  while (fd_ && !ended_ && !terminal_ && held_.size() - held_from_ < kMostHeld && ReadMore() > 0) {
   }
   Unwatch();
   fd_.Reset();
@@ -58,7 +66,7 @@ void CharInput::Turn() {
     return;
   }
   waiting_ = false;
-  if (!fd_ || watched_ || Watch()) return;
+  if (!fd_ || background_ || watched_ || Watch()) return;
   // Not for epoll: a regular file, /dev/null. There is always something to read, or the end.
   if (!ended_) OnReady(EPOLLIN);
 }
@@ -102,6 +110,11 @@ ssize_t CharInput::ReadMore() {
 }
 
 void CharInput::OnReady(uint32_t events) {
+  if (terminal_ && !InForeground(fd_.get())) {
+    background_ = true;
+    Unwatch();
+    return on_event_(Event::kBackground);
+  }
   if (!ended_) {
     const ssize_t n = ReadMore();
     if (n == 0) return;

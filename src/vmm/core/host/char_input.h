@@ -22,6 +22,7 @@ class CharInput {
   enum class Event : uint8_t {
     kEndOfFile,  // nothing more comes, but the other side is there and may read
     kHangUp,     // the other side is gone
+    kBackground  // another job has the terminal: nothing is read until ResumeForeground()
   };
 
   // `on_event` on the I/O thread; it may detach.
@@ -29,14 +30,17 @@ class CharInput {
                                                    std::function<void(Event)> on_event);
   ~CharInput();
 
-  // Any thread.
+  // The receiver has room again. Any thread.
   void Resume();
+  // The terminal is ours again. On the I/O thread.
+  void ResumeForeground();
 
   void SetReceiver(CharReceiver* receiver);
 
   // On the I/O thread, or while nobody is in EventLoop::Run(). `fd` is readable without blocking
-  // whenever poll says so; where poll does not work (regular files), always.
-  void Attach(UniqueFd fd);
+  // whenever poll says so; where poll does not work (regular files), always. A terminal is not read
+  // in the background, where that would stop the process.
+  void Attach(UniqueFd fd, bool terminal = false);
   // Reads what has come already and keeps it for the guest.
   void Detach();
 
@@ -60,6 +64,8 @@ class CharInput {
 
   // Of the I/O thread.
   UniqueFd fd_;
+  bool terminal_ = false;
+  bool background_ = false;  // told, and not resumed
   bool watched_ = false;
   bool ended_ = false;         // end of file was read: only a hang-up can come
   std::vector<uint8_t> held_;  // read, not taken by the receiver

@@ -1,9 +1,14 @@
 #include "vmm/core/host/char_output.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <utility>
+
+#include "vmm/core/base/log.h"
 
 namespace vmm {
 namespace {
@@ -16,14 +21,25 @@ constexpr int kChunksPerTurn = 8;
 
 }  // namespace
 
-Result<std::unique_ptr<CharOutput>> CharOutput::Create(EventLoop& loop,
-                                                       std::function<void(int)> on_broken) {
+Result<std::unique_ptr<CharOutput>> CharOutput::Create(EventLoop& loop, Hooks hooks) {
   std::unique_ptr<CharOutput> output(new CharOutput(loop));
-  output->on_broken_ = std::move(on_broken);
+  output->hooks_ = std::move(hooks);
   auto bell = CharDoorbell::Create(loop, [output = output.get()] { output->Flush(); });
   if (!bell) return tl::unexpected(std::move(bell.error()));
   output->bell_ = std::move(*bell);
   return output;
+}
+
+CharOutput::Hooks CharOutput::LogHooks(std::string name, std::string where) {
+  return {[name, where](int error) {
+            Log(LogLevel::kWarning,
+                fmt::format("{}: writing to {} failed ({}); its output is dropped from now on",
+                            name, where, std::strerror(error)));
+          },
+          [name, where](uint64_t lost) {
+            LogGuest(LogLevel::kWarning,
+                     fmt::format("{}: {} bytes were lost while nobody read {}", name, lost, where));
+          }};
 }
 
 CharOutput::~CharOutput() {
@@ -76,33 +92,29 @@ size_t CharOutput::CopyOut(uint64_t position, std::span<uint8_t> to) const {
   return size;
 }
 
-// The writer looks at the ring anew when this returns true: bytes were taken, or the reader is
-// gone.
+// True: the ring has room now, or nobody takes from it any more. False: the reader has stopped.
 bool CharOutput::MakeRoom(std::unique_lock<std::mutex>& lock) {
-  lock.unlock();
-  Progress progress = PutSome();
-  if (progress == Progress::kBlocked && !loop_.OnIoThread()) progress = WaitForReader();
-  lock.lock();
-  return progress != Progress::kBlocked;
+  for (;;) {
+    lock.unlock();
+    const Progress progress = PutSome();
+    lock.lock();
+    if (sink_ == nullptr || end_ - sent_ < kRingSize) return true;
+    if (progress == Progress::kBlocked && !WaitForReader(lock)) return false;
+  }
 }
 
-CharOutput::Progress CharOutput::WaitForReader() {
-  std::shared_ptr<const CharSink> sink;
-  std::chrono::nanoseconds credit;
-  {
-    std::lock_guard lock(mutex_);
-    sink = sink_;
-    credit = credit_;
-  }
-  if (sink == nullptr) return Progress::kGone;
-  if (credit <= std::chrono::nanoseconds(0)) return Progress::kBlocked;
+// Spends credit_ on waiting. False when there is none (left). The I/O thread, which wakes at the
+// same time, may have used the room already: the caller looks again.
+bool CharOutput::WaitForReader(std::unique_lock<std::mutex>& lock) {
+  if (loop_.OnIoThread() || credit_ <= credit_.zero()) return false;
+  const std::shared_ptr<const CharSink> sink = sink_;
+  const std::chrono::nanoseconds credit = credit_;
   const auto start = steady_clock::now();
-  const bool room = sink->WaitForRoom(credit);
-  {
-    std::lock_guard lock(mutex_);
-    credit_ -= std::min<std::chrono::nanoseconds>(credit_, steady_clock::now() - start);
-  }
-  return room ? PutSome() : Progress::kBlocked;
+  lock.unlock();
+  sink->WaitForRoom(credit);
+  lock.lock();
+  credit_ -= std::min<std::chrono::nanoseconds>(credit_, steady_clock::now() - start);
+  return true;
 }
 
 CharOutput::Progress CharOutput::PutSome() {
@@ -140,16 +152,19 @@ void CharOutput::Flush() {
   if (progress == Progress::kSome) return bell_->Ring();
   if (progress == Progress::kBlocked) return Watch();
   Unwatch();
-  TellBroken();
+  Tell();
 }
 
-void CharOutput::TellBroken() {
+void CharOutput::Tell() {
   int broken;
+  uint64_t lost;
   {
     std::lock_guard lock(mutex_);
     broken = std::exchange(broken_, 0);
+    lost = lost_ - std::exchange(lost_told_, lost_);
   }
-  if (broken != 0) on_broken_(broken);
+  if (broken != 0) hooks_.on_broken(broken);
+  if (broken == 0 && lost != 0 && hooks_.on_lost) hooks_.on_lost(lost);
 }
 
 void CharOutput::Watch() {
@@ -182,6 +197,7 @@ void CharOutput::Attach(CharSink sink) {
     sent_ = end_ > kRingSize ? end_ - kRingSize : 0;
     credit_ = kPatience;
     broken_ = 0;
+    lost_told_ = lost_;
   }
   bell_->Ring();
 }
@@ -197,7 +213,7 @@ void CharOutput::Finish() {
   auto last_progress = start;
   for (;;) {
     const Progress progress = PutSome();
-    if (progress == Progress::kIdle || progress == Progress::kGone) return TellBroken();
+    if (progress == Progress::kIdle || progress == Progress::kGone) return Tell();
     const auto now = steady_clock::now();
     if (progress == Progress::kSome) last_progress = now;
     const auto left = std::min(last_progress + kFinishIdle, start + kFinishTotal) - now;
@@ -206,9 +222,12 @@ void CharOutput::Finish() {
     const std::shared_ptr<const CharSink> sink = CurrentSink();
     if (sink != nullptr) sink->WaitForRoom(left);
   }
-  std::lock_guard lock(mutex_);  // a second Finish() must not wait again
-  lost_ += end_ - sent_;
-  sink_.reset();
+  {
+    std::lock_guard lock(mutex_);
+    lost_ += end_ - sent_;
+    sink_.reset();  // a second Finish() must not wait again
+  }
+  Tell();
 }
 
 std::shared_ptr<const CharSink> CharOutput::CurrentSink() const {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "vmm/core/base/result.h"
@@ -31,14 +32,19 @@ class CharOutput {
  public:
   static constexpr size_t kRingSize = 64 * 1024;
   static constexpr std::chrono::nanoseconds kByteTime{86'806};  // 10 bits at 115200 baud
-  static constexpr std::chrono::milliseconds kPatience{100};
+  static constexpr std::chrono::milliseconds kPatience{200};
   // Finish() gives up after so long without a byte taken, and after so long at all.
   static constexpr std::chrono::milliseconds kFinishIdle{1000}, kFinishTotal{3000};
 
-  // `on_broken` hears on the I/O thread (or in Finish()) with which errno the sink failed; it is
-  // gone then.
-  static Result<std::unique_ptr<CharOutput>> Create(EventLoop& loop,
-                                                    std::function<void(int)> on_broken);
+  struct Hooks {  // on the I/O thread, or in Finish()
+    // The sink failed with this errno; it is gone.
+    std::function<void(int)> on_broken;
+    // So many bytes were lost since the last call; the reader has caught up. May be empty.
+    std::function<void(uint64_t)> on_lost = {};
+  };
+  static Result<std::unique_ptr<CharOutput>> Create(EventLoop& loop, Hooks hooks);
+  // Hooks that just say it on the log: "serial0: writing to `where` failed".
+  static Hooks LogHooks(std::string name, std::string where);
   ~CharOutput();
 
   // Any thread.
@@ -59,17 +65,17 @@ class CharOutput {
   explicit CharOutput(EventLoop& loop) : loop_(loop), ring_(kRingSize) {}
   std::shared_ptr<const CharSink> CurrentSink() const;
   Progress PutSome();
-  Progress WaitForReader();
   bool MakeRoom(std::unique_lock<std::mutex>& lock);
+  bool WaitForReader(std::unique_lock<std::mutex>& lock);
   void Append(std::span<const uint8_t> data);                      // mutex_ held
   size_t CopyOut(uint64_t position, std::span<uint8_t> to) const;  // mutex_ held
   void Flush();
-  void TellBroken();
+  void Tell();
   void Watch();
   void Unwatch();
 
   EventLoop& loop_;
-  std::function<void(int)> on_broken_;
+  Hooks hooks_;
   std::unique_ptr<CharDoorbell> bell_;
   std::shared_ptr<const CharSink> watched_;  // waits for room in the loop; I/O thread only
 
@@ -79,8 +85,9 @@ class CharOutput {
   uint64_t end_ = 0;           // bytes ever written
   uint64_t sent_ = 0;          // position of the next byte for the sink
   uint64_t lost_ = 0;
+  uint64_t lost_told_ = 0;
   std::shared_ptr<const CharSink> sink_;
-  int broken_ = 0;                              // errno that on_broken_ has yet to hear of
+  int broken_ = 0;                              // errno that on_broken has yet to hear of
   std::chrono::nanoseconds credit_{kPatience};  // that a writer may wait
 };
 

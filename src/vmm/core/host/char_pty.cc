@@ -42,7 +42,7 @@ void ResetTerminal(const std::string& path) {
 Result<std::unique_ptr<CharPty>> CharPty::Open(EventLoop& loop, std::string name) {
   std::unique_ptr<CharPty> pty(new CharPty(loop, std::move(name)));
   CharPty* const self = pty.get();
-  auto output = CharOutput::Create(loop, [self](int) { self->OnReaderGone(); });
+  auto output = CharOutput::Create(loop, {[self](int) { self->OnReaderGone(); }});
   if (!output) return tl::unexpected(std::move(output.error()));
   self->output_ = std::move(*output);
   auto input = CharInput::Create(loop, [self](CharInput::Event) { self->OnReaderGone(); });
@@ -55,10 +55,11 @@ Result<std::unique_ptr<CharPty>> CharPty::Open(EventLoop& loop, std::string name
 
 Result<void> CharPty::Make() {
   const auto fail = [&](const char* what) {
-    return Fail(ExitCode::kConsoleLost,
-                fmt::format("{}: can't make a pseudo-terminal ({}: {}); see that /dev/pts is "
-                            "mounted and kernel.pty.max is not reached, or use \"unix:PATH\"",
-                            name_, what, std::strerror(errno)));
+    return Fail(
+        ExitCode::kConsoleLost,
+        fmt::format("can't make a pseudo-terminal ({}: {}); see that /dev/pts is mounted and "
+                    "kernel.pty.max is not reached, or use \"unix:PATH\"",
+                    what, std::strerror(errno)));
   };
   master_ = UniqueFd(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK));
   if (!master_) return fail("/dev/ptmx");
@@ -75,18 +76,18 @@ Result<void> CharPty::Make() {
 
 Result<void> CharPty::WatchForReaders() {
   opened_ = UniqueFd(inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
-  if (!opened_ || inotify_add_watch(opened_.get(), path_.c_str(), IN_OPEN) < 0) {
+  if (!opened_ || inotify_add_watch(opened_.get(), path_.c_str(), IN_OPEN | IN_CLOSE) < 0) {
     opened_ = UniqueFd(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
     const itimerspec often{.it_interval = {.tv_sec = 0, .tv_nsec = kLookNanoseconds},
                            .it_value = {.tv_sec = 0, .tv_nsec = kLookNanoseconds}};
     timerfd_settime(opened_.get(), 0, &often, nullptr);
   }
-  if (!opened_) return FailErrno(ExitCode::kOsError, name_, errno);
+  if (!opened_) return FailErrno(ExitCode::kOsError, path_, errno);
   return loop_.AddFd(opened_.get(), EPOLLIN, [this](uint32_t) {
     std::array<char, 4096> events;
     while (read(opened_.get(), events.data(), events.size()) > 0) {
     }
-    OnOpened();
+    OnChange();
   });
 }
 
@@ -100,8 +101,9 @@ bool CharPty::ReaderThere() const {
   return poll(&state, 1, 0) == 0;  // else POLLHUP
 }
 
-void CharPty::OnOpened() {
-  if (attached_ || !ReaderThere()) return;
+void CharPty::OnChange() {
+  if (attached_ == ReaderThere()) return;
+  if (attached_) return OnReaderGone();  // while its input was not watched
   UniqueFd in(fcntl(master_.get(), F_DUPFD_CLOEXEC, 3));
   UniqueFd out(fcntl(master_.get(), F_DUPFD_CLOEXEC, 3));
   if (!in || !out) return;
@@ -116,7 +118,7 @@ void CharPty::OnReaderGone() {
   output_->Detach();
   input_->Detach();
   if (!ReaderThere()) ResetTerminal(path_);
-  OnOpened();  // by somebody else in the meantime?
+  if (ReaderThere()) OnChange();  // somebody else in the meantime
 }
 
 void CharPty::Finish() {

@@ -30,14 +30,14 @@ class CharPty final : public CharBackend {
   Result<void> Make();
   Result<void> WatchForReaders();
   bool ReaderThere() const;
-  void OnOpened();
+  void OnChange();
   void OnReaderGone();
 
   EventLoop& loop_;
   const std::string name_;
   std::string path_;
   UniqueFd master_;
-  UniqueFd opened_;  // inotify: somebody opened path_; without it a timer
+  UniqueFd opened_;  // inotify: somebody opened or closed path_; without it a timer
   bool attached_ = false;
   std::unique_ptr<CharInput> input_;
   std::unique_ptr<CharOutput> output_;

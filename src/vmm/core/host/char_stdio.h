@@ -12,11 +12,12 @@
 
 namespace vmm {
 
-// A terminal on standard input is in raw mode while this exists. The end of the input ends nothing;
-// an output that fails (its reader is gone, its disk full) is reported once and given up.
+// A terminal on standard input is in raw mode while this exists; as long as another job has it, it
+// is left alone and not read. The end of the input ends nothing; an output that fails (its reader
+// is gone, its disk full) is reported once and given up.
 class CharStdio final : public CharBackend {
  public:
-  // `name` for messages. Other descriptors than 0 and 1 are for tests. kConsoleLost when the output
+  // `name` for the log. Other descriptors than 0 and 1 are for tests. kConsoleLost when the output
   // is closed; kConfigInvalid when another CharStdio exists.
   static Result<std::unique_ptr<CharStdio>> Open(EventLoop& loop, std::string name, int in = 0,
                                                  int out = 1);
@@ -29,11 +30,17 @@ class CharStdio final : public CharBackend {
   std::string Where() const override { return "standard input and output"; }
 
  private:
-  explicit CharStdio(std::string name) : name_(std::move(name)) {}
+  CharStdio(EventLoop& loop, std::string name) : loop_(loop), name_(std::move(name)) {}
   Result<void> TakeInput(int in);
+  Result<void> MakeRaw();
+  void WaitForForeground();
+  void StopWaiting();
 
+  EventLoop& loop_;
   const std::string name_;
+  int terminal_ = -1;  // input_'s descriptor, if it is a terminal
   CharExitGuard raw_mode_;
+  UniqueFd foreground_timer_;  // while another job has the terminal
   std::unique_ptr<CharInput> input_;
   std::unique_ptr<CharOutput> output_;
 };

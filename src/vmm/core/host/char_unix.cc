@@ -66,13 +66,13 @@ Result<std::unique_ptr<CharUnix>> CharUnix::Open(EventLoop& loop, std::string pa
   constexpr size_t kLongest = sizeof(sockaddr_un::sun_path) - 1;
   if (path.empty() || path.size() > kLongest) {
     return Fail(ExitCode::kConfigInvalid,
-                fmt::format("{}: {} has {} bytes; the path of a socket has 1 to {}; use a shorter "
+                fmt::format("{} has {} bytes; the path of a socket has 1 to {}; use a shorter "
                             "directory, or a path relative to the working directory",
-                            name, path.empty() ? "the path" : path, path.size(), kLongest));
+                            path.empty() ? "the path" : path, path.size(), kLongest));
   }
   std::unique_ptr<CharUnix> backend(new CharUnix(loop, std::move(path), std::move(name)));
   CharUnix* const self = backend.get();
-  auto output = CharOutput::Create(loop, [self](int) { self->DropClient(); });
+  auto output = CharOutput::Create(loop, {[self](int) { self->DropClient(); }});
   if (!output) return tl::unexpected(std::move(output.error()));
   self->output_ = std::move(*output);
   auto input = CharInput::Create(loop, [self](CharInput::Event event) {
@@ -89,7 +89,7 @@ Result<std::unique_ptr<CharUnix>> CharUnix::Open(EventLoop& loop, std::string pa
 Result<void> CharUnix::Listen() {
   const auto fail = [&](std::string_view why, std::string_view remedy) {
     return Fail(ExitCode::kConsoleLost,
-                fmt::format("{}: can't listen on {}: {}; {}", name_, path_, why, remedy));
+                fmt::format("can't listen on {}: {}; {}", path_, why, remedy));
   };
   listener_ = NewSocket();
   if (!listener_) return fail(std::strerror(errno), "raise the limit of open files");
