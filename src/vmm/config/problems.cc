@@ -19,7 +19,8 @@ struct SyntaxRow {
 constexpr SyntaxRow kSyntaxRows[] = {
     {"too many dots", "the keys hold too many dots", "no key of vm.toml needs more than one",
      "write sections as [console]"},
-    {"control character", "a control character", "TOML is plain text", "remove the character"},
+    {"forbidden control character", "a control character", "TOML is plain text",
+     "remove the character"},
     {"utf-8", "a byte here is not UTF-8 text", "TOML files are UTF-8", "save the file as UTF-8"},
     {"not representable", "the number is too large", "TOML numbers have 64 bits",
      "write a smaller number"},

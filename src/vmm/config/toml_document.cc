@@ -3,8 +3,11 @@
 #include <stdexcept>
 
 // What toml++ believes about a text must not end the program when a text proves it wrong.
+[[noreturn]] static void BeliefFailed(const char* belief) {
+  throw std::logic_error(belief);
+}
 #define TOML_ASSERT(belief) \
-  (static_cast<bool>(belief) ? static_cast<void>(0) : throw std::logic_error("toml++: " #belief))
+  (static_cast<bool>(belief) ? static_cast<void>(0) : BeliefFailed("toml++: " #belief))
 #define TOML_ENABLE_FORMATTERS 0
 // toml++ 3.3 calls "unreachable" what letters such as 'e' with an accent reach outside strings:
 // they are no white space.
@@ -133,7 +136,7 @@ tl::expected<TomlValue, TomlError> ParseToml(std::string_view text) {
     return tl::unexpected(TomlError{{1, 1}, "too many dots in keys"});
   }
   if (const SourcePosition at = FindControlCharacter(text); at.line != 0) {
-    return tl::unexpected(TomlError{at, "control character"});
+    return tl::unexpected(TomlError{at, "forbidden control character"});
   }
   try {
     return Convert(toml::parse(text));
