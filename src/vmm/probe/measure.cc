@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,7 +12,6 @@
 #include "kvm/exit_text.h"
 #include "kvm/vcpu_state.h"
 #include "vmm/probe/probe_guest.h"
-#include "vmm/probe/run_limit.h"
 
 namespace vmm::probe {
 namespace {
@@ -24,7 +22,7 @@ constexpr unsigned kRuns = 3;  // of the loop; the best counts
 constexpr uint32_t kFirstCount = 1000, kLastCount = 400'000;
 constexpr double kLongEnough = 100e-6;  // seconds
 // A stage that takes longer than this will not come back.
-constexpr std::chrono::milliseconds kStageLimit{8};
+constexpr Allowance kStageLimit{std::chrono::milliseconds(8), std::chrono::milliseconds(100)};
 constexpr unsigned kMemorySlot = 0;
 
 // The guest's RAM, as a slot of the VM while it lives.
@@ -56,8 +54,7 @@ class Scratch {
 
 class Prober {
  public:
-  Prober(kvm::PreparedVm& vm, std::chrono::microseconds budget)
-      : vm_(vm), vcpu_(vm.cpu0()), end_(std::chrono::steady_clock::now() + budget) {}
+  Prober(kvm::PreparedVm& vm, Allowance budget) : vm_(vm), vcpu_(vm.cpu0()), budget_(budget) {}
 
   Result<Measurement> Run() {
     CpuState fresh;
@@ -87,7 +84,7 @@ class Prober {
 
   kvm::PreparedVm& vm_;
   kvm::VcpuFd& vcpu_;
-  std::chrono::steady_clock::time_point end_;
+  RunLimit budget_;
   std::optional<kvm_sregs> fresh_sregs_;
   Measurement result_;
 };
@@ -124,10 +121,7 @@ Result<void> Prober::Prepare(Stage stage) {
 
 // True when the guest got to its last instruction.
 bool Prober::RunToDone() {
-  const auto left = std::chrono::duration_cast<std::chrono::microseconds>(
-      end_ - std::chrono::steady_clock::now());
-  RunLimit limit(
-      std::clamp<std::chrono::microseconds>(left, std::chrono::microseconds(1), kStageLimit));
+  RunLimit limit(kStageLimit);
   const auto fail = [this](std::string why) {
     if (result_.failure.empty()) result_.failure = std::move(why);
     return false;
@@ -135,7 +129,7 @@ bool Prober::RunToDone() {
   for (;;) {
     const int r = vcpu_.Run();
     if (r == -EINTR || r == -EAGAIN) {
-      if (limit.expired()) return fail("no answer within the time limit");
+      if (limit.expired() || budget_.expired()) return fail("no answer within the time limit");
       continue;
     }
     if (r < 0) return fail(std::strerror(-r));
@@ -203,7 +197,7 @@ Result<void> Prober::RunStages() {
   for (Stage stage : {Stage::kHalt, Stage::kCmpxchg16b, Stage::kInt3, Stage::kXrstor}) {
     if (stage == Stage::kCmpxchg16b && !vm_.cpuid().Has(1, 0, 2, 13)) continue;
     if (stage == Stage::kXrstor && !vm_.cpuid().Has(1, 0, 2, 26)) continue;
-    if (std::chrono::steady_clock::now() >= end_) {
+    if (budget_.expired()) {
       result_.out_of_time = true;
       return {};
     }
@@ -215,13 +209,7 @@ Result<void> Prober::RunStages() {
 
 }  // namespace
 
-double ThreadCpuSeconds() {
-  timespec now{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
-
-Result<Measurement> Measure(kvm::PreparedVm& vm, std::chrono::microseconds budget) {
+Result<Measurement> Measure(kvm::PreparedVm& vm, Allowance budget) {
   return Prober(vm, budget).Run();
 }
 

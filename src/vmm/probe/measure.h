@@ -1,12 +1,12 @@
 // Runs the tiny guest in a VM and says what came of it.
 #pragma once
 
-#include <chrono>
 #include <string>
 #include <vector>
 
 #include "kvm/prepared_vm.h"
 #include "vmm/core/base/result.h"
+#include "vmm/probe/run_limit.h"
 
 namespace vmm::probe {
 
@@ -18,10 +18,7 @@ struct Measurement {
 };
 
 // Uses CPU 0 and memory slot 0 of `vm`; both are as new afterwards. kEngineFailed when KVM refuses
-// to set the guest up or to take its own state back. `budget` is wall-clock time.
-Result<Measurement> Measure(kvm::PreparedVm& vm, std::chrono::microseconds budget);
-
-// CPU time of this thread in seconds.
-double ThreadCpuSeconds();
+// to set the guest up or to take its own state back.
+Result<Measurement> Measure(kvm::PreparedVm& vm, Allowance budget);
 
 }  // namespace vmm::probe

@@ -8,8 +8,8 @@
 namespace vmm {
 namespace {
 
-// To the decision on a bad KVM: 30 ms, of which making the VM may take 5.
-constexpr std::chrono::milliseconds kBudget{22};
+// To the decision on a bad KVM: 30 ms on an idle host, of which making the VM may take 5.
+constexpr probe::Allowance kBudget{std::chrono::milliseconds(20), std::chrono::milliseconds(200)};
 
 KvmVerdict Verdict(kvm::Refusal::Kind kind) {
   switch (kind) {

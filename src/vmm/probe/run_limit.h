@@ -6,19 +6,29 @@
 
 namespace vmm::probe {
 
-// While it lives, the thread that made it gets the kick signal at `limit` from now on the wall
-// clock, and every millisecond after that, so that no KVM_RUN begun in between escapes.
+// CPU time of this thread in seconds.
+double ThreadCpuSeconds();
+
+// How long something may take: so much CPU time of this thread, and so much time on the wall. On a
+// busy host the wall says little: a KVM that had to wait for a processor is not a slow one.
+struct Allowance {
+  std::chrono::microseconds cpu, wall;
+};
+
+// While it lives, the thread that made it gets the kick signal from `allowed.cpu` on the wall clock
+// on, every millisecond, so that no KVM_RUN escapes; whoever runs then asks expired().
 class RunLimit {
  public:
-  explicit RunLimit(std::chrono::microseconds limit);
+  explicit RunLimit(Allowance allowed);
   ~RunLimit();
   RunLimit(const RunLimit&) = delete;
   RunLimit& operator=(const RunLimit&) = delete;
 
-  bool expired() const { return std::chrono::steady_clock::now() >= deadline_; }
+  bool expired() const;
 
  private:
-  std::chrono::steady_clock::time_point deadline_;
+  double cpu_end_;  // of ThreadCpuSeconds()
+  std::chrono::steady_clock::time_point wall_end_;
   timer_t timer_{};
   bool armed_ = false;
 };

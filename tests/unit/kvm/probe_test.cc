@@ -84,7 +84,7 @@ TEST_CASE_METHOD(ProbeFixture, "a KVM that never comes back is given up in time"
   CHECK(result.engine == "interpreter");
   CHECK(result.kvm.present);
   CHECK(!result.kvm.missing.empty());
-  CHECK(result.wall_ms < 100);  // 30 on an idle machine
+  CHECK(result.wall_ms < 1000);  // a KVM that sleeps for ever: 200 ms and what a busy host adds
 }
 
 TEST_CASE_METHOD(ProbeFixture, "a KVM that does not take its state back is not used", "[probe]") {
