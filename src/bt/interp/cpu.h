@@ -412,7 +412,8 @@ class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
   uint64_t epoch_ = 1;
   bool recheck_ = true, sti_shadow_ = false, mov_ss_shadow_ = false;
   bool halted_ = false, wait_for_sipi_ = false, nmi_pending_ = false;
-  bool dead_halt_told_ = false;  // RunExit::kHalted was given for this halt
+  bool one_instruction_ = false;  // the next Execute() runs one only
+  bool dead_halt_told_ = false;   // RunExit::kHalted was given for this halt
   bool gigabyte_pages_seen_ = false;
 
  public:

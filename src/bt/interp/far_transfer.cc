@@ -356,6 +356,7 @@ bool Cpu::InterruptReturn(unsigned operand_bits) {
     return false;
   }
   const uint16_t selector = static_cast<uint16_t>(selector64);
+  if (nmi_masked_) RecheckInterrupts();  // one may be waiting
   nmi_masked_ = false;
   if (!ProtectedMode()) {
     if (offset > 0xffff && offset > seg_[1].limit) return Raise(kGP, 0);

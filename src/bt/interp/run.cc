@@ -99,10 +99,11 @@ Block* Cpu::NextBlock() {
 
 void Cpu::Execute(Block* block) {
   const Op* op = block->ops;
-  if (__builtin_expect(rflags_ & (eflags::TF | eflags::RF), 0)) {
-    const bool step = rflags_ & eflags::TF;
+  if (__builtin_expect((rflags_ & (eflags::TF | eflags::RF)) || one_instruction_, 0)) {
+    const bool single = (rflags_ & eflags::TF) || one_instruction_;
     rflags_ &= ~eflags::RF;
-    if (step) return ExecuteSingle(*op);
+    one_instruction_ = false;
+    if (single) return ExecuteSingle(*op);
   }
   for (;;) {
     r[kRip] += op->length;
@@ -114,8 +115,10 @@ void Cpu::Execute(Block* block) {
   last_block_ = block;
 }
 
-// One instruction under EFLAGS.TF, then #DB with DR6.BS. [SDM 3A] 17.3.1.4
+// One instruction: in the shadow of STI, or under EFLAGS.TF, which ends in #DB with DR6.BS.
+// [SDM 3A] 17.3.1.4
 void Cpu::ExecuteSingle(const Op& op) {
+  const bool trap = rflags_ & eflags::TF;
   last_block_ = nullptr;
   r[kRip] += op.length;
   op.fn(*this, op);
@@ -125,7 +128,7 @@ void Cpu::ExecuteSingle(const Op& op) {
   }
   ++instructions_;
   recheck_ = true;
-  if (mov_ss_shadow_) return;
+  if (!trap || mov_ss_shadow_) return;
   dr6_ |= 1 << 14;
   if (!DeliverEvent(kDB, EventKind::kTrap, false, 0)) return;
 }
@@ -172,10 +175,13 @@ bool Cpu::TakeEvents() {
   }
   if (apic_->TakeNmi()) nmi_pending_ = true;
   if (sti_shadow_ || mov_ss_shadow_) {
-    // One more block before interrupts are looked at again.
+    // Exactly one instruction before interrupts are looked at again. [SDM 3A] 6.8.3
     sti_shadow_ = mov_ss_shadow_ = false;
     recheck_ = true;
-    if (!halted_) return true;
+    if (!halted_) {
+      one_instruction_ = true;
+      return true;
+    }
   }
   if (nmi_pending_ && !nmi_masked_) {
     nmi_pending_ = false;
