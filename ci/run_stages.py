@@ -27,7 +27,9 @@ BUILDS = {
                                   '-Ddebug=true', '-Dcpp_args=-gline-tables-only']),
 }
 SANITIZER_ENVIRONMENT = {
-    'ASAN_OPTIONS': 'detect_stack_use_after_return=1:strict_string_checks=1',
+    # Tests send themselves fatal signals to see the terminal restored: no handlers of ASan's own.
+    'ASAN_OPTIONS': 'detect_stack_use_after_return=1:strict_string_checks=1:handle_segv=0:'
+                    'handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0',
     'UBSAN_OPTIONS': 'print_stacktrace=1',
     'TSAN_OPTIONS': 'halt_on_error=0:second_deadlock_stack=1',
 }

@@ -1,4 +1,4 @@
-#include "lib/apic.h"
+#include "apic.h"
 
 namespace guest {
 

@@ -1,7 +1,7 @@
 // Local APIC, IOAPIC and 8259s, as a driver uses them. [SDM 3A] 10, [IOAPIC], [8259A]
 #pragma once
 
-#include "lib/guest.h"
+#include "guest.h"
 
 namespace guest {
 

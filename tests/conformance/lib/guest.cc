@@ -1,8 +1,8 @@
-#include "lib/guest.h"
+#include "guest.h"
 
 #include <cstddef>
 
-#include "lib/apic.h"
+#include "apic.h"
 
 extern "C" {
 extern char user_begin[], user_end[], interrupt_stubs[], trap_resume[], gdt[];

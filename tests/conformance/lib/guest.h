@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "lib/cpu.h"
+#include "cpu.h"
 
 void GuestMain();
 
