@@ -114,8 +114,7 @@ void Supervisor::ResetMachine() {
 
 void Supervisor::PauseHere() {
   if (std::exchange(paused_, true)) return;
-  vcpus_.Hold();
-  vcpus_.WaitParked();
+  vcpus_.Pause();
   clock_.Pause();
 }
 

@@ -39,6 +39,11 @@ void VcpuSet::WaitParked() {
   for (auto& thread : threads_) thread->WaitPaused();
 }
 
+void VcpuSet::Pause() {
+  Hold();
+  WaitParked();
+}
+
 void VcpuSet::Call(unsigned id, const std::function<void(Vcpu&)>& work) {
   threads_.at(id)->Call(work);
 }

@@ -30,6 +30,9 @@ class VcpuSet {
   void Release();
   // Waits until all are parked. Only while held, not on a vCPU's thread.
   void WaitParked();
+  // Hold() and WaitParked(): every vCPU stands between two instructions and its state can be saved,
+  // loaded and looked at by Call(). Not on a vCPU's thread. Release() undoes it.
+  void Pause();
   // Runs `work` on the thread of CPU `id`, and waits. Only while held.
   void Call(unsigned id, const std::function<void(Vcpu&)>& work);
 
