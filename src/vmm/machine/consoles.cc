@@ -6,8 +6,6 @@
 #include <string>
 #include <utility>
 
-#include "vmm/core/base/log.h"
-
 namespace vmm {
 namespace {
 
@@ -44,11 +42,8 @@ Result<std::unique_ptr<Consoles>> Consoles::Create(const Config& config, EventLo
     Line& line = consoles->lines_[i];
     const std::string name = fmt::format("serial{}", i);
     auto host = OpenCharBackend(SpecOf(config.serial[i], name), loop);
-    if (!host) return tl::unexpected(std::move(host.error()));
+    if (!host) return tl::unexpected(std::move(host.error()).WithContext(name));
     line.host = std::move(*host);
-    if (config.serial[i].kind == ConsoleSpec::Kind::kPty) {
-      Log(LogLevel::kInfo, fmt::format("{} is {}", name, line.host->Where()));
-    }
     CharBackend* outermost = line.host.get();
     if (config.serial[i].kind == ConsoleSpec::Kind::kStdio && isatty(STDIN_FILENO)) {
       line.keys = std::make_unique<EscapeKeys>(
