@@ -17,7 +17,6 @@ constexpr size_t kFirstSize = 16 * kKiB;  // bytes of the blob; doubled until al
 constexpr size_t kLargestSize = kMiB;
 
 constexpr uint64_t kIoapicBase = 0xFEC00000;
-constexpr uint64_t kLocalApicBase = 0xFEE00000;
 constexpr uint32_t kIoapicPhandle = 1;
 
 // The senses of Linux's two-cell binding of the IOAPIC ("intel,ce4100-ioapic").
@@ -27,10 +26,8 @@ constexpr uint32_t kIsaIrqs = 16;
 
 // Address spaces in the first cell of a bus address. [DTSpec] 2.3.8 for ranges; the codes are those
 // of the ISA and PCI bus bindings to IEEE 1275.
-constexpr uint32_t kIsaIoSpace = 1;
-constexpr uint32_t kPciIoSpace = 0x01000000;
+constexpr uint32_t kIsaIoSpace = 1;  // without `ranges`: ports are no memory of the processor
 constexpr uint32_t kPciMemory32 = 0x02000000;
-constexpr uint64_t kPortSpace = 0x10000;
 
 // What drivers know a device by; the names are those of Device::name() without their number.
 struct Binding {
@@ -41,6 +38,7 @@ constexpr Binding kBindings[] = {
     {"serial", "serial", "ns16550a"},
     {"rtc", "rtc", "motorola,mc146818"},
     {"ioapic", "interrupt-controller", "intel,ce4100-ioapic"},
+    {"local-apic", "lapic", "intel,ce4100-lapic"},
     {"pic", "interrupt-controller", "intel,i8259"},
     {"pit", "timer", "intel,i8254"},
     {"i8042", "i8042", "intel,i8042"},
@@ -166,7 +164,6 @@ void WriteIsaDevices(Writer& writer, const MachineDescription& machine) {
     writer.Text("compatible", "isa");
     writer.Cells("#address-cells", {2});
     writer.Cells("#size-cells", {1});
-    writer.Cells("ranges", {kIsaIoSpace, 0, 0, 0, static_cast<uint32_t>(kPortSpace)});
     for (const auto& device : machine.devices) {
       if (device.ports.empty()) continue;
       writer.Node(fmt::format("{}@i{:x}", NodeName(device), device.ports.front().start), [&] {
@@ -183,6 +180,7 @@ void WriteIsaDevices(Writer& writer, const MachineDescription& machine) {
 
 void WriteIoapic(Writer& writer) {
   writer.Empty("interrupt-controller");
+  writer.Cells("#address-cells", {0});
   writer.Cells("#interrupt-cells", {2});
   writer.Cells("phandle", {kIoapicPhandle});
 }
@@ -194,10 +192,6 @@ void WriteMemoryDevices(Writer& writer, const MachineDescription& machine) {
     writer.Cells("#address-cells", {2});
     writer.Cells("#size-cells", {2});
     writer.Empty("ranges");
-    writer.Node(fmt::format("lapic@{:x}", kLocalApicBase), [&] {
-      writer.Text("compatible", "intel,ce4100-lapic");
-      writer.Cells("reg", {0, static_cast<uint32_t>(kLocalApicBase), 0, 0x1000});
-    });
     for (const auto& device : machine.devices) {
       if (device.mmio.empty()) continue;
       const uint64_t first = device.mmio.front().start;
@@ -217,16 +211,15 @@ void WriteMemoryDevices(Writer& writer, const MachineDescription& machine) {
 
 void WritePci(Writer& writer, const MachineDescription& machine) {
   if (machine.pci.empty()) return;
-  writer.Node("pci", [&] {
+  constexpr uint32_t kHole = static_cast<uint32_t>(GuestMemory::kLowRamEnd);
+  writer.Node(fmt::format("pci@{:x}", kHole), [&] {
     writer.Text("compatible", "intel,i440fx");
     writer.Text("device_type", "pci");
     writer.Cells("#address-cells", {3});
     writer.Cells("#size-cells", {2});
     writer.Cells("bus-range", {0, 0});
-    constexpr uint32_t kHole = static_cast<uint32_t>(GuestMemory::kLowRamEnd);
     writer.Cells("ranges",
-                 {kPciIoSpace, 0, 0, 0, 0, 0, static_cast<uint32_t>(kPortSpace),  //
-                  kPciMemory32, 0, kHole, 0, kHole, 0, static_cast<uint32_t>(kIoapicBase) - kHole});
+                 {kPciMemory32, 0, kHole, 0, kHole, 0, static_cast<uint32_t>(kIoapicBase) - kHole});
     for (const auto& entry : machine.pci) {
       const std::string address = entry.function == 0
                                       ? fmt::format("{:x}", entry.device)

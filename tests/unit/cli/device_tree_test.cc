@@ -25,6 +25,7 @@ vmm::MachineDescription SmallMachine() {
       {vmm::GuestPhys(0), 0x9fc00, vmm::MachineDescription::Memory::Kind::kRam},
       {vmm::GuestPhys(0x100000000), vmm::kGiB, vmm::MachineDescription::Memory::Kind::kRam}};
   machine.devices = {{"serial0", {{0x3f8, 8}}, {}, {vmm::Gsi(4)}},
+                     {"local-apic", {}, {{0xfee00000, 0x1000}}, {}},
                      {"ioapic", {}, {{0xfec00000, 0x1000}}, {}}};
   machine.pci = {{1, 0, 0x8086, 0x7000, 0x060100, "piix3"}};
   return machine;
