@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -48,13 +49,25 @@ RunOutcome Dispatch(const CommandLine& line) {
   return {};
 }
 
-// One line each; those that start with a place in a file stay as they are, for editors to read.
-void PrintReason(const RunOutcome& outcome, const std::string& file) {
-  std::string_view rest = outcome.reason;
-  while (!rest.empty()) {
-    const std::string_view line = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
-    if (!file.empty() && line.starts_with(file + ":")) {
+bool IsNumber(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+// "vm.toml:3:8: ..." is for editors to read and stays as it is.
+bool StartsWithPlace(std::string_view line) {
+  const std::string_view place = line.substr(0, line.find(": "));
+  const size_t column = place.rfind(':');
+  if (column == std::string_view::npos || column == 0) return false;
+  const size_t row = place.rfind(':', column - 1);
+  return row != std::string_view::npos && IsNumber(place.substr(column + 1)) &&
+         IsNumber(place.substr(row + 1, column - row - 1));
+}
+
+void PrintReason(std::string_view reason) {
+  while (!reason.empty()) {
+    const std::string_view line = reason.substr(0, reason.find('\n'));
+    reason.remove_prefix(std::min(line.size() + 1, reason.size()));
+    if (StartsWithPlace(line)) {
       std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
     } else {
       Log(LogLevel::kError, line);
@@ -62,8 +75,7 @@ void PrintReason(const RunOutcome& outcome, const std::string& file) {
   }
 }
 
-RunOutcome Run(std::span<const char* const> arguments, std::optional<ResultFile>& result_file,
-               std::string& config_file) {
+RunOutcome Run(std::span<const char* const> arguments, std::optional<ResultFile>& result_file) {
   if (const auto path = FindResultPath(arguments); !path.empty()) {
     auto prepared = ResultFile::Prepare(path);
     if (!prepared) return OutcomeOf(std::move(prepared.error()));
@@ -71,7 +83,6 @@ RunOutcome Run(std::span<const char* const> arguments, std::optional<ResultFile>
   }
   const Result<CommandLine> line = ParseCommandLine(arguments);
   if (!line) return OutcomeOf(line.error());
-  config_file = line->config.string();
   SetLogLevel(line->log_level);
   return Dispatch(*line);
 }
@@ -83,11 +94,10 @@ int CliMain(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of that write alone
   RunOutcome outcome;
   std::optional<ResultFile> result_file;
-  std::string config_file;
   try {
     // argv[0] may be missing: execve(2) allows it.
     const std::span<const char* const> all(argv, static_cast<size_t>(argc));
-    outcome = Run(all.empty() ? all : all.subspan(1), result_file, config_file);
+    outcome = Run(all.empty() ? all : all.subspan(1), result_file);
   } catch (const std::bad_alloc&) {
     outcome.code = ExitCode::kHostMemory;
     outcome.reason = "the host has no memory left for vmm itself";
@@ -95,7 +105,7 @@ int CliMain(int argc, char** argv) {
     outcome.code = ExitCode::kInternal;
     outcome.reason = std::string("internal error: ") + error.what();
   }
-  if (outcome.code != ExitCode::kSuccess) PrintReason(outcome, config_file);
+  if (outcome.code != ExitCode::kSuccess) PrintReason(outcome.reason);
   if (result_file) {
     if (const Result<void> wrote = result_file->Write(outcome); !wrote) {
       Log(LogLevel::kError, wrote.error().message);
