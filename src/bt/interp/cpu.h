@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "bt/interp/block_cache.h"
+#include "bt/interp/debug_registers.h"
 #include "bt/interp/flags.h"
 #include "bt/interp/op.h"
+#include "bt/interp/registers.h"
 #include "bt/interp/tlb.h"
 #include "vmm/core/accel/accelerator.h"
 #include "vmm/core/irq/local_apic.h"
@@ -22,50 +24,6 @@
 namespace bt {
 
 class InterpreterVm;
-
-// Exception vectors. [SDM 3A] table 6-1
-enum Vector : uint8_t {
-  kDE = 0,
-  kDB = 1,
-  kNmi = 2,
-  kBP = 3,
-  kOF = 4,
-  kBR = 5,
-  kUD = 6,
-  kNM = 7,
-  kDF = 8,
-  kTS = 10,
-  kNP = 11,
-  kSS = 12,
-  kGP = 13,
-  kPF = 14,
-  kMF = 16,
-  kAC = 17,
-  kMC = 18,
-  kXM = 19,
-};
-
-// Control-register and EFER bits. [SDM 3A] 2.5, 2.2.1
-namespace cr0 {
-inline constexpr uint64_t PE = 1, MP = 2, EM = 4, TS = 8, ET = 16, NE = 32, WP = 1 << 16,
-                          AM = 1 << 18, NW = 1 << 29, CD = 1 << 30, PG = 1u << 31;
-}
-namespace cr4 {
-inline constexpr uint64_t VME = 1, PVI = 2, TSD = 4, DE = 8, PSE = 16, PAE = 32, MCE = 64,
-                          PGE = 128, PCE = 256, OSFXSR = 512, OSXMMEXCPT = 1024, UMIP = 2048,
-                          FSGSBASE = 1 << 16, PCIDE = 1 << 17, OSXSAVE = 1 << 18, SMEP = 1 << 20,
-                          SMAP = 1 << 21;
-}
-namespace efer {
-inline constexpr uint64_t SCE = 1, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11;
-}
-
-// EFLAGS bits outside the arithmetic ones. [SDM 1] 3.4.3
-namespace eflags {
-inline constexpr uint64_t TF = 1 << 8, IF = 1 << 9, DF = 1 << 10, IOPL = 3 << 12, NT = 1 << 14,
-                          RF = 1 << 16, VM = 1 << 17, AC = 1 << 18, VIF = 1 << 19, VIP = 1 << 20,
-                          ID = 1 << 21;
-}
 
 struct Fault {
   bool active = false;
@@ -275,14 +233,28 @@ class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
   uint64_t ReadTsc() const;
   void SetTscOffset(uint64_t offset);
   bool IoAllowed(uint16_t port, unsigned size);  // IOPL and the TSS bitmap; raises #GP(0)
+  bool ReadDebugRegister(unsigned index, uint64_t& value);
+  bool WriteDebugRegister(unsigned index, uint64_t value);
+  void UpdateBreakpoints(bool watched_before);
+  // Notes a #DB trap for the end of the instruction. `dr6_bits` say why; 0: there is none.
+  void PostDebugTrap(uint64_t dr6_bits);
+  // The instruction ends in a single-step trap, whatever EFLAGS.TF was when it began.
+  void SetStepTrap(bool on) {
+    step_trap_ = false;
+    if (on) PostDebugTrap(dr6::BS);
+  }
+  // A repeated instruction must look up after each iteration, or after this one.
+  bool stepping() const { return step_trap_; }
+  bool debug_trap_pending() const { return pending_debug_ != 0; }
   void PortRead(uint16_t port, void* data, unsigned size);
   void PortWrite(uint16_t port, const void* data, unsigned size);
 
   // The guest may take interrupts again, or CR8 changed: look before the next block.
   void RecheckInterrupts() { recheck_ = true; }
-  // The instruction after this one runs before any interrupt. [SDM 3A] 6.8.3
+  // The instruction after this one runs before any interrupt; after MOV SS or POP SS, before debug
+  // traps as well. The second of two such in a row casts no shadow. [SDM 3A] 6.8.3
   void InhibitInterrupts(bool mov_ss) {
-    (mov_ss ? mov_ss_shadow_ : sti_shadow_) = true;
+    (mov_ss ? mov_ss_shadow_ : sti_shadow_) = !mov_ss || !after_mov_ss_;
     recheck_ = true;
   }
   void EnterHalt() {
@@ -321,8 +293,7 @@ class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
   std::array<vmm::SegmentState, 6> seg_{};
   vmm::SegmentState ldtr_, tr_;
   vmm::DescriptorTable gdtr_, idtr_;
-  std::array<uint64_t, 4> dr_{};
-  uint64_t dr6_ = 0xffff0ff0, dr7_ = 0x400;
+  DebugRegisters debug_;
   vmm::CpuState::Msrs msr_;
   uint64_t tsc_offset_ = 0;  // guest TSC = clock TSC + offset
   alignas(64) vmm::XsaveArea fpu_;
@@ -365,7 +336,15 @@ class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
   Block* NextBlock();
   Block* LookupBlock(uint64_t linear);
   void Execute(Block* block);
-  void ExecuteSingle(const Op& op);
+  void RunCarefully();
+  void DeliverDebugTrap();
+  bool DebugRegisterUsable(unsigned index);
+  bool RaiseDebugFault(uint64_t dr6_bits);
+  // The access has been made: does a watchpoint match?
+  void NoteAccess(uint64_t linear, unsigned size, bool write) {
+    if (__builtin_expect(debug_.data(), 0)) PostDebugTrap(debug_.DataHits(linear, size, write));
+  }
+  bool Aligned(uint64_t linear, unsigned size, Access access);
   void LoadRegisters(const vmm::CpuState& state);
   enum class Next : uint8_t { kGoOn, kReturn };
   Next HandleAttention(vmm::RunResult& result);
@@ -412,8 +391,12 @@ class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
   uint64_t epoch_ = 1;
   bool recheck_ = true, sti_shadow_ = false, mov_ss_shadow_ = false;
   bool halted_ = false, wait_for_sipi_ = false, nmi_pending_ = false;
-  bool one_instruction_ = false;  // the next Execute() runs one only
-  bool dead_halt_told_ = false;   // RunExit::kHalted was given for this halt
+  static constexpr uint8_t kOneInstruction = 1, kBreakpoints = 2;
+  uint8_t careful_ = 0;          // why Run() may not simply run whole blocks
+  uint64_t pending_debug_ = 0;   // #DB traps as bits of DR6; only MOV SS keeps them for one more
+  bool step_trap_ = false;       // the instruction under way ends in a single-step trap
+  bool after_mov_ss_ = false;    // the instruction under way follows MOV SS or POP SS
+  bool dead_halt_told_ = false;  // RunExit::kHalted was given for this halt
   bool gigabyte_pages_seen_ = false;
 
  public:
@@ -426,63 +409,6 @@ class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
   std::vector<std::pair<uint64_t, uint64_t>> posted_;
 };
 
-// Sixteen bytes, for vector operands; loads and stores of it need not be atomic.
-struct Bytes16 {
-  uint64_t low, high;
-};
-
-template <class T>
-[[gnu::always_inline]] inline T Cpu::LoadHost(const void* host) {
-  if constexpr (sizeof(T) <= 8) {
-    return __atomic_load_n(static_cast<const T*>(host), __ATOMIC_RELAXED);
-  } else {
-    T value;
-    std::memcpy(&value, host, sizeof(T));
-    return value;
-  }
-}
-
-template <class T>
-[[gnu::always_inline]] inline void Cpu::StoreHost(void* host, T value) {
-  if constexpr (sizeof(T) <= 8) {
-    __atomic_store_n(static_cast<T*>(host), value, __ATOMIC_RELAXED);
-  } else {
-    std::memcpy(host, &value, sizeof(T));
-  }
-}
-
-template <class T, class F>
-[[gnu::always_inline]] inline bool Cpu::Modify(uint64_t linear, bool lock, bool stack, F&& change) {
-  void* host = WritePointer(linear, sizeof(T));
-  if (__builtin_expect(!host, 0)) {
-    if (!PrepareModify(linear, sizeof(T), stack)) return false;
-    host = WritePointer(linear, sizeof(T));
-  }
-  if (__builtin_expect(host != nullptr, 1)) {
-    T old_value = LoadHost<T>(host);
-    if (__builtin_expect(!lock, 1)) {
-      StoreHost<T>(host, change(old_value));
-      return true;
-    }
-    if constexpr (sizeof(T) <= 8) {
-      const Flags before = flags_;
-      for (;;) {
-        const T new_value = change(old_value);
-        if (__atomic_compare_exchange_n(static_cast<T*>(host), &old_value, new_value, false,
-                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-          return true;
-        }
-        flags_ = before;
-      }
-    }
-  }
-  T scratch;
-  auto thunk = [](void* context, void* value) {
-    T* typed = static_cast<T*>(value);
-    *typed = (*static_cast<std::remove_reference_t<F>*>(context))(*typed);
-  };
-  return ModifySlow(linear, sizeof(T), &scratch, thunk,
-                    const_cast<void*>(static_cast<const void*>(&change)), lock);
-}
-
 }  // namespace bt
+
+#include "bt/interp/cpu_memory.h"

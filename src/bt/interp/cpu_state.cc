@@ -13,9 +13,7 @@ void Cpu::LoadRegisters(const vmm::CpuState& state) {
   cr3_ = state.cr3;
   cr4_ = state.cr4;
   xcr0_ = state.xcr0;
-  dr_ = state.dr;
-  dr6_ = state.dr6;
-  dr7_ = state.dr7;
+  debug_.Load(state.dr, state.dr6, state.dr7, state.cr4 & cr4::DE);
   msr_ = state.msr;
   efer_ = state.msr.efer;
   ldtr_ = state.ldtr;
@@ -39,12 +37,15 @@ void Cpu::LoadRegisters(const vmm::CpuState& state) {
   halted_ = state.activity == vmm::Activity::kHalted;
   wait_for_sipi_ = state.activity == vmm::Activity::kWaitForSipi;
   recheck_ = true;
+  careful_ = 0;
+  pending_debug_ = 0;
   last_block_ = nullptr;
   if ((cr0_ & cr0::PG) && (cr4_ & cr4::PAE) && !LongMode()) {
     LoadPdptes(cr3_);
     fault_.active = events.exception_pending;
   }
   FlushTlb();
+  UpdateBreakpoints(false);
   UpdateMode();
 }
 
@@ -80,9 +81,9 @@ vmm::Result<void> Cpu::Save(vmm::CpuState& state) {
   state.cr4 = cr4_;
   state.cr8 = apic_->cr8();
   state.xcr0 = xcr0_;
-  state.dr = dr_;
-  state.dr6 = dr6_;
-  state.dr7 = dr7_;
+  state.dr = debug_.addresses();
+  state.dr6 = debug_.dr6();
+  state.dr7 = debug_.dr7();
   state.msr = msr_;
   state.msr.efer = efer_;
   state.msr.tsc = ReadTsc();

@@ -17,12 +17,12 @@ constexpr unsigned kTaskGate = 5, kInterruptGate16 = 6, kTrapGate16 = 7, kInterr
 
 bool Cpu::DeliverFault() {
   Fault first = fault_;
+  pending_debug_ = 0;  // of the instruction that comes to nothing
   for (;;) {
     fault_.active = false;
-    if (first.vector == kDB) {
-    } else if (first.vector != kNmi) {
-      rflags_ |= eflags::RF;  // faults push RF set, so that a restart skips instruction breakpoints
-    }
+    // Faults push RF set, so that a restart skips instruction breakpoints; only these themselves
+    // push it as it is. [SDM 3B] 17.3.1.1
+    if (first.vector != kDB) rflags_ |= eflags::RF;
     if (DeliverEvent(first.vector, EventKind::kFault, first.has_error, first.error)) return true;
     const Fault second = fault_;
     if (first.vector == kDF) return false;
@@ -50,6 +50,8 @@ bool Cpu::DeliverEvent(uint8_t vector, EventKind kind, bool has_error, uint32_t 
       fault_.error |= kExternalEvent;
     }
   }
+  if (vector == kDB && kind != EventKind::kSoftInterrupt) debug_.SetDr7(debug_.dr7() & ~dr7::GD);
+  step_trap_ = false;  // TF was cleared with the transfer
   sti_shadow_ = mov_ss_shadow_ = false;
   return done;
 }

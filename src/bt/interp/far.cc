@@ -81,6 +81,7 @@ bool Syscall(Cpu& cpu, const Op&) {
   cpu.r[11] = cpu.Rflags() & ~eflags::RF;
   cpu.SetRflags(cpu.Rflags() & ~(cpu.msr_.sfmask | eflags::RF));
   EnterFlat(cpu, FlatCode(selector, true, 0), FlatData(selector + 8, 0), 0);
+  if (cpu.stepping()) cpu.SetStepTrap(cpu.rflags_ & eflags::TF);  // unless FMASK cleared it
   cpu.r[kRip] = from_64 ? cpu.msr_.lstar : cpu.msr_.cstar;
   return false;
 }
@@ -101,6 +102,7 @@ bool Sysret(Cpu& cpu, const Op& op) {
   const uint16_t cs = static_cast<uint16_t>((base + (wide ? 16 : 0)) | 3);
   EnterFlat(cpu, FlatCode(cs, wide, 3), FlatData(static_cast<uint16_t>((base + 8) | 3), 3), 3);
   cpu.r[kRip] = target;
+  cpu.SetStepTrap(cpu.rflags_ & eflags::TF);  // at once, not after the next instruction
   return false;
 }
 

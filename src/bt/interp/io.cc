@@ -18,10 +18,12 @@ bool Cpu::IoAllowed(uint16_t port, unsigned size) {
 
 void Cpu::PortRead(uint16_t port, void* data, unsigned size) {
   vm_.parts().ports.Read(port, {static_cast<uint8_t*>(data), size});
+  PostDebugTrap(debug_.IoHits(port, size));
 }
 
 void Cpu::PortWrite(uint16_t port, const void* data, unsigned size) {
   vm_.parts().ports.Write(port, {static_cast<const uint8_t*>(data), size});
+  PostDebugTrap(debug_.IoHits(port, size));
 }
 
 namespace {

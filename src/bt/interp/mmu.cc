@@ -87,7 +87,7 @@ bool Cpu::LoadPdptes(uint64_t cr3) {
 
 bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page) {
   ++tlb_misses_;
-  const bool user = view == View::kUser;
+  const bool user = IsUser(view);
   const bool nx = efer_ & efer::NXE;
   const bool write_protect = user || (cr0_ & cr0::WP);
   uint32_t error = (access == Access::kWrite ? kErrWrite : 0) | (user ? kErrUser : 0);
@@ -198,6 +198,7 @@ void Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view) {
   if (!LongMode()) linear &= 0xffffffff;
   const uint64_t page = linear & kPageMask, frame = phys & kPageMask;
   TlbBank& bank = banks_[static_cast<unsigned>(view)];
+  if (view == View::kUserAligned || debug_.WatchesPage(page, access == Access::kWrite)) return;
   uint8_t* host = vmm_memory().Host(vmm::GuestPhys(frame), vmm::kPageSize);
   if (!host) return;
   const TlbEntry entry{page, reinterpret_cast<uint64_t>(host) - page};
@@ -270,7 +271,18 @@ bool Cpu::AccessPage(uint64_t linear, void* data, unsigned size, Access access, 
     PhysicalWrite(phys, data, size);
   else
     PhysicalRead(phys, data, size);
+  NoteAccess(linear, size, access == Access::kWrite);
   return true;
+}
+
+// Alignment checking, which looks at operands of up to 10 bytes; larger ones have rules of their
+// own. A page fault comes first. [SDM 3A] 6.15, interrupt 17
+bool Cpu::Aligned(uint64_t linear, unsigned size, Access access) {
+  constexpr uint8_t kMask[] = {0, 0, 1, 0, 3, 0, 3, 0, 7, 0, 7};
+  if (size >= std::size(kMask) || !(linear & kMask[size])) return true;
+  uint64_t phys;
+  return Translate(linear, access, view_, &phys, nullptr) &&
+         Translate(linear + size - 1, access, view_, &phys, nullptr) && Raise(kAC, 0);
 }
 
 bool Cpu::LoadSlow(uint64_t linear, void* out, unsigned size, bool stack, View view) {
@@ -278,6 +290,7 @@ bool Cpu::LoadSlow(uint64_t linear, void* out, unsigned size, bool stack, View v
   if (LongMode() && In64() && (!Canonical(linear) || !Canonical(linear + size - 1))) {
     return Raise(stack ? kSS : kGP, 0);
   }
+  if (view == View::kUserAligned && !Aligned(linear, size, Access::kRead)) return false;
   if (first == size) return AccessPage(linear, out, size, Access::kRead, view);
   uint8_t bytes[1024];  // the largest operand is an XSAVE image
   if (!AccessPage(linear, bytes, first, Access::kRead, view) ||
@@ -293,6 +306,7 @@ bool Cpu::StoreSlow(uint64_t linear, const void* in, unsigned size, bool stack, 
   if (LongMode() && In64() && (!Canonical(linear) || !Canonical(linear + size - 1))) {
     return Raise(stack ? kSS : kGP, 0);
   }
+  if (view == View::kUserAligned && !Aligned(linear, size, Access::kWrite)) return false;
   void* data = const_cast<void*>(in);
   if (first == size) return AccessPage(linear, data, size, Access::kWrite, view);
   uint64_t phys[2];  // both pages are checked before either is written
@@ -302,6 +316,7 @@ bool Cpu::StoreSlow(uint64_t linear, const void* in, unsigned size, bool stack, 
   }
   PhysicalWrite(phys[0], data, first);
   PhysicalWrite(phys[1], static_cast<uint8_t*>(data) + first, size - first);
+  NoteAccess(linear, size, true);
   return true;
 }
 
@@ -309,6 +324,7 @@ bool Cpu::PrepareModify(uint64_t linear, unsigned size, bool stack) {
   if (LongMode() && In64() && (!Canonical(linear) || !Canonical(linear + size - 1))) {
     return Raise(stack ? kSS : kGP, 0);
   }
+  if (view_ == View::kUserAligned && !Aligned(linear, size, Access::kWrite)) return false;
   uint64_t phys;
   if ((linear & ~kPageMask) + size > vmm::kPageSize) return true;
   if (!Translate(linear, Access::kWrite, view_, &phys, nullptr)) return false;
@@ -339,6 +355,7 @@ bool Cpu::ModifySlow(uint64_t linear, unsigned size, void* value,
   } else {
     modify();
   }
+  NoteAccess(linear, size, true);
   return true;
 }
 

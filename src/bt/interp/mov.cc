@@ -228,20 +228,9 @@ bool ToControl(Cpu& cpu, const Op& op) {
   return false;
 }
 
-unsigned DebugIndex(unsigned index) {
-  return index >= 4 && index < 6 ? index + 2 : index;
-}
-
-bool DebugAccessible(Cpu& cpu, unsigned index) {
-  if (cpu.cpl_ != 0) return cpu.Raise(kGP, 0);
-  if ((index == 4 || index == 5) && (cpu.cr4_ & cr4::DE)) return cpu.Raise(kUD);
-  return true;
-}
-
 bool FromDebug(Cpu& cpu, const Op& op) {
-  if (!DebugAccessible(cpu, op.aux)) return false;
-  const unsigned index = DebugIndex(op.aux);
-  const uint64_t value = index < 4 ? cpu.dr_[index] : index == 6 ? cpu.dr6_ : cpu.dr7_;
+  uint64_t value;
+  if (!cpu.ReadDebugRegister(op.aux, value)) return false;
   if (cpu.In64())
     cpu.SetReg<uint64_t>(op.dst, value);
   else
@@ -250,16 +239,8 @@ bool FromDebug(Cpu& cpu, const Op& op) {
 }
 
 bool ToDebug(Cpu& cpu, const Op& op) {
-  if (!DebugAccessible(cpu, op.aux)) return false;
-  const unsigned index = DebugIndex(op.aux);
-  const uint64_t value = cpu.In64() ? cpu.Reg<uint64_t>(op.src) : cpu.Reg<uint32_t>(op.src);
-  if (index >= 6 && (value >> 32)) return cpu.Raise(kGP, 0);
-  if (index < 4)
-    cpu.dr_[index] = value;
-  else if (index == 6)
-    cpu.dr6_ = (value & 0xe00f) | 0xffff0ff0;
-  else
-    cpu.dr7_ = (value & 0xffff2fff) | 0x400;
+  cpu.WriteDebugRegister(op.aux,
+                         cpu.In64() ? cpu.Reg<uint64_t>(op.src) : cpu.Reg<uint32_t>(op.src));
   return false;
 }
 

@@ -43,7 +43,11 @@ vmm::RunResult Cpu::Run() {
       if (HandleAttention(result) == Next::kReturn) break;
     }
     if (__builtin_expect(!fault_.active, 1)) {  // delivering an interrupt may have raised one
-      if (Block* block = NextBlock()) Execute(block);
+      if (__builtin_expect((rflags_ & (eflags::TF | eflags::RF)) | careful_, 0)) {
+        RunCarefully();
+      } else if (Block* block = NextBlock()) {
+        Execute(block);
+      }
     }
     if (__builtin_expect(fault_.active, 0)) {
       last_block_ = nullptr;
@@ -99,12 +103,6 @@ Block* Cpu::NextBlock() {
 
 void Cpu::Execute(Block* block) {
   const Op* op = block->ops;
-  if (__builtin_expect((rflags_ & (eflags::TF | eflags::RF)) || one_instruction_, 0)) {
-    const bool single = (rflags_ & eflags::TF) || one_instruction_;
-    rflags_ &= ~eflags::RF;
-    one_instruction_ = false;
-    if (single) return ExecuteSingle(*op);
-  }
   for (;;) {
     r[kRip] += op->length;
     if (!op->fn(*this, *op)) break;
@@ -113,24 +111,6 @@ void Cpu::Execute(Block* block) {
   instructions_ += static_cast<uint64_t>(op - block->ops) + 1;
   if (__builtin_expect(fault_.active, 0)) r[kRip] -= op->length;
   last_block_ = block;
-}
-
-// One instruction: in the shadow of STI, or under EFLAGS.TF, which ends in #DB with DR6.BS.
-// [SDM 3A] 17.3.1.4
-void Cpu::ExecuteSingle(const Op& op) {
-  const bool trap = rflags_ & eflags::TF;
-  last_block_ = nullptr;
-  r[kRip] += op.length;
-  op.fn(*this, op);
-  if (fault_.active) {
-    r[kRip] -= op.length;
-    return;
-  }
-  ++instructions_;
-  recheck_ = true;
-  if (!trap || mov_ss_shadow_) return;
-  dr6_ |= 1 << 14;
-  if (!DeliverEvent(kDB, EventKind::kTrap, false, 0)) return;
 }
 
 Cpu::Next Cpu::HandleAttention(vmm::RunResult& result) {
@@ -143,11 +123,18 @@ Cpu::Next Cpu::HandleAttention(vmm::RunResult& result) {
       vm_.EnterGuest(*this);
     }
     if (bits & kAttentionNmi) nmi_pending_ = true;
-    if (bits & kAttentionKick) {
+    if (pending_debug_ && !mov_ss_shadow_) DeliverDebugTrap();
+    // Debug traps that MOV SS holds back are in no CpuState: one instruction more.
+    if ((bits & kAttentionKick) && pending_debug_) SetAttention(kAttentionKick);
+    if ((bits & kAttentionKick) && !pending_debug_) {
       if (bits & ~kAttentionKick) SetAttention(bits & kAttentionApic);
       recheck_ = true;
       result.exit = vmm::RunExit::kInterrupted;
       return Next::kReturn;
+    }
+    if (fault_.active) {  // comes before anything else; look again in its handler
+      recheck_ = true;
+      return Next::kGoOn;
     }
     if (TakeEvents()) return Next::kGoOn;
     // Asleep: halted, or waiting for SIPI. Wake-ups set an attention bit.
@@ -176,12 +163,12 @@ bool Cpu::TakeEvents() {
   if (apic_->TakeNmi()) nmi_pending_ = true;
   if (sti_shadow_ || mov_ss_shadow_) {
     // Exactly one instruction before interrupts are looked at again. [SDM 3A] 6.8.3
-    sti_shadow_ = mov_ss_shadow_ = false;
     recheck_ = true;
     if (!halted_) {
-      one_instruction_ = true;
+      careful_ |= kOneInstruction;
       return true;
     }
+    sti_shadow_ = mov_ss_shadow_ = false;
   }
   if (nmi_pending_ && !nmi_masked_) {
     nmi_pending_ = false;

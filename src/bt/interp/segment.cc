@@ -73,7 +73,7 @@ void Cpu::UpdateMode() {
   else
     sp_mask_ = ss.db() && !V86() ? 0xffffffff : 0xffff;
   if (cpl_ == 3)
-    view_ = View::kUser;
+    view_ = (cr0_ & cr0::AM) && (rflags_ & eflags::AC) ? View::kUserAligned : View::kUser;
   else
     view_ = (cr4_ & cr4::SMAP) && (rflags_ & eflags::AC) ? View::kSupervisorAc : View::kSupervisor;
   tlb_ = &banks_[static_cast<unsigned>(view_)];
@@ -128,7 +128,6 @@ void Cpu::SetRflags(uint64_t value) {
   rflags_ = (value & kKept) | 2;
   const uint64_t changed = before ^ rflags_;
   if (changed & rflags_ & eflags::IF) RecheckInterrupts();
-  if (rflags_ & eflags::TF) recheck_ = true;
   if (changed & (eflags::AC | eflags::VM)) UpdateMode();
 }
 

@@ -139,11 +139,13 @@ template <bool kIdt>
 bool StoreTable(Cpu& cpu, const Op& op) {
   if (!UmipAllows(cpu)) return false;
   const vmm::DescriptorTable& table = kIdt ? cpu.idtr_ : cpu.gdtr_;
-  const unsigned base_bytes = cpu.In64() ? 8 : 4;
+  const unsigned size = cpu.In64() ? 10 : 6;
+  uint8_t image[10];
+  std::memcpy(image, &table.limit, 2);
+  std::memcpy(image + 2, &table.base, 8);
   uint64_t linear;
-  return cpu.Address(op, 2 + base_bytes, Access::kWrite, linear) &&
-         cpu.Store<uint16_t>(linear, table.limit) &&
-         cpu.StoreSlow(linear + 2, &table.base, base_bytes, false, cpu.view_) && false;
+  return cpu.Address(op, size, Access::kWrite, linear) &&
+         cpu.StoreSlow(linear, image, size, op.mode & Op::kStack, cpu.view_) && false;
 }
 
 template <bool kTask>

@@ -217,21 +217,28 @@ template <class Operation, class T, class A>
 bool RunRepeated(Cpu& cpu, const Op& op) {
   Pointers<A> at{cpu, op};
   const bool until_unequal = op.mode & Op::kRep;
-  for (unsigned i = 0; i < kChunk; ++i) {
+  const unsigned chunk = cpu.stepping() ? 1 : kChunk;
+  for (unsigned i = 0; i < chunk; ++i) {
     const A count = at.Count();
     if (count == 0) return false;
-    if (const uint64_t done = Operation::template Bulk<T>(at, count)) {
-      at.SetCount(static_cast<A>(count - done));
-      i += 64;
-      continue;
+    if (chunk > 1) {
+      if (const uint64_t done = Operation::template Bulk<T>(at, count)) {
+        at.SetCount(static_cast<A>(count - done));
+        i += 64;
+        continue;
+      }
     }
     if (!Operation::template Once<T>(at)) return false;
     at.SetCount(static_cast<A>(count - 1));
     if constexpr (Operation::kCompares) {
       if (static_cast<bool>(cpu.flags_ & kZeroFlag) != until_unequal) return false;
     }
+    if (cpu.debug_trap_pending()) break;
   }
-  if (at.Count() != 0) cpu.r[kRip] -= op.length;
+  if (at.Count() != 0) {
+    cpu.r[kRip] -= op.length;
+    cpu.rflags_ |= eflags::RF;  // going on with it is not meeting it again. [SDM 3B] 17.3.1.1
+  }
   return false;
 }
 

@@ -67,6 +67,10 @@ bool Cpu::WriteCr4(uint64_t value) {
     return false;
   }
   cr4_ = value;
+  if (changed & cr4::DE) {
+    debug_.SetDebuggingExtensions(value & cr4::DE);
+    UpdateBreakpoints(debug_.data());
+  }
   if (changed & (cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP)) FlushTlb();
   UpdateMode();
   return true;

@@ -33,9 +33,13 @@ struct TlbBank {
       uint64_t linear);  // and everything in the same 2 MiB: large pages are cached in pieces
 };
 
-// Who looks: CPL 3; CPL 0-2; CPL 0-2 with EFLAGS.AC set under SMAP (may touch user pages).
-enum class View : uint8_t { kUser, kSupervisor, kSupervisorAc };
-inline constexpr unsigned kViews = 3;
+// Who looks: CPL 3; CPL 3 with alignment checking on; CPL 0-2; CPL 0-2 with EFLAGS.AC set under
+// SMAP (may touch user pages). With alignment checking no data access may be fast.
+enum class View : uint8_t { kUser, kUserAligned, kSupervisor, kSupervisorAc };
+inline constexpr unsigned kViews = 4;
+constexpr bool IsUser(View view) {
+  return view <= View::kUserAligned;
+}
 
 enum class Access : uint8_t { kRead, kWrite, kExecute };
 
