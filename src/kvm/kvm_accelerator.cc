@@ -35,6 +35,8 @@ KvmResult<PreparedVm*> KvmAccelerator::Prepare(const vmm::CpuidPolicy& cpuid) {
 }
 
 vmm::Result<std::unique_ptr<vmm::Vm>> KvmAccelerator::CreateVm(const vmm::VmParts& parts) {
+  if (parts.schedule != nullptr)
+    return vmm::Fail(vmm::ExitCode::kEngineUnavailable, "KVM can't count instructions");
   vmm::CpuidPolicy cpuid = parts.cpuid;
   Restrict(cpuid);
   if (prepared_ == nullptr || !Equal(prepared_->cpuid(), cpuid)) {

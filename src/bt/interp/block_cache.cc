@@ -14,6 +14,7 @@ constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
 // Stands where an instruction of a dead block stood: leave before it.
 bool LeaveDeadBlock(Cpu& cpu, const Op& op) {
   cpu.r[kRip] -= op.length;
+  cpu.incomplete_ = true;
   return false;
 }
 

@@ -17,6 +17,7 @@
 #include "bt/interp/registers.h"
 #include "bt/interp/tlb.h"
 #include "vmm/core/accel/accelerator.h"
+#include "vmm/core/accel/instruction_schedule.h"
 #include "vmm/core/irq/local_apic.h"
 #include "vmm/core/state/cpu_state.h"
 #include "vmm/core/time/pvclock.h"
@@ -35,7 +36,7 @@ struct Fault {
 // How an event reaches the guest through the IDT.
 enum class EventKind : uint8_t { kFault, kTrap, kSoftInterrupt, kExternal };
 
-class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
+class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::LocalApic::Host {
  public:
   Cpu(InterpreterVm& vm, unsigned id);
   ~Cpu() override;
@@ -264,8 +265,7 @@ class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
 
   // ---- Called by InterpreterVm from other threads, the world stopped
   void DropWriteEntries(uint64_t host_page);
-  // Any thread: blocks that overlap [phys, phys+size) are stale; they go before the next block
-  // runs.
+  // Any thread: blocks that overlap [phys, phys+size) are stale, and go before the next block runs.
   void PostInvalidation(uint64_t phys, uint64_t size);
   void SetAttention(uint32_t bits);
   vmm::LocalApic& apic() { return *apic_; }
@@ -299,6 +299,7 @@ class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
   alignas(64) vmm::XsaveArea fpu_;
   InterpreterVm& vm_;
   uint64_t instructions_ = 0, blocks_built_ = 0, tlb_misses_ = 0;
+  bool incomplete_ = false;  // the op that just ran did not complete its instruction
 
  private:
   friend class BlockBuilder;
@@ -346,8 +347,17 @@ class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
   }
   bool Aligned(uint64_t linear, unsigned size, Access access);
   void LoadRegisters(const vmm::CpuState& state);
-  enum class Next : uint8_t { kGoOn, kReturn };
+  enum class Next : uint8_t { kGoOn, kReturn, kSleep, kTurnOver };  // the last two: in turns
   Next HandleAttention(vmm::RunResult& result);
+  Next RunLoop(vmm::RunResult& result);
+  // Something to look at, or the turn is over: RunCarefully() leaves its block.
+  bool CountedStop() const {
+    return instructions_ >= turn_end_ || (attention_.load(std::memory_order_relaxed) | recheck_);
+  }
+  void RunInTurns(vmm::InstructionSchedule& schedule, vmm::RunResult& result);
+  uint64_t Retired() const override { return instructions_; }
+  bool HasEvents() const override { return attention_.load() != 0 || recheck_; }
+  void ShortenTurn() override { turn_end_ = 0; }
   bool TakeEvents();  // NMI, interrupts; true when the processor is awake
   void HandleInit();
   void RunPostedInvalidations();
@@ -389,9 +399,10 @@ class Cpu final : public vmm::Vcpu, private vmm::LocalApic::Host {
   std::unique_ptr<JumpCacheEntry[]> jump_cache_;
   Block* last_block_ = nullptr;
   uint64_t epoch_ = 1;
+  uint64_t turn_end_ = ~0ull;  // of instructions_
   bool recheck_ = true, sti_shadow_ = false, mov_ss_shadow_ = false;
   bool halted_ = false, wait_for_sipi_ = false, nmi_pending_ = false;
-  static constexpr uint8_t kOneInstruction = 1, kBreakpoints = 2;
+  static constexpr uint8_t kOneInstruction = 1, kBreakpoints = 2, kCounted = 4;
   uint8_t careful_ = 0;          // why Run() may not simply run whole blocks
   uint64_t pending_debug_ = 0;   // #DB traps as bits of DR6; only MOV SS keeps them for one more
   bool step_trap_ = false;       // the instruction under way ends in a single-step trap

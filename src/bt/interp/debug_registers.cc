@@ -170,15 +170,17 @@ void Cpu::RunCarefully() {
   careful_ &= ~kOneInstruction;
   sti_shadow_ = mov_ss_shadow_ = false;
   last_block_ = single ? nullptr : block;
-  for (const Op* op = block->ops;; ++op) {
+  for (const Op* op = block->ops; op->length != 0; ++op) {  // the last one only falls through
     r[kRip] += op->length;
     const bool more = op->fn(*this, *op);
     if (fault_.active) {
       r[kRip] -= op->length;
       break;
     }
-    ++instructions_;
+    if (!incomplete_) ++instructions_;
+    incomplete_ = false;
     if (!more || single || pending_debug_) break;
+    if ((careful_ & kCounted) && CountedStop()) break;
     if (debug_.code() && code_hits()) break;
   }
   after_mov_ss_ = false;
@@ -188,7 +190,7 @@ void Cpu::RunCarefully() {
   }
   if (step_trap_) PostDebugTrap(dr6::BS);  // [SDM 3B] 17.3.1.4
   step_trap_ = false;
-  recheck_ |= single;
+  recheck_ |= single | (instructions_ >= turn_end_);
 }
 
 }  // namespace bt

@@ -21,14 +21,17 @@ Cpu::Cpu(InterpreterVm& vm, unsigned id)
   vmm::CpuState reset;
   vmm::ResetCpuState(reset, id, vm.parts().cpuid.signature());
   LoadRegisters(reset);
+  if (vm.parts().schedule) vm.parts().schedule->SetVcpu(id, this);
 }
 
 Cpu::~Cpu() {
+  if (vm_.parts().schedule) vm_.parts().schedule->SetVcpu(id_, nullptr);
   vm_.Forget(this);
 }
 
 void Cpu::Kick() {
   SetAttention(kAttentionKick);
+  if (vm_.parts().schedule) vm_.parts().schedule->Interrupt(id_);
 }
 
 void Cpu::SetAttention(uint32_t bits) {
@@ -37,10 +40,21 @@ void Cpu::SetAttention(uint32_t bits) {
 
 vmm::RunResult Cpu::Run() {
   vmm::RunResult result;
+  if (vm_.parts().schedule) {
+    RunInTurns(*vm_.parts().schedule, result);
+  } else {
+    RunLoop(result);
+  }
+  return result;
+}
+
+Cpu::Next Cpu::RunLoop(vmm::RunResult& result) {
   vm_.EnterGuest(*this);
+  Next next = Next::kReturn;
   for (;;) {
     if (__builtin_expect(attention_.load(std::memory_order_relaxed) | recheck_, 0)) {
-      if (HandleAttention(result) == Next::kReturn) break;
+      next = HandleAttention(result);
+      if (next != Next::kGoOn) break;
     }
     if (__builtin_expect(!fault_.active, 1)) {  // delivering an interrupt may have raised one
       if (__builtin_expect((rflags_ & (eflags::TF | eflags::RF)) | careful_, 0)) {
@@ -53,12 +67,25 @@ vmm::RunResult Cpu::Run() {
       last_block_ = nullptr;
       if (!DeliverFault()) {
         result.exit = vmm::RunExit::kShutdown;
+        next = Next::kReturn;
         break;
       }
     }
   }
   vm_.LeaveGuest(*this);
-  return result;
+  return next;
+}
+
+// Under a schedule every event is looked at between two instructions (kCounted), so that it comes
+// at the same one in every run.
+void Cpu::RunInTurns(vmm::InstructionSchedule& schedule, vmm::RunResult& result) {
+  for (Next next = Next::kGoOn; next != Next::kReturn;) {
+    const uint64_t budget = schedule.BeginTurn(id_);
+    turn_end_ = instructions_ + budget;
+    recheck_ = true;
+    next = RunLoop(result);
+    if (budget) schedule.EndTurn(id_, next == Next::kSleep);
+  }
 }
 
 void Cpu::Step() {
@@ -125,12 +152,18 @@ Cpu::Next Cpu::HandleAttention(vmm::RunResult& result) {
     if (bits & kAttentionNmi) nmi_pending_ = true;
     if (pending_debug_ && !mov_ss_shadow_) DeliverDebugTrap();
     // Debug traps that MOV SS holds back are in no CpuState: one instruction more.
-    if ((bits & kAttentionKick) && pending_debug_) SetAttention(kAttentionKick);
-    if ((bits & kAttentionKick) && !pending_debug_) {
+    const bool turn_over = instructions_ >= turn_end_;
+    const bool wait = pending_debug_ && !turn_over;
+    if ((bits & kAttentionKick) && wait) SetAttention(kAttentionKick);
+    if ((bits & kAttentionKick) && !wait) {
       if (bits & ~kAttentionKick) SetAttention(bits & kAttentionApic);
       recheck_ = true;
       result.exit = vmm::RunExit::kInterrupted;
       return Next::kReturn;
+    }
+    if (turn_over) {
+      recheck_ = true;
+      return Next::kTurnOver;
     }
     if (fault_.active) {  // comes before anything else; look again in its handler
       recheck_ = true;
@@ -144,6 +177,7 @@ Cpu::Next Cpu::HandleAttention(vmm::RunResult& result) {
       result.exit = vmm::RunExit::kHalted;
       return Next::kReturn;
     }
+    if (vm_.parts().schedule) return Next::kSleep;
     vm_.LeaveGuest(*this);
     attention_.wait(0);
     vm_.EnterGuest(*this);

@@ -237,6 +237,7 @@ bool RunRepeated(Cpu& cpu, const Op& op) {
   }
   if (at.Count() != 0) {
     cpu.r[kRip] -= op.length;
+    cpu.incomplete_ = true;
     cpu.rflags_ |= eflags::RF;  // going on with it is not meeting it again. [SDM 3B] 17.3.1.1
   }
   return false;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "vmm/core/accel/instruction_schedule.h"
 #include "vmm/core/base/result.h"
 #include "vmm/core/bus/bus.h"
 #include "vmm/core/irq/irq_line.h"
@@ -28,6 +29,9 @@ struct VmParts {
   EoiListener& ioapic;  // hears of EOIs of level-triggered vectors
   const CpuidPolicy& cpuid;
   unsigned cpu_count;  // 1 to 8
+  // Null: vCPUs run side by side. Else they take turns; `clock` and `timers` are its time. An
+  // engine that can't count refuses.
+  InstructionSchedule* schedule = nullptr;
 };
 
 enum class RunExit : uint8_t {

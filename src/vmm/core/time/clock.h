@@ -38,6 +38,16 @@ class Clock {
   virtual void RemoveListener(ClockListener&) const {}
 };
 
+// The clock of a machine, as its assembly starts and stops it.
+class MachineClock : public Clock {
+ public:
+  // Now() begins to advance, from `at` (a restored machine goes on where it was).
+  virtual void Start(Nanoseconds at = Nanoseconds(0)) = 0;
+  // Now() stands still until Resume(). Both do nothing when nothing changes.
+  virtual void Pause() = 0;
+  virtual void Resume() = 0;
+};
+
 class Timer {
  public:
   virtual ~Timer() = default;  // disarms; waits for a callback that is running on another thread

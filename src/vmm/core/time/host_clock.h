@@ -15,17 +15,15 @@ namespace vmm {
 // that is suspended, moved or that stops its own counter does not disturb them.
 //
 // Threads: reading from any thread without a lock; Start, Pause and Resume under a mutex.
-class HostClock final : public Clock {
+class HostClock final : public MachineClock {
  public:
   // An engine that lets the guest read the hardware's counter gives its exact frequency; else the
   // host is asked.
   explicit HostClock(TscFrequency tsc = FindTscFrequency());
 
-  // Now() begins to advance, from `at` (a restored machine goes on where it was).
-  void Start(Nanoseconds at = Nanoseconds(0));
-  // Now() stands still until Resume(). Both do nothing when nothing changes.
-  void Pause();
-  void Resume();
+  void Start(Nanoseconds at = Nanoseconds(0)) override;
+  void Pause() override;
+  void Resume() override;
 
   Nanoseconds Now() const override;
   Nanoseconds WallTime() const override;
