@@ -77,7 +77,7 @@ Explanation ExplainBusy(const HostFacts& facts) {
 Explanation ExplainUnusable(const Refusal& refusal, const HostFacts& facts) {
   if (refusal.error == 0)
     return {fmt::format("this host's KVM lacks {}: Linux 5.10 or newer is needed", refusal.step),
-            ""};
+            "install a newer kernel than that of: uname -r"};
   if (refusal.error == ENOMEM)
     return {fmt::format("KVM has no memory for a VM ({})", refusal.step), "free -m"};
   if (refusal.error == EMFILE || refusal.error == ENFILE)
@@ -86,7 +86,8 @@ Explanation ExplainUnusable(const Refusal& refusal, const HostFacts& facts) {
     return {fmt::format("KVM can't switch on {}: the firmware has it locked ({}: {})",
                         ExtensionName(facts), refusal.step, std::strerror(refusal.error)),
             fmt::format("switch on {} in the firmware set-up", ExtensionName(facts))};
-  return {fmt::format("KVM refused {}: {}", refusal.step, std::strerror(refusal.error)), ""};
+  return {fmt::format("KVM refused {}: {}", refusal.step, std::strerror(refusal.error)),
+          "sudo dmesg | grep -i kvm"};
 }
 
 }  // namespace

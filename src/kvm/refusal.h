@@ -24,7 +24,7 @@ using KvmResult = tl::expected<T, Refusal>;
 
 struct Explanation {
   std::string reason;  // one line: what and why
-  std::string remedy;  // a command to run; empty if none is known
+  std::string remedy;  // a command to run
 };
 
 Explanation Explain(const Refusal& refusal, const HostFacts& facts);

@@ -21,6 +21,7 @@ import termios
 import threading
 import time
 import unittest
+from typing import Mapping, NamedTuple, Sequence
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VMM = os.environ.get("VMM", os.path.join(ROOT, "build", "vmm"))
@@ -33,6 +34,7 @@ FULL = os.environ.get("VMM_FULL") == "1"
 # The exit codes that tests ask for; docs/exit-codes.md has them all.
 SUCCESS, GUEST_FAILURE, PANIC, TRIPLE_FAULT, HANG = 0, 80, 81, 82, 83
 WALL_TIMEOUT, IDLE_TIMEOUT, GUEST_RESET, STOPPED = 84, 85, 86, 87
+ENGINE_FAILED, ENGINE_UNAVAILABLE = 100, 103
 
 
 def guest_file(name):
@@ -108,15 +110,24 @@ class Stream:
             return bytes(self._data)
 
 
+class Host(NamedTuple):
+    """What a run of vmm finds: the program itself, a command in front of it, more environment."""
+    program: str = VMM
+    before: Sequence[str] = ()
+    environment: Mapping[str, str] = {}
+    group: str = ""  # that /dev/kvm belongs to, where host_kvm.py has made it
+
+
 class Guest:
     """One run of vmm. `console`: "pipe" (stdin and stdout are pipes), "pty" (vmm runs on a terminal
     of its own), or None (stdin is /dev/null, stdout what the test says)."""
 
     def __init__(self, directory, config="", arguments=(), console="pipe", stdin=None,
-                 stdout=subprocess.DEVNULL):
+                 stdout=subprocess.DEVNULL, host=Host()):
         self.directory = directory
         self.result_path = os.path.join(directory, "result.json")
-        command = [VMM, "run", "--result", self.result_path]
+        command = [*host.before, host.program, "run", "--result", self.result_path]
+        environment = {**os.environ, **host.environment}
         if config:
             path = os.path.join(directory, "vm.toml")
             with open(path, "w", encoding="utf-8") as file:
@@ -132,18 +143,19 @@ class Guest:
                 self._in, self.terminal = pty.openpty()
                 self.terminal_before = termios.tcgetattr(self.terminal)
                 self.process = subprocess.Popen(command, stdin=self.terminal, stdout=self.terminal,
-                                                stderr=stderr, start_new_session=True)
+                                                stderr=stderr, start_new_session=True,
+                                                env=environment)
                 self.stream = Stream(os.dup(self._in))
             elif console == "pipe":
                 self.process = subprocess.Popen(
                     command, stdin=subprocess.PIPE if stdin is None else stdin,
-                    stdout=subprocess.PIPE, stderr=stderr)
+                    stdout=subprocess.PIPE, stderr=stderr, env=environment)
                 self._in = self.process.stdin.fileno() if stdin is None else -1
                 self.stream = Stream(self.process.stdout.fileno())
             else:
                 self._in = -1
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
-                                                stdout=stdout, stderr=stderr)
+                                                stdout=stdout, stderr=stderr, env=environment)
 
     def expect(self, pattern, timeout=10):
         try:

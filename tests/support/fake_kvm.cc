@@ -289,7 +289,7 @@ int FakeKvm::Run(Vcpu& vcpu) {
   }
   if (const auto stage = StageAt(vcpu.regs.rip); stage && exits_.empty())
     return RunProbeGuest(vcpu, run, *stage);
-  if (exits_.empty()) return WaitForKick(run);
+  if (exits_.empty()) return other_guests ? other_guests(run) : WaitForKick(run);
   const Exit exit = std::move(exits_.front());
   exits_.pop_front();
   return exit(run);

@@ -39,9 +39,10 @@ class FakeKvm final : public kvm::KvmApi {
   std::set<probe::Stage> failing_stages;  // end with KVM_EXIT_INTERNAL_ERROR
   std::set<probe::Stage> hanging_stages;  // KVM_RUN never ends by itself
 
-  // --- Other guests: each KVM_RUN takes the next; it returns 0 or -errno. ---
+  // --- What KVM_RUN does; it returns 0 or -errno. ---
   using Exit = std::function<int(kvm_run&)>;
-  void NextExit(Exit exit) { exits_.push_back(std::move(exit)); }
+  void NextExit(Exit exit) { exits_.push_back(std::move(exit)); }  // once, whatever guest runs
+  Exit other_guests;  // always, but not for the probe's guest; empty: wait for a kick
 
   // --- What was asked of it. ---
   struct Slot {

@@ -108,6 +108,7 @@ TEST_CASE("a KVM that is too old names what it lacks", "[kvm]") {
   CHECK(old.kind() == Refusal::Kind::kUnusable);
   CHECK_THAT(Explain(old, Intel()).reason, Contains("KVM_CAP_SPLIT_IRQCHIP"));
   CHECK_THAT(Explain(old, Intel()).reason, Contains("Linux 5.10"));
+  CHECK_THAT(Explain(old, Intel()).remedy, Contains("newer kernel"));
 }
 
 TEST_CASE("any other refusal carries the step and the system's words", "[kvm]") {
@@ -116,6 +117,7 @@ TEST_CASE("any other refusal carries the step and the system's words", "[kvm]") 
   CHECK_THAT(Explain({"KVM_CREATE_VM", EMFILE}, Intel()).remedy, Contains("ulimit"));
   CHECK(Explain({"KVM_CREATE_VCPU", EINVAL}, Intel()).reason ==
         "KVM refused KVM_CREATE_VCPU: Invalid argument");
+  CHECK_THAT(Explain({"KVM_CREATE_VCPU", EINVAL}, Intel()).remedy, Contains("dmesg"));
 }
 
 TEST_CASE("where KVM is required, a refusal ends with the engine's exit code", "[kvm]") {
