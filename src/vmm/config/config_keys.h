@@ -63,6 +63,7 @@ struct LaterKey {
   std::string_view name;
   std::string_view instead;  // what works today
 };
+std::span<const LaterKey> LaterKeys();
 const LaterKey* FindLaterKey(std::string_view name);
 
 // The known key that `name` (with its section) most likely means, or nullptr: a misspelling, an
