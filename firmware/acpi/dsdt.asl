@@ -49,6 +49,14 @@ DefinitionBlock ("", "DSDT", 2, "VMM", "VMMPC", 1)
             }
         }
 
+        // [HPET] 3.2.5. Its interrupts are told by its registers.
+        Device (HPET)
+        {
+            Name (_HID, EisaId ("PNP0103"))
+            Name (_UID, 0)
+            Name (_CRS, ResourceTemplate () { Memory32Fixed (ReadWrite, 0xFED00000, 0x00000400) })
+        }
+
         // PIRQA-PIRQD in 8259 mode. [ACPI] 6.2.13
         Method (LSTA, 1)
         {

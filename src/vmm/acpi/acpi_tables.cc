@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "legacy-devices/hpet.h"
 #include "vmm/acpi/aml.h"
 #include "vmm/acpi/dsdt.h"
 #include "vmm/acpi/fadt_regs.h"
@@ -196,6 +197,21 @@ std::vector<uint8_t> BuildMadt(const AcpiConfig& config) {
   return std::move(table).Finish();
 }
 
+// [HPET] 3.2.4
+std::vector<uint8_t> BuildHpet(const AcpiConfig& config) {
+  constexpr uint8_t kSystemMemory = 0, kRegisterBits = 64;
+  Table table("HPET", 1);
+  table.Append(legacy::hpet::kCapabilities);
+  table.Append(kSystemMemory);
+  table.Append(kRegisterBits);
+  table.Append<uint16_t>(0);
+  table.Append(config.hpet.value);
+  table.Append<uint8_t>(0);  // the first and only one
+  table.Append(static_cast<uint16_t>(legacy::Hpet::kMinInterval.count() / legacy::hpet::kTickNs));
+  table.Append<uint8_t>(0);
+  return std::move(table).Finish();
+}
+
 // A processor device for each local APIC of the MADT. [ACPI] 8.4
 std::vector<uint8_t> BuildProcessors(unsigned cpu_count) {
   aml::Code devices;
@@ -258,9 +274,10 @@ Result<GuestPhys> BuildAcpiTables(const AcpiConfig& config, GuestMemory& memory)
   const uint64_t dsdt = area.Add(DsdtAml());
   const uint64_t fadt = area.Add(BuildFadt(config, facs, dsdt));
   const uint64_t madt = area.Add(BuildMadt(config));
+  const uint64_t hpet = area.Add(BuildHpet(config));
   const uint64_t processors = area.Add(BuildProcessors(config.cpu_count));
-  const uint64_t rsdt = area.Add(BuildRoot<uint32_t>("RSDT", {fadt, madt, processors}));
-  const uint64_t xsdt = area.Add(BuildRoot<uint64_t>("XSDT", {fadt, madt, processors}));
+  const uint64_t rsdt = area.Add(BuildRoot<uint32_t>("RSDT", {fadt, madt, hpet, processors}));
+  const uint64_t xsdt = area.Add(BuildRoot<uint64_t>("XSDT", {fadt, madt, hpet, processors}));
   CHECK(memory.Write(GuestPhys(rsdp), BuildRsdp(rsdt, xsdt)));
   return GuestPhys(rsdp);
 }

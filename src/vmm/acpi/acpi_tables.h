@@ -22,6 +22,7 @@ struct AcpiConfig {
   GuestPhys ioapic{0xfec00000};
   uint8_t ioapic_id = 0;
   GuestPhys local_apic{0xfee00000};
+  GuestPhys hpet{0xfed00000};
   uint8_t century_register = 0x32;  // CMOS index; 0: the RTC has none
   bool pm_timer_32bit = true;       // else 24 bits
 

@@ -45,8 +45,11 @@ Board::Board(const Parts& parts, Events events)
     : pic_(plug_),
       ioapic_(plug_),
       router_(pic_, ioapic_),
-      pit_(router_.Line(Gsi(legacy::pit::kIrq)), parts.clock, parts.timers),
-      rtc_(router_.Line(Gsi(legacy::rtc::kIrq)), parts.clock, parts.timers, CmosOf(parts)),
+      irq0_(router_.Line(Gsi(legacy::pit::kIrq))),
+      irq8_(router_.Line(Gsi(legacy::rtc::kIrq))),
+      pit_(irq0_.first(), parts.clock, parts.timers),
+      rtc_(irq8_.first(), parts.clock, parts.timers, CmosOf(parts)),
+      hpet_(HpetWires(), parts.clock, parts.timers),
       pm_(router_.Line(Gsi(legacy::acpi_pm::kSciIrq)), parts.clock, parts.timers,
           std::move(events.power_off)),
       reset_control_(events.reset),
@@ -65,6 +68,16 @@ Board::Board(const Parts& parts, Events events)
     serial_[i] = std::make_unique<legacy::Uart16550>(fmt::format("serial{}", i), irq,
                                                      *parts.serial[i], parts.clock, parts.timers);
   }
+}
+
+legacy::Hpet::Wires Board::HpetWires() {
+  legacy::Hpet::Wires wires{.pins = {}, .irq0 = irq0_, .irq8 = irq8_};
+  for (auto& timer : wires.pins) {
+    for (unsigned i = 0; i < timer.size(); ++i) {
+      timer[i] = &router_.Line(Gsi(legacy::hpet::kFirstRoute + i));
+    }
+  }
+  return wires;
 }
 
 Result<void> Board::AttachPorts(uint16_t first, uint64_t count, Device& device,
@@ -109,7 +122,9 @@ Result<void> Board::Attach() {
     MovePmBlock(block, piix4_pm_.Where(block));
   }
   described_.push_back({&ioapic_, "ioapic", {}});
+  described_.push_back({&hpet_, "hpet", {}});
   return mmio_.Attach(Ioapic::kDefaultBase.value, Ioapic::kSize, ioapic_)
+      .and_then([&] { return mmio_.Attach(legacy::hpet::kBase, legacy::hpet::kSize, hpet_); })
       .and_then([&] { return host_bridge_.Add(kHostBridgeSlot, i440fx_); })
       .and_then([&] { return host_bridge_.Add(kIsaBridgeSlot, piix3_isa_); })
       .and_then([&] { return host_bridge_.Add(kPowerManagementSlot, piix4_pm_); });
@@ -143,6 +158,7 @@ void Board::Reset() {
   ioapic_.Reset();
   pit_.Reset();
   rtc_.Reset();
+  hpet_.Reset();
   pm_.Reset();
   smbus_.Reset();
   reset_control_.Reset();

@@ -10,6 +10,7 @@
 
 #include "legacy-devices/acpi_pm.h"
 #include "legacy-devices/debug_exit.h"
+#include "legacy-devices/hpet.h"
 #include "legacy-devices/i8042.h"
 #include "legacy-devices/piix4_smbus.h"
 #include "legacy-devices/pit8254.h"
@@ -24,6 +25,7 @@
 #include "vmm/core/host/char_backend.h"
 #include "vmm/core/irq/ioapic.h"
 #include "vmm/core/irq/irq_router.h"
+#include "vmm/core/irq/irq_switch.h"
 #include "vmm/core/irq/pic8259.h"
 #include "vmm/core/memory/guest_memory.h"
 #include "vmm/core/pci/i440fx.h"
@@ -76,6 +78,7 @@ class Board {
 
  private:
   Board(const Parts& parts, Events events);
+  legacy::Hpet::Wires HpetWires();
   Result<void> Attach();
   // The interrupts are for Describe(); a device with several places is described as one.
   Result<void> AttachPorts(uint16_t first, uint64_t count, Device& device,
@@ -94,9 +97,11 @@ class Board {
   Pic8259Pair pic_;
   Ioapic ioapic_;
   IrqRouter router_;
+  IrqSwitch irq0_, irq8_;  // 8254 and RTC, or the HPET
 
   legacy::Pit8254 pit_;
   legacy::RtcMc146818 rtc_;
+  legacy::Hpet hpet_;
   legacy::AcpiPm pm_;
   legacy::Piix4Smbus smbus_;
   legacy::ResetControl reset_control_;

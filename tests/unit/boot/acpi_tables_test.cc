@@ -92,7 +92,8 @@ TEST_CASE("All tables are there, apart from each other, with right checksums") {
     if (name != "FACS") CHECK(Sum(table) == 0);
     ranges[address] = address + table.size();
   }
-  CHECK(names == std::vector<std::string>{"APIC", "DSDT", "FACP", "FACS", "RSDT", "SSDT", "XSDT"});
+  CHECK(names ==
+        std::vector<std::string>{"APIC", "DSDT", "FACP", "FACS", "HPET", "RSDT", "SSDT", "XSDT"});
   CHECK(all.at("FACS") % 64 == 0);
   uint64_t last = vmm::kBiosAreaStart.value;
   for (const auto& [start, end] : ranges) {
@@ -102,7 +103,7 @@ TEST_CASE("All tables are there, apart from each other, with right checksums") {
   CHECK(last <= vmm::kHighMemoryStart.value);
   // The 32-bit list says the same as the 64-bit one.
   const uint64_t rsdt = all.at("RSDT"), xsdt = all.at("XSDT");
-  for (unsigned i = 0; i < 3; ++i) {
+  for (unsigned i = 0; i < 4; ++i) {
     CHECK(tables.Peek<uint32_t>(rsdt + 36 + 4 * i) == tables.Peek<uint64_t>(xsdt + 36 + 8 * i));
   }
 }
@@ -165,6 +166,18 @@ TEST_CASE("The MADT lists every processor, the IOAPIC and how ISA interrupts dif
                                       {2, 10, 0, 0, 2, 0, 0, 0, 0, 0},
                                       {2, 10, 0, 9, 9, 0, 0, 0, 0xd, 0},
                                       {4, 6, 0xff, 0, 0, 1}});
+}
+
+TEST_CASE("The HPET's table says what its registers say") {
+  // [HPET] 3.2.4: event timer block ID, base address, minimum ticks of a periodic timer
+  Tables tables;
+  const uint64_t hpet = tables.All().at("HPET");
+  CHECK(tables.Peek<uint32_t>(hpet + 4) == 56);
+  CHECK(tables.Peek<uint32_t>(hpet + 36) == 0x8086A201);
+  CHECK(tables.Peek<uint8_t>(hpet + 40) == 0);  // in memory
+  CHECK(tables.Peek<uint64_t>(hpet + 44) == 0xFED00000);
+  CHECK(tables.Peek<uint8_t>(hpet + 52) == 0);
+  CHECK(tables.Peek<uint16_t>(hpet + 53) == 10'000);  // 100 us
 }
 
 TEST_CASE("A processor count outside the tables' range is an internal error") {
@@ -239,11 +252,15 @@ TEST_CASE("Intel's disassembler reads every table and finds what was meant") {
   CHECK_THAT(iasl.Disassemble(tables, "APIC"), Contains("Local Apic Address : FEE00000") &&
                                                    Contains("Local APIC NMI") &&
                                                    Contains("I/O Apic ID : 00"));
-  CHECK_THAT(iasl.Disassemble(tables, "XSDT"), Contains("Table Length : 0000003C"));
+  CHECK_THAT(iasl.Disassemble(tables, "XSDT"), Contains("Table Length : 00000044"));
+  CHECK_THAT(iasl.Disassemble(tables, "HPET"), Contains("Hardware Block ID : 8086A201") &&
+                                                   Contains("Address : 00000000FED00000") &&
+                                                   Contains("Minimum Clock Ticks : 2710"));
   CHECK_THAT(iasl.Disassemble(tables, "FACS"), Contains("Version : 02"));
   CHECK_THAT(iasl.Disassemble(tables, "SSDT"),
              Contains("Device (C002)") && Contains("\"ACPI0007\"") && !Contains("C003"));
-  CHECK_THAT(iasl.Disassemble(tables, "DSDT"), Contains("PNP0501") && Contains("Name (_S5"));
+  CHECK_THAT(iasl.Disassemble(tables, "DSDT"),
+             Contains("PNP0501") && Contains("Name (_S5") && Contains("PNP0103"));
 }
 
 }  // namespace
