@@ -210,6 +210,21 @@ void Tlb() {
   EXPECT_NO_TRAP(Try([=] { Write(page); }));
 }
 
+// What is looked up first after a flush must not be found in an empty entry.
+void Edges() {
+  Section("the edges of the address space");
+  for (uint64_t page : {0xfffffffffffff000ull, 0xffff800000000000ull, 0x00007ffffffff000ull}) {
+    WriteCr3(ReadCr3());
+    EXPECT_FAULT(Try([=] { Read(page + 0xff8); }), 0, page + 0xff8);
+    EXPECT_FAULT(Try([=] { Write(page + 0xff8); }), kW, page + 0xff8);
+    EXPECT_FAULT(Try([=] { Call(page + 0xff8); }), kI, page + 0xff8);
+  }
+  for (uint64_t page : {0xffff7ffffffff000ull, 0x8000000000000000ull, 0x0000800000000000ull}) {
+    EXPECT_TRAP(Try([=] { Read(page + 0xff8); }), kGP, 0);
+    EXPECT_TRAP(Try([=] { Write(page + 0xff8); }), kGP, 0);
+  }
+}
+
 void LargePages() {
   Section("large pages");
   const uint64_t pde = WindowPde();
@@ -266,6 +281,7 @@ void GuestMain() {
   AccessedAndDirty();
   Crossing();
   Tlb();
+  Edges();
   LargePages();
   SmepAndSmap();
 }

@@ -1,5 +1,6 @@
 // Linear to physical: page walks, the soft TLB's slow path, physical accesses. [SDM 3A] 4
 #include <algorithm>
+#include <span>
 
 #include "bt/interp/cpu.h"
 #include "bt/interp/interpreter.h"
@@ -34,22 +35,26 @@ constexpr Level kLegacy[] = {{22, 10, 4, true}, {12, 10, 4, false}};
 
 }  // namespace
 
-void TlbBank::Flush() {
-  if (!used) return;
-  std::fill(std::begin(read), std::end(read), TlbEntry{});
-  std::fill(std::begin(write), std::end(write), TlbEntry{});
-  std::fill(std::begin(exec), std::end(exec), TlbEntry{});
+void TlbBank::Clear() {
+  for (size_t i = 0; i < kEntries; ++i) read[i] = write[i] = TlbEntry::Empty(i);
+  for (size_t i = 0; i < kExecEntries; ++i) exec[i] = TlbEntry::Empty(i);
   used = false;
+}
+
+void TlbBank::Flush() {
+  if (used) Clear();
 }
 
 void TlbBank::FlushPage(uint64_t linear) {
   if (!used) return;
-  const auto drop = [linear](TlbEntry& entry) {
-    if ((entry.tag ^ linear) < 2 * vmm::kMiB) entry = TlbEntry{};
+  const auto drop = [linear](std::span<TlbEntry> entries) {
+    for (size_t i = 0; i < entries.size(); ++i) {
+      if ((entries[i].tag ^ linear) < 2 * vmm::kMiB) entries[i] = TlbEntry::Empty(i);
+    }
   };
-  std::for_each(std::begin(read), std::end(read), drop);
-  std::for_each(std::begin(write), std::end(write), drop);
-  std::for_each(std::begin(exec), std::end(exec), drop);
+  drop(read);
+  drop(write);
+  drop(exec);
 }
 
 void Cpu::FlushTlb() {
@@ -67,9 +72,9 @@ void Cpu::FlushTlbPage(uint64_t linear) {
 void Cpu::DropWriteEntries(uint64_t host_page) {
   for (unsigned view = 0; view < kViews; ++view) {
     if (!banks_[view].used) continue;
-    for (TlbEntry& entry : banks_[view].write) {
-      if (entry.tag != TlbEntry::kInvalid && entry.tag + entry.addend == host_page)
-        entry = TlbEntry{};
+    for (size_t i = 0; i < TlbBank::kEntries; ++i) {
+      TlbEntry& entry = banks_[view].write[i];
+      if (entry.tag + entry.addend == host_page) entry = TlbEntry::Empty(i);
     }
   }
 }

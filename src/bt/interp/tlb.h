@@ -3,6 +3,7 @@
 // [SDM 3A] 4.10
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "vmm/core/base/types.h"
@@ -10,13 +11,19 @@
 namespace bt {
 
 struct TlbEntry {
-  static constexpr uint64_t kInvalid = ~0ull;
-  uint64_t tag =
-      kInvalid;         // linear address of the page; the xor with an address in it is the offset
-  uint64_t addend = 0;  // host address minus linear address (exec entries: guest-physical page)
+  uint64_t tag;     // linear address of the page; the xor with an address in it is the offset
+  uint64_t addend;  // host address minus linear address (exec entries: guest-physical page)
+
+  // An entry that holds nothing has the tag of a page that belongs to its neighbour: no address
+  // that is looked for there can match it, canonical or not.
+  static constexpr TlbEntry Empty(size_t index) {
+    return {static_cast<uint64_t>(index ^ 1) * vmm::kPageSize, 0};
+  }
 };
 
 struct TlbBank {
+  TlbBank() { Clear(); }
+
   static constexpr unsigned kEntries = 1024, kExecEntries = 256;
   TlbEntry read[kEntries];
   TlbEntry write[kEntries];  // only pages that are dirty already and hold no decoded code
@@ -29,8 +36,11 @@ struct TlbBank {
   }
 
   void Flush();
-  void FlushPage(
-      uint64_t linear);  // and everything in the same 2 MiB: large pages are cached in pieces
+  // And everything in the same 2 MiB: large pages are cached in pieces.
+  void FlushPage(uint64_t linear);
+
+ private:
+  void Clear();
 };
 
 // Who looks: CPL 3; CPL 3 with alignment checking on; CPL 0-2; CPL 0-2 with EFLAGS.AC set under
