@@ -33,6 +33,7 @@ struct Block {
 class BlockCache {
  public:
   static constexpr unsigned kMaxOps = 48;  // of one block, the closing one included
+  static constexpr unsigned kMaxBytes = kMaxOps * 15;
 
   // `budget`: bytes of blocks and ops that are kept.
   explicit BlockCache(size_t budget);

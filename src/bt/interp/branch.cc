@@ -4,16 +4,23 @@
 namespace bt {
 namespace {
 
+// A jump out of the segment, or to an address that is not canonical, faults before it is made.
 template <class T>
-bool JumpRelative(Cpu& cpu, const Op& op) {
-  cpu.r[kRip] = static_cast<T>(cpu.r[kRip] + op.imm);
-  return false;
+bool InLimit(Cpu& cpu, T target) {
+  if constexpr (sizeof(T) == 8) {
+    if (static_cast<T>(static_cast<int64_t>(target << 16) >> 16) == target) return true;
+  } else {
+    if (target <= cpu.seg_[1].limit) return true;
+  }
+  return cpu.Raise(kGP, 0);
 }
 
 template <class T>
-bool InLimit(Cpu& cpu, T target) {
-  if (cpu.In64() || target <= cpu.seg_[1].limit) return true;
-  return cpu.Raise(kGP, 0);
+bool JumpRelative(Cpu& cpu, const Op& op) {
+  const T target = static_cast<T>(cpu.r[kRip] + op.imm);
+  if (sizeof(T) < 8 && !InLimit(cpu, target)) return false;
+  cpu.r[kRip] = target;
+  return false;
 }
 
 template <class T, bool kMem>
@@ -65,7 +72,7 @@ template <class T>
 bool Return(Cpu& cpu, const Op& op) {
   if (sizeof(T) == 8) {
     uint64_t target;
-    if (!cpu.Load(cpu.r[4], target, true)) return false;
+    if (!cpu.Load(cpu.r[4], target, true) || !InLimit(cpu, target)) return false;
     cpu.r[4] += 8 + op.imm;
     cpu.r[kRip] = target;
     return false;

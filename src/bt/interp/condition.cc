@@ -46,7 +46,10 @@ bool SetccMem(Cpu& cpu, const Op& op) {
 // kMask: what of RIP the operand size keeps.
 template <unsigned kCode, uint64_t kMask>
 bool Jcc(Cpu& cpu, const Op& op) {
-  if (Condition<kCode>(cpu.flags_)) cpu.r[kRip] = (cpu.r[kRip] + op.imm) & kMask;
+  if (!Condition<kCode>(cpu.flags_)) return false;
+  const uint64_t target = (cpu.r[kRip] + op.imm) & kMask;
+  if (kMask != ~0ull && target > cpu.seg_[1].limit) return cpu.Raise(kGP, 0);
+  cpu.r[kRip] = target;
   return false;
 }
 

@@ -31,10 +31,17 @@ struct Fault {
   uint8_t vector = 0;
   bool has_error = false;
   uint32_t error = 0;
+  bool in_new_task = false;  // a task switch was done: RIP is the new task's, not the instruction's
 };
 
 // How an event reaches the guest through the IDT.
-enum class EventKind : uint8_t { kFault, kTrap, kSoftInterrupt, kExternal };
+// kSoftTrap: INT3 and INTO, which V86 mode lets through.
+enum class EventKind : uint8_t { kFault, kTrap, kIntN, kSoftTrap, kExternal };
+constexpr bool IsSoftware(EventKind kind) {
+  return kind == EventKind::kIntN || kind == EventKind::kSoftTrap;
+}
+
+enum class TaskSwitch : uint8_t { kJump, kCall, kEvent, kReturn };
 
 class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::LocalApic::Host {
  public:
@@ -216,12 +223,27 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
     const vmm::SegmentState& ss;
     uint64_t sp, mask;
     unsigned bytes;
+    uint16_t error;  // of #SS: the selector of a new stack, 0 for the current one
+    View view = View::kSupervisor;
+    bool HasRoom(unsigned count);  // for so many pushes; else #SS
     bool Push(uint64_t value);
+    uint64_t Next() const { return (sp & ~mask) | ((sp - bytes) & mask); }
+    bool InLimit(uint64_t offset) const;
   };
+  // To the task of `selector`; false: a fault was raised, in the old task or in the new one.
+  bool SwitchTask(uint16_t selector, TaskSwitch reason, bool has_error, uint32_t error);
   // Delivers through the IVT or IDT; false: a fault came up on the way (it stands in fault_).
   bool DeliverEvent(uint8_t vector, EventKind kind, bool has_error, uint32_t error);
   // Delivers fault_, escalating to #DF and shutdown. False: triple fault.
   bool DeliverFault();
+
+  // ---- V86 mode and the virtual interrupt flag (v86.cc)
+  bool VirtualIf() const;
+  bool ClearIf();
+  bool SetIf();
+  bool VirtualFlagsAllowed(unsigned bytes);
+  uint64_t VirtualFlags() const;
+  bool SetVirtualFlags(uint64_t value);
 
   // ---- System state
   bool ReadMsr(uint32_t index, uint64_t& value);
@@ -316,7 +338,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   static void StoreHost(void* host, T value);
 
   bool RaiseEvent(uint8_t vector, bool has_error, uint32_t error) {
-    fault_ = {true, vector, has_error, error};
+    fault_ = {true, vector, has_error, error, false};
     return false;
   }
   vmm::GuestMemory& vmm_memory() const { return memory_; }
@@ -337,6 +359,10 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   Block* NextBlock();
   Block* LookupBlock(uint64_t linear);
   void Execute(Block* block);
+  // After a fault: RIP back on the instruction.
+  void Rewind(const Op& op) {
+    if (!fault_.in_new_task) r[kRip] -= op.length;
+  }
   void RunCarefully();
   void DeliverDebugTrap();
   bool DebugRegisterUsable(unsigned index);
@@ -376,12 +402,21 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   void DropInnerSegments();
   bool PeekStack(unsigned delta, unsigned bytes, uint64_t& value);
   bool ReturnToV86(uint64_t offset, uint16_t cs, uint64_t flags);
+  bool ReturnInV86(unsigned bytes, uint64_t offset, uint16_t cs, uint64_t flags);
+  bool RedirectInterrupt(uint8_t vector, bool* redirected);
+  bool FindTask(uint16_t selector, bool busy, vmm::SegmentState& task);
+  bool EnterTask(const uint16_t (&selectors)[6], uint16_t ldt, const uint32_t* cr3);
+  bool LoadTaskSegment(vmm::Seg segment, uint16_t selector);
+  // Whether system data may be written; raises the page fault if not.
+  bool ProbeSystem(uint64_t linear, unsigned size);
+  uint64_t LinearMask() const { return LongMode() ? ~0ull : 0xffffffff; }
   struct InterruptGate {
     vmm::SegmentState cs;
     uint64_t cs_low = 0, offset = 0;
     unsigned bytes = 0, ist = 0;
     uint8_t cpl = 0;
     bool interrupt = false;
+    bool task = false;  // `cs.selector` is that of a TSS
   };
   bool ResolveInterruptGate(uint8_t vector, EventKind kind, InterruptGate& gate);
   void EnterHandler(const InterruptGate& gate);
@@ -402,7 +437,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   uint64_t turn_end_ = ~0ull;  // of instructions_
   bool recheck_ = true, sti_shadow_ = false, mov_ss_shadow_ = false;
   bool halted_ = false, wait_for_sipi_ = false, nmi_pending_ = false;
-  static constexpr uint8_t kOneInstruction = 1, kBreakpoints = 2, kCounted = 4;
+  static constexpr uint8_t kOneInstruction = 1, kBreakpoints = 2, kCounted = 4, kNearLimit = 8;
   uint8_t careful_ = 0;          // why Run() may not simply run whole blocks
   uint64_t pending_debug_ = 0;   // #DB traps as bits of DR6; only MOV SS keeps them for one more
   bool step_trap_ = false;       // the instruction under way ends in a single-step trap

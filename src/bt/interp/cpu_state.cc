@@ -29,7 +29,7 @@ void Cpu::LoadRegisters(const vmm::CpuState& state) {
   SetTscOffset(state.msr.tsc - vm_.parts().clock.Tsc());
   const vmm::CpuState::Events& events = state.events;
   fault_ = {events.exception_pending, events.exception_vector, events.exception_has_error,
-            events.exception_error};
+            events.exception_error, false};
   sti_shadow_ = events.sti_shadow;
   mov_ss_shadow_ = events.mov_ss_shadow;
   nmi_pending_ = events.nmi_pending;

@@ -147,7 +147,7 @@ void Cpu::DeliverDebugTrap() {
 }
 
 // What Run() does when something may end an instruction early or make it special: EFLAGS.TF or RF,
-// the shadow of STI or MOV SS, breakpoints.
+// the shadow of STI or MOV SS, breakpoints, the end of the code segment.
 void Cpu::RunCarefully() {
   const auto code_hits = [this] {
     const uint64_t linear = In64() ? r[kRip] : (seg_base_[1] + r[kRip]) & 0xffffffff;
@@ -167,14 +167,19 @@ void Cpu::RunCarefully() {
   step_trap_ = rflags_ & eflags::TF;
   const bool single = step_trap_ || (careful_ & kOneInstruction);
   rflags_ &= ~eflags::RF;
-  careful_ &= ~kOneInstruction;
+  careful_ &= ~(kOneInstruction | kNearLimit);
   sti_shadow_ = mov_ss_shadow_ = false;
   last_block_ = single ? nullptr : block;
   for (const Op* op = block->ops; op->length != 0; ++op) {  // the last one only falls through
     r[kRip] += op->length;
+    if (!In64() && op->length && r[kRip] - 1 > seg_[1].limit) {
+      Raise(kGP, 0);
+      Rewind(*op);
+      break;
+    }
     const bool more = op->fn(*this, *op);
     if (fault_.active) {
-      r[kRip] -= op->length;
+      Rewind(*op);
       break;
     }
     if (!incomplete_) ++instructions_;

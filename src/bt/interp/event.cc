@@ -9,6 +9,15 @@ bool Contributory(uint8_t vector) {
   return vector == kDE || (vector >= kTS && vector <= kGP);
 }
 
+bool Canonical(uint64_t linear) {
+  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
+}
+
+// With whose rights a handler's stack is written.
+View ViewOf(unsigned cpl) {
+  return cpl == 3 ? View::kUser : View::kSupervisor;
+}
+
 constexpr uint32_t kExternalEvent = 1;  // EXT bit of an error code
 constexpr unsigned kTaskGate = 5, kInterruptGate16 = 6, kTrapGate16 = 7, kInterruptGate32 = 14,
                    kTrapGate32 = 15;
@@ -44,13 +53,12 @@ bool Cpu::DeliverEvent(uint8_t vector, EventKind kind, bool has_error, uint32_t 
   else
     done = DeliverProtected(vector, kind, has_error, error);
   if (!done) {
-    r[kRip] = saved_rip;
-    if (fault_.has_error && kind != EventKind::kSoftInterrupt && fault_.vector != kPF &&
-        fault_.vector != kDF) {
+    if (!fault_.in_new_task) r[kRip] = saved_rip;
+    if (fault_.has_error && !IsSoftware(kind) && fault_.vector != kPF && fault_.vector != kDF) {
       fault_.error |= kExternalEvent;
     }
   }
-  if (vector == kDB && kind != EventKind::kSoftInterrupt) debug_.SetDr7(debug_.dr7() & ~dr7::GD);
+  if (vector == kDB && !IsSoftware(kind)) debug_.SetDr7(debug_.dr7() & ~dr7::GD);
   step_trap_ = false;  // TF was cleared with the transfer
   sti_shadow_ = mov_ss_shadow_ = false;
   return done;
@@ -85,9 +93,13 @@ bool Cpu::ResolveInterruptGate(uint8_t vector, EventKind kind, InterruptGate& ga
   const bool narrow = type == kInterruptGate16 || type == kTrapGate16;
   if (!wide && !(narrow && !LongMode()) && !(type == kTaskGate && !LongMode()))
     return Raise(kGP, error);
-  if (kind == EventKind::kSoftInterrupt && state.dpl() < cpl_) return Raise(kGP, error);
+  if (IsSoftware(kind) && state.dpl() < cpl_) return Raise(kGP, error);
   if (!state.present()) return Raise(kNP, error);
-  if (type == kTaskGate) return Raise(kGP, error);  // hardware task switch: not in this version
+  if (type == kTaskGate) {
+    gate.task = true;
+    gate.cs.selector = static_cast<uint16_t>(low >> 16);
+    return true;
+  }
   gate.interrupt = type == kInterruptGate16 || type == kInterruptGate32;
   gate.bytes = LongMode() ? 8 : wide ? 4 : 2;
   gate.ist = LongMode() ? (low >> 32) & 7 : 0;
@@ -101,6 +113,7 @@ bool Cpu::ResolveInterruptGate(uint8_t vector, EventKind kind, InterruptGate& ga
   if (LongMode() && (!gate.cs.l() || gate.cs.db())) return Raise(kGP, selector & 0xfffc);
   if (!gate.cs.present()) return Raise(kNP, selector & 0xfffc);
   gate.cpl = (gate.cs.type() & 4) ? cpl_ : gate.cs.dpl();
+  if (V86() && gate.cpl != 0) return Raise(kGP, selector & 0xfffc);
   return true;
 }
 
@@ -126,7 +139,8 @@ bool Cpu::DeliverLong(uint8_t vector, EventKind kind, bool has_error, uint32_t e
     if (!InnerStack(gate.cpl, gate.ist, inner, sp)) return false;
     if (gate.cpl != cpl_) ss = inner;
   }
-  StackFrame stack{*this, ss, sp & ~15ull, ~0ull, 8};
+  StackFrame stack{*this, ss, sp & ~15ull, ~0ull, 8, 0, ViewOf(gate.cpl)};
+  if (!Canonical(gate.offset)) return Raise(kGP, 0);
   if (!stack.Push(seg_[2].selector) || !stack.Push(r[4]) || !stack.Push(Rflags()) ||
       !stack.Push(seg_[1].selector) || !stack.Push(r[kRip]) || (has_error && !stack.Push(error)) ||
       !SetAccessed(gate.cs.selector, gate.cs_low)) {
@@ -139,17 +153,28 @@ bool Cpu::DeliverLong(uint8_t vector, EventKind kind, bool has_error, uint32_t e
 }
 
 bool Cpu::DeliverProtected(uint8_t vector, EventKind kind, bool has_error, uint32_t error) {
-  if (V86() && kind == EventKind::kSoftInterrupt && vector != kBP && Iopl() < 3)
-    return Raise(kGP, 0);
+  const bool from_v86 = V86();
+  if (from_v86 && kind == EventKind::kIntN) {
+    bool redirected;
+    if (!RedirectInterrupt(vector, &redirected)) return false;
+    if (redirected) return true;
+  }
   InterruptGate gate;
   if (!ResolveInterruptGate(vector, kind, gate)) return false;
-  const bool from_v86 = V86();
-  if (from_v86 && gate.cpl != 0) return Raise(kGP, gate.cs.selector & 0xfffc);
+  if (gate.task) return SwitchTask(gate.cs.selector, TaskSwitch::kEvent, has_error, error);
   vmm::SegmentState ss = seg_[2];
   uint64_t sp = r[4];
   const bool inward = gate.cpl != cpl_;
   if (inward && !InnerStack(gate.cpl, 0, ss, sp)) return false;
-  StackFrame stack{*this, ss, sp, ss.db() ? 0xffffffffu : 0xffffu, gate.bytes};
+  StackFrame stack{*this,
+                   ss,
+                   sp,
+                   ss.db() ? 0xffffffffu : 0xffffu,
+                   gate.bytes,
+                   static_cast<uint16_t>(inward ? ss.selector & 0xfffc : 0),
+                   ViewOf(gate.cpl)};
+  if (!stack.HasRoom(3 + (inward ? 2 : 0) + (from_v86 ? 4 : 0) + has_error)) return false;
+  if (gate.offset > gate.cs.limit) return Raise(kGP, 0);
   if (from_v86) {
     for (unsigned i : {5u, 4u, 3u, 0u}) {  // GS, FS, DS, ES
       if (!stack.Push(seg_[i].selector)) return false;

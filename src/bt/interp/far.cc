@@ -10,16 +10,16 @@ bool Interrupt(Cpu& cpu, uint8_t vector, EventKind kind) {
 }
 
 bool IntN(Cpu& cpu, const Op& op) {
-  return Interrupt(cpu, static_cast<uint8_t>(op.imm), EventKind::kSoftInterrupt);
+  return Interrupt(cpu, static_cast<uint8_t>(op.imm), EventKind::kIntN);
 }
 bool Int3(Cpu& cpu, const Op&) {
-  return Interrupt(cpu, kBP, EventKind::kSoftInterrupt);
+  return Interrupt(cpu, kBP, EventKind::kSoftTrap);
 }
 bool Int1(Cpu& cpu, const Op&) {
   return Interrupt(cpu, kDB, EventKind::kTrap);
 }
 bool Into(Cpu& cpu, const Op&) {
-  return (cpu.flags_ & kOverflow) ? Interrupt(cpu, kOF, EventKind::kSoftInterrupt) : false;
+  return (cpu.flags_ & kOverflow) ? Interrupt(cpu, kOF, EventKind::kSoftTrap) : false;
 }
 
 bool Iret(Cpu& cpu, const Op& op) {

@@ -13,7 +13,7 @@ uint64_t Truncate(uint64_t value, unsigned bits) {
   return bits == 64 ? value : value & ((1ull << bits) - 1);
 }
 
-constexpr unsigned kCallGate16 = 4, kCallGate32 = 12;
+constexpr unsigned kCallGate16 = 4, kTaskGate = 5, kCallGate32 = 12;
 
 }  // namespace
 
@@ -25,6 +25,7 @@ struct FarTarget {
   unsigned frame_bits = 0;  // width of what is pushed
   unsigned parameters = 0;  // of a call gate
   bool gate = false;
+  bool task = false;  // cs.selector is that of a TSS
 };
 
 namespace {
@@ -37,10 +38,22 @@ bool ResolveGate(Cpu& cpu, uint16_t selector, uint64_t low, FarTarget& target) {
   const uint16_t error = selector & 0xfffc;
   const vmm::SegmentState gate = Cpu::ParseDescriptor(selector, low);
   const bool wide = gate.type() == kCallGate32;
-  if (!wide && (gate.type() != kCallGate16 || cpu.LongMode())) return cpu.Raise(kGP, error);
+  const bool tss = (gate.type() & 7) == 1, task_gate = gate.type() == kTaskGate;
+  const bool legacy = gate.type() == kCallGate16 || tss || task_gate;
+  if (!wide && (!legacy || cpu.LongMode())) return cpu.Raise(kGP, error);
   if (gate.dpl() < cpu.cpl_ || gate.dpl() < (selector & 3)) return cpu.Raise(kGP, error);
+  if (tss) {  // whether it is present is the switch's business
+    target.task = true;
+    target.cs.selector = selector;
+    return true;
+  }
   if (!gate.present()) return cpu.Raise(kNP, error);
   const uint16_t code_selector = static_cast<uint16_t>(low >> 16);
+  if (task_gate) {
+    target.task = true;
+    target.cs.selector = code_selector;
+    return true;
+  }
   target.gate = true;
   target.offset = (low & 0xffff) | (wide ? (low >> 32) & 0xffff0000 : 0);
   target.parameters = (low >> 32) & 0x1f;
@@ -81,7 +94,7 @@ bool ResolveFar(Cpu& cpu, uint16_t selector, uint64_t offset, unsigned operand_b
   }
   if (cpu.LongMode() && state.l() && state.db()) return cpu.Raise(kGP, error);
   if (!state.present()) return cpu.Raise(kNP, error);
-  target = {state, low, Truncate(offset, operand_bits), operand_bits, 0, false};
+  target = {state, low, Truncate(offset, operand_bits), operand_bits, 0, false, false};
   return true;
 }
 
@@ -110,6 +123,10 @@ bool Cpu::FarJump(uint16_t selector, uint64_t offset, unsigned operand_bits) {
   }
   FarTarget target;
   if (!ResolveFar(*this, selector, offset, operand_bits, target)) return false;
+  if (target.task) {
+    SwitchTask(target.cs.selector, TaskSwitch::kJump, false, 0);
+    return false;
+  }
   const bool conforming = target.cs.type() & 4;
   if (target.gate && !conforming && target.cs.dpl() != cpl_) {
     return Raise(kGP, target.cs.selector & 0xfffc);  // JMP can't change privilege
@@ -139,12 +156,16 @@ bool Cpu::FarCall(uint16_t selector, uint64_t offset, unsigned operand_bits) {
   }
   FarTarget target;
   if (!ResolveFar(*this, selector, offset, operand_bits, target)) return false;
+  if (target.task) {
+    SwitchTask(target.cs.selector, TaskSwitch::kCall, false, 0);
+    return false;
+  }
   const bool conforming = target.cs.type() & 4;
   const unsigned frame = target.frame_bits / 8;
-  if (!TargetInLimit(*this, target.cs, target.offset)) return Raise(kGP, 0);
   if (target.gate && !conforming && target.cs.dpl() < cpl_) {
     return CallInward(target.cs, target.low, target.offset, frame, target.parameters);
   }
+  if (!TargetInLimit(*this, target.cs, target.offset)) return Raise(kGP, 0);
   if (!Push(return_cs, frame)) return false;
   if (!Push(return_offset, frame) || !SetAccessed(target.cs.selector, target.low)) {
     r[4] = old_sp;
@@ -205,6 +226,10 @@ bool Cpu::CallInward(vmm::SegmentState cs, uint64_t cs_low, uint64_t offset, uns
   vmm::SegmentState ss;
   uint64_t sp;
   if (!InnerStack(cpl, 0, ss, sp)) return false;
+  const uint64_t mask = LongMode() ? ~0ull : ss.db() ? 0xffffffff : 0xffff;
+  StackFrame stack{*this, ss, sp, mask, frame, static_cast<uint16_t>(ss.selector & 0xfffc)};
+  if (!stack.HasRoom(4 + parameters)) return false;
+  if (!TargetInLimit(*this, cs, offset)) return Raise(kGP, 0);
   uint32_t arguments[32];
   for (unsigned i = 0; i < parameters; ++i) {
     uint64_t linear;
@@ -215,8 +240,6 @@ bool Cpu::CallInward(vmm::SegmentState cs, uint64_t cs_low, uint64_t offset, uns
       return false;
     }
   }
-  const uint64_t mask = LongMode() ? ~0ull : ss.db() ? 0xffffffff : 0xffff;
-  StackFrame stack{*this, ss, sp, mask, frame};
   bool pushed = stack.Push(seg_[2].selector) && stack.Push(r[4]);
   for (unsigned i = parameters; pushed && i-- > 0;) pushed = stack.Push(arguments[i]);
   pushed = pushed && stack.Push(seg_[1].selector) && stack.Push(r[kRip]);
@@ -228,20 +251,33 @@ bool Cpu::CallInward(vmm::SegmentState cs, uint64_t cs_low, uint64_t offset, uns
   return false;
 }
 
-// A push onto a stack that is not yet the current one.
+// Pushes onto a stack that is not yet the current one.
+bool Cpu::StackFrame::InLimit(uint64_t offset) const {
+  const uint64_t last = offset + bytes - 1;
+  if (!(ss.type() & 4)) return last <= ss.limit;
+  return offset > ss.limit && last <= (ss.db() ? 0xffffffff : 0xffff);
+}
+
+bool Cpu::StackFrame::HasRoom(unsigned count) {
+  if (cpu.LongMode()) return true;
+  for (uint64_t at = sp; count > 0; --count) {
+    at -= bytes;
+    if (!InLimit(at & mask)) return cpu.Raise(kSS, error);
+  }
+  return true;
+}
+
 bool Cpu::StackFrame::Push(uint64_t value) {
-  const uint64_t next = (sp & ~mask) | ((sp - bytes) & mask);
+  const uint64_t next = Next();
   uint64_t linear = next;
   if (!cpu.LongMode()) {
-    const uint64_t offset = next & mask;
-    const bool down = ss.type() & 4;
-    const uint64_t top = ss.db() ? 0xffffffff : 0xffff;
-    if (down ? offset <= ss.limit || offset + bytes - 1 > top : offset + bytes - 1 > ss.limit) {
-      return cpu.Raise(kSS, ss.selector & 0xfffc);
-    }
-    linear = (ss.base + offset) & 0xffffffff;
+    if (!InLimit(next & mask)) return cpu.Raise(kSS, error);
+    linear = (ss.base + (next & mask)) & 0xffffffff;
   }
-  if (!cpu.StoreSystem(linear, &value, bytes)) return false;
+  const bool stored = view == View::kSupervisor
+                          ? cpu.StoreSystem(linear, &value, bytes)
+                          : cpu.StoreSlow(linear, &value, bytes, true, view);
+  if (!stored) return false;
   sp = next;
   return true;
 }
@@ -346,10 +382,16 @@ bool Cpu::InterruptReturn(unsigned operand_bits) {
   const unsigned bytes = operand_bits / 8;
   constexpr uint64_t kRealFlags = kArithmeticFlags | eflags::TF | eflags::IF | eflags::DF |
                                   eflags::IOPL | eflags::NT | eflags::RF | eflags::AC | eflags::ID;
-  if (V86() && Iopl() < 3) return Raise(kGP, 0);
+  if (V86() && !VirtualFlagsAllowed(bytes)) return false;
   uint64_t offset, selector64, flags;
   if (ProtectedMode() && (rflags_ & eflags::NT)) {
-    return LongMode() ? Raise(kGP, 0) : Raise(kTS, tr_.selector & 0xfffc);
+    if (LongMode()) return Raise(kGP, 0);
+    uint16_t link;
+    if (!LoadSystem(tr_.base, link)) return false;
+    if (nmi_masked_) RecheckInterrupts();
+    nmi_masked_ = false;
+    SwitchTask(link, TaskSwitch::kReturn, false, 0);
+    return false;
   }
   if (!PeekStack(0, bytes, offset) || !PeekStack(bytes, bytes, selector64) ||
       !PeekStack(2 * bytes, bytes, flags)) {
@@ -358,11 +400,11 @@ bool Cpu::InterruptReturn(unsigned operand_bits) {
   const uint16_t selector = static_cast<uint16_t>(selector64);
   if (nmi_masked_) RecheckInterrupts();  // one may be waiting
   nmi_masked_ = false;
-  if (!ProtectedMode()) {
+  if (V86()) return ReturnInV86(bytes, offset, selector, flags);
+  if (RealMode()) {
     if (offset > 0xffff && offset > seg_[1].limit) return Raise(kGP, 0);
     r[4] = StackOffset(3 * bytes);
     uint64_t mask = kRealFlags;
-    if (V86()) mask &= ~eflags::IOPL;
     if (operand_bits == 16) mask &= 0xffff;
     LoadRealSegment(vmm::Seg::CS, selector);
     r[kRip] = offset;
@@ -401,24 +443,6 @@ bool Cpu::InterruptReturn(unsigned operand_bits) {
     r[4] = same_level_sp;
   }
   if (inner_dropped) DropInnerSegments();
-  return false;
-}
-
-bool Cpu::ReturnToV86(uint64_t offset, uint16_t cs, uint64_t flags) {
-  uint64_t frame[6];  // ESP, SS, ES, DS, FS, GS
-  for (unsigned i = 0; i < 6; ++i) {
-    if (!PeekStack(12 + 4 * i, 4, frame[i])) return false;
-  }
-  cpl_ = 3;
-  SetRflags(flags);
-  LoadRealSegment(vmm::Seg::CS, cs);
-  LoadRealSegment(vmm::Seg::SS, static_cast<uint16_t>(frame[1]));
-  LoadRealSegment(vmm::Seg::ES, static_cast<uint16_t>(frame[2]));
-  LoadRealSegment(vmm::Seg::DS, static_cast<uint16_t>(frame[3]));
-  LoadRealSegment(vmm::Seg::FS, static_cast<uint16_t>(frame[4]));
-  LoadRealSegment(vmm::Seg::GS, static_cast<uint16_t>(frame[5]));
-  r[4] = frame[0];
-  r[kRip] = offset & 0xffff;
   return false;
 }
 

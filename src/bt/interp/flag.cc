@@ -19,25 +19,12 @@ bool SetDirection(Cpu& cpu, const Op&) {
   return true;
 }
 
-// CPL against IOPL; VME and PVI are not offered. [SDM 2A] CLI
-bool MayChangeIf(Cpu& cpu) {
-  if (cpu.RealMode() || (cpu.V86() ? cpu.Iopl() == 3 : cpu.cpl_ <= cpu.Iopl())) return true;
-  return cpu.Raise(kGP, 0);
-}
-
 bool Cli(Cpu& cpu, const Op&) {
-  if (!MayChangeIf(cpu)) return false;
-  cpu.rflags_ &= ~eflags::IF;
-  return true;
+  return cpu.ClearIf();
 }
 
 bool Sti(Cpu& cpu, const Op&) {
-  if (!MayChangeIf(cpu)) return false;
-  if (!(cpu.rflags_ & eflags::IF)) {
-    cpu.rflags_ |= eflags::IF;
-    cpu.InhibitInterrupts(false);
-  }
-  return false;
+  return cpu.SetIf() && false;
 }
 
 bool Lahf(Cpu& cpu, const Op&) {

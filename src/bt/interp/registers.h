@@ -55,7 +55,7 @@ inline constexpr uint64_t B0 = 1, B = 15, BD = 1 << 13, BS = 1 << 14, BT = 1 << 
                           WRITABLE = 0xe00f, FIXED = 0xffff0ff0;
 }
 namespace dr7 {
-inline constexpr uint64_t GD = 1 << 13, FIXED = 0x400, WRITABLE = 0xffff23ff;
+inline constexpr uint64_t GD = 1 << 13, LOCAL = 0x155, FIXED = 0x400, WRITABLE = 0xffff23ff;
 }
 
 }  // namespace bt

@@ -90,13 +90,15 @@ void Cpu::RunInTurns(vmm::InstructionSchedule& schedule, vmm::RunResult& result)
 
 void Cpu::Step() {
   last_block_ = nullptr;
+  careful_ |= kNearLimit;
   Block* block = NextBlock();
+  careful_ &= ~kNearLimit;
   if (!block) return;
   const Op& op = block->ops[0];
   rflags_ &= ~eflags::RF;
   r[kRip] += op.length;
   op.fn(*this, op);
-  if (fault_.active) r[kRip] -= op.length;
+  if (fault_.active) Rewind(op);
   ++instructions_;
 }
 
@@ -106,6 +108,11 @@ Block* Cpu::NextBlock() {
   if (!In64()) {
     if (rip > seg_[1].limit) {
       Raise(kGP, 0);
+      return nullptr;
+    }
+    if (__builtin_expect(seg_[1].limit - rip < BlockCache::kMaxBytes, 0) &&
+        !(careful_ & kNearLimit)) {
+      careful_ |= kNearLimit;  // a block may run over the end of the segment
       return nullptr;
     }
     linear = (seg_base_[1] + rip) & 0xffffffff;
@@ -136,7 +143,7 @@ void Cpu::Execute(Block* block) {
     ++op;
   }
   instructions_ += static_cast<uint64_t>(op - block->ops) + 1;
-  if (__builtin_expect(fault_.active, 0)) r[kRip] -= op->length;
+  if (__builtin_expect(fault_.active, 0)) Rewind(*op);
   last_block_ = block;
 }
 

@@ -99,16 +99,22 @@ bool PopAll(Cpu& cpu, const Op& op) {
 }
 
 bool PushFlags(Cpu& cpu, const Op& op) {
-  if (cpu.V86() && cpu.Iopl() < 3) return cpu.Raise(kGP, 0);
-  return cpu.Push(cpu.Rflags() & ~(eflags::VM | eflags::RF), op.aux);
+  if (!cpu.VirtualFlagsAllowed(op.aux)) return false;
+  const bool own = !cpu.V86() || cpu.Iopl() == 3;
+  return cpu.Push((own ? cpu.Rflags() : cpu.VirtualFlags()) & ~(eflags::VM | eflags::RF), op.aux);
 }
 
 bool PopFlags(Cpu& cpu, const Op& op) {
-  if (cpu.V86() && cpu.Iopl() < 3) return cpu.Raise(kGP, 0);
+  if (!cpu.VirtualFlagsAllowed(op.aux)) return false;
+  const uint64_t old_sp = cpu.r[4];
   uint64_t value;
   if (!cpu.Pop(value, op.aux)) return false;
+  if (cpu.V86() && cpu.Iopl() < 3) {
+    if (!cpu.SetVirtualFlags(value)) cpu.r[4] = old_sp;
+    return false;
+  }
   uint64_t mask = kArithmeticFlags | eflags::TF | eflags::DF | eflags::NT | eflags::AC | eflags::ID;
-  if (cpu.RealMode() || cpu.cpl_ <= cpu.Iopl()) mask |= eflags::IF;
+  if (cpu.cpl_ <= cpu.Iopl()) mask |= eflags::IF;
   if (cpu.cpl_ == 0) mask |= eflags::IOPL;
   if (op.aux == 2) mask &= 0xffff;
   const uint64_t before = cpu.Rflags() & ~eflags::RF;

@@ -54,6 +54,7 @@ bool Cpu::WriteCr4(uint64_t value) {
                                cr4::PCE | cr4::OSFXSR | cr4::OSXMMEXCPT;
   const vmm::CpuidPolicy& cpuid = vm_.parts().cpuid;
   uint64_t allowed = kAlways;
+  if (cpuid.Has(1, 0, 3, 1)) allowed |= cr4::VME | cr4::PVI;
   if (cpuid.Has(7, 0, 1, 0)) allowed |= cr4::FSGSBASE;
   if (cpuid.Has(1, 0, 2, 26)) allowed |= cr4::OSXSAVE;
   if (cpuid.Has(7, 0, 1, 7)) allowed |= cr4::SMEP;

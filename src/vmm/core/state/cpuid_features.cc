@@ -27,6 +27,8 @@ constexpr CpuidFeature kFeatures[] = {
     {0x1, 0, ECX, 26, "xsave", kHost},                            // system: XSAVE and its kin
     {0x1, 0, ECX, 31, "hypervisor", kAlways, kUnlisted},          // leaves from 0x40000000 on
     {0x1, 0, EDX, 0, "fpu", kHost},                               // x87
+    {0x1, 0, EDX, 1, "vme", kHost},                               // system: V86 mode extensions
+    {0x1, 0, EDX, 2, "de", kHost},                                // system: I/O breakpoints
     {0x1, 0, EDX, 3, "pse", kHost},                               // MMU: 4 MiB pages
     {0x1, 0, EDX, 4, "tsc", kHost},                               // system: RDTSC from the Clock
     {0x1, 0, EDX, 5, "msr", kHost},                               // system
