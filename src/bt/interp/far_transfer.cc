@@ -274,9 +274,8 @@ bool Cpu::StackFrame::Push(uint64_t value) {
     if (!InLimit(next & mask)) return cpu.Raise(kSS, error);
     linear = (ss.base + (next & mask)) & 0xffffffff;
   }
-  const bool stored = view == View::kSupervisor
-                          ? cpu.StoreSystem(linear, &value, bytes)
-                          : cpu.StoreSlow(linear, &value, bytes, true, view);
+  const bool stored = view == View::kSupervisor ? cpu.StoreSystem(linear, &value, bytes)
+                                                : cpu.StoreSlow(linear, &value, bytes, true, view);
   if (!stored) return false;
   sp = next;
   return true;
