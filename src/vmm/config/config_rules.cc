@@ -113,8 +113,10 @@ void CheckInput(const Input& input, const Config& config, uint64_t& total,
     return;
   }
   if (status.st_size == 0) {
-    problems.Add(*input.place, {fmt::format("the {} {} is empty", input.what, name),
-                                "there is nothing in it to load", "name the right file"});
+    problems.Add(*input.place,
+                 {fmt::format("the {} {} is empty", input.what, name),
+                  "there is nothing in it to load", "name the right file"},
+                 ExitCode::kConfigInvalid);
     return;
   }
   total += static_cast<uint64_t>(status.st_size);

@@ -51,10 +51,10 @@ constexpr SyntaxRow kSyntaxRows[] = {
 
 }  // namespace
 
-void ConfigProblems::Add(const Place& place, ValueError error, ExitCode code) {
+void ConfigProblems::Add(const Place& place, ValueError error, std::optional<ExitCode> code) {
   const bool on_command_line = !place.option.empty() || file_.empty();
-  if (on_command_line && code == ExitCode::kConfigInvalid) code = ExitCode::kUsage;
-  problems_.push_back({place, code, std::move(error)});
+  const ExitCode usual = on_command_line ? ExitCode::kUsage : ExitCode::kConfigInvalid;
+  problems_.push_back({place, code.value_or(usual), std::move(error)});
 }
 
 std::string ConfigProblems::Line(const ConfigProblem& problem) const {

@@ -1,6 +1,7 @@
 // What is wrong with a configuration, collected so that the user sees all of it at once.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,8 @@ class ConfigProblems {
   // `file` as the messages show it; empty: there is no file.
   explicit ConfigProblems(std::string file) : file_(std::move(file)) {}
 
-  // `code` is for a place in the file; kConfigInvalid becomes kUsage for an option.
-  void Add(const Place& place, ValueError error, ExitCode code = ExitCode::kConfigInvalid);
+  // Without a `code` it is kConfigInvalid for a place in the file, kUsage for an option.
+  void Add(const Place& place, ValueError error, std::optional<ExitCode> code = {});
   bool empty() const { return problems_.empty(); }
   bool has_file() const { return !file_.empty(); }
 

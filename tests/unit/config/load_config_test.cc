@@ -179,6 +179,17 @@ TEST_CASE("options alone describe a machine", "[config]") {
         "there is nothing to boot (no kernel is given); fix: give --kernel FILE, or --config FILE");
 }
 
+TEST_CASE("an empty image is malformed wherever it was named", "[config]") {
+  TempDir temp;
+  const std::string kernel = temp.Write("k", "").string();
+  const Override settings[] = {{"kernel", kernel, "--kernel"}};
+  const auto config = vmm::ConfigFromOverrides(settings);
+  REQUIRE_FALSE(config);
+  CHECK(config.error().code == vmm::ExitCode::kConfigInvalid);
+  CHECK_THAT(config.error().message,
+             Catch::StartsWith("--kernel: the kernel " + kernel + " is empty"));
+}
+
 TEST_CASE("a directory stands for the vm.toml in it and names the machine", "[config]") {
   TempDir temp;
   std::filesystem::create_directory(temp.path() / "web 1");
