@@ -89,7 +89,7 @@ class TestUsage(CliTest):
 
     def test_closed_standard_descriptors_do_no_harm(self):
         process = subprocess.run(['sh', '-c', '"$0" --version <&- >&- 2>&-', VMM], timeout=60)
-        self.assertEqual(process.returncode, 0)
+        self.assertEqual(process.returncode, IO_ERROR)
 
 
 class TestConfigErrors(CliTest):
@@ -253,8 +253,9 @@ class TestRun(CliTest):
         process = self.hello('off', '--serial1', 'file:none/log')
         self.assertEqual(process.returncode, CONSOLE_LOST, process.stderr)
         self.assertIn('--serial1: ', process.stderr)
-        process = self.hello('off', '--serial1', 'file:/dev/full')
-        self.assertIn(process.returncode, (0, CONSOLE_LOST), process.stderr)
+        process = self.hello('off', '--serial0', 'file:/dev/full')
+        self.assertEqual(process.returncode, CONSOLE_LOST, process.stderr)
+        self.assertIn('serial0: not all that the guest printed is in /dev/full', process.stderr)
 
 
 if __name__ == '__main__':

@@ -21,11 +21,12 @@ namespace vmm {
 namespace {
 
 // A process that starts with stdin, stdout or stderr closed would give their numbers to the next
-// files it opens: a message could end up in the guest's memory.
+// files it opens: a message could end up in the guest's memory. What fills the place can't be
+// written, so that output to nowhere is an error as before.
 void FillStandardFds() {
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
     if (fcntl(fd, F_GETFD) < 0) {
-      if (open("/dev/null", O_RDWR) < 0) return;  // takes the lowest free number: `fd`
+      if (open("/dev/null", O_RDONLY) < 0) return;  // takes the lowest free number: `fd`
     }
   }
 }

@@ -59,8 +59,14 @@ Result<std::unique_ptr<Consoles>> Consoles::Create(const Config& config, EventLo
   return consoles;
 }
 
-void Consoles::Finish() {
-  for (Line& line : lines_) line.host->Finish();
+Result<void> Consoles::Finish() {
+  Result<void> all;
+  for (unsigned i = 0; i < Config::kSerialPorts; ++i) {
+    auto finished = lines_[i].host->Finish();
+    if (finished || !all) continue;
+    all = tl::unexpected(std::move(finished.error()).WithContext(fmt::format("serial{}", i)));
+  }
+  return all;
 }
 
 }  // namespace vmm

@@ -32,7 +32,8 @@ class Consoles {
                                                   Hooks hooks);
 
   // The guest prints nothing more: waits until readers that read have got all, but not for long.
-  void Finish();
+  // kConsoleLost when the host refused output of one.
+  Result<void> Finish();
 
   const Backends& backends() const { return backends_; }
 

@@ -176,7 +176,11 @@ RunOutcome Machine::Run() {
     outcome.reason = std::move(started.error().message);
   }
   vcpus_.Stop();
-  consoles_->Finish();
+  // What a guest that did well has printed may be all that the run was for.
+  if (auto finished = consoles_->Finish(); !finished && outcome.code == ExitCode::kSuccess) {
+    outcome.code = finished.error().code;
+    outcome.reason = std::move(finished.error().message);
+  }
   outcome.console_tail = supervisor_->LastConsoleLines();
   return outcome;
 }

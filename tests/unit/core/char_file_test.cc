@@ -63,8 +63,22 @@ TEST_CASE("A disk that is full ends the output and not the guest", "[console][th
   auto console = *OpenCharBackend({.kind = Kind::kFile, .path = "/dev/full"}, *loop);
   for (int i = 0; i < 10'000; ++i) Print(*console, "one more line\r\n");
   loop.Stop();
-  console.reset();
-  SUCCEED();
+  const Result<void> finished = console->Finish();
+  REQUIRE(!finished);
+  CHECK(finished.error().code == ExitCode::kConsoleLost);
+  CHECK(
+      finished.error().message ==
+      "not all that the guest printed is in /dev/full (No space left on device); make room there, "
+      "or name another place");
+}
+
+TEST_CASE("A console file that took everything has nothing to complain of", "[console][threads]") {
+  const TempDirectory directory;
+  ConsoleLoop loop;
+  auto console = *OpenCharBackend({.kind = Kind::kFile, .path = directory / "log"}, *loop);
+  Print(*console, "all of it");
+  loop.Stop();
+  CHECK(console->Finish());
 }
 
 TEST_CASE("A FIFO without a reader is opened at once, and one that comes finds the output",

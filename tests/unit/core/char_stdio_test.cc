@@ -167,8 +167,8 @@ TEST_CASE("A standard output whose reader has gone is given up, and the guest pr
   PipedStdio io;
   io.screen.out.Reset();
   PrintInPieces(*io.console, Lines(300'000), 50);
-  io.End();
-  SUCCEED();
+  io.loop.Stop();
+  CHECK(io.console->Finish());
 }
 
 TEST_CASE("A full disk under standard output is given up, and the guest prints on",
@@ -179,7 +179,10 @@ TEST_CASE("A full disk under standard output is given up, and the guest prints o
   const auto console = *CharStdio::Open(*loop, "serial0", keys.out.get(), full.get());
   PrintInPieces(*console, Lines(300'000), 50);
   loop.Stop();
-  SUCCEED();
+  const Result<void> finished = console->Finish();
+  REQUIRE(!finished);
+  CHECK(finished.error().code == ExitCode::kConsoleLost);
+  CHECK_THAT(finished.error().message, Catch::Contains("No space left"));
 }
 
 TEST_CASE("A closed standard output is an error with a remedy, a closed input is none",
@@ -192,6 +195,11 @@ TEST_CASE("A closed standard output is an error with a remedy, a closed input is
   REQUIRE_FALSE(lost);
   CHECK(lost.error().code == ExitCode::kConsoleLost);
   CHECK_THAT(lost.error().message, Catch::Contains("/dev/null"));
+  // What fills the place of a closed one.
+  const UniqueFd unwritable(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const auto filled = CharStdio::Open(*loop, "serial0", screen.out.get(), unwritable.get());
+  REQUIRE_FALSE(filled);
+  CHECK(filled.error().code == ExitCode::kConsoleLost);
   CHECK(CharStdio::Open(*loop, "serial0", free, screen.in.get()).has_value());
   loop.Stop();
 }

@@ -5,6 +5,8 @@
 #include <span>
 #include <string>
 
+#include "vmm/core/base/result.h"
+
 namespace vmm {
 
 // The device side: who takes input from the host. Called on the I/O thread.
@@ -27,8 +29,9 @@ class CharBackend {
   virtual void SetReceiver(CharReceiver* receiver) = 0;  // before the machine runs
   // Hands out what still waits in the ring, for a second or so at most, and gives the host back
   // what it had (the terminal's mode). When the machine has ended and the loop no longer runs; the
-  // destructor does it too.
-  virtual void Finish() {}
+  // destructor does it too. kConsoleLost when the host has refused output (its disk is full): what
+  // it got is not all. A reader that left or stopped reading is no error.
+  virtual Result<void> Finish() { return {}; }
   // Where it is found on the host ("/dev/pts/3"), for the admin. Empty: nowhere.
   virtual std::string Where() const { return {}; }
 };

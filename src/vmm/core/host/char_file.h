@@ -20,12 +20,12 @@ class CharFile final : public CharBackend {
   };
   // kConsoleLost when the file can't be written.
   static Result<std::unique_ptr<CharFile>> Open(EventLoop& loop, const Options& options);
-  ~CharFile() override { Finish(); }
+  ~CharFile() override { output_->Finish(); }
 
   void Write(std::span<const uint8_t> data) override { output_->Write(data); }
   void ResumeInput() override {}
   void SetReceiver(CharReceiver*) override {}
-  void Finish() override { output_->Finish(); }
+  Result<void> Finish() override { return CharOutput::Verdict(output_->Finish(), path_); }
   std::string Where() const override { return path_; }
 
  private:

@@ -19,6 +19,10 @@ constexpr size_t kChunk = 16 * 1024;
 // Chunks in one turn of the I/O thread: a flood leaves it time for others.
 constexpr int kChunksPerTurn = 8;
 
+bool ReaderLeft(int error) {
+  return error == EPIPE || error == ECONNRESET || error == ENOTCONN;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<CharOutput>> CharOutput::Create(EventLoop& loop, Hooks hooks) {
@@ -138,6 +142,7 @@ CharOutput::Progress CharOutput::PutSome() {
   if (n < 0) {
     sink_.reset();
     broken_ = static_cast<int>(-n);
+    if (!ReaderLeft(broken_)) refused_ = broken_;
     bell_->Ring();
     return Progress::kGone;
   }
@@ -208,12 +213,30 @@ void CharOutput::Detach() {
   sink_.reset();
 }
 
-void CharOutput::Finish() {
+int CharOutput::refused() const {
+  std::lock_guard lock(mutex_);
+  return refused_;
+}
+
+Result<void> CharOutput::Verdict(int refused, std::string_view where) {
+  if (refused == 0) return {};
+  return Fail(
+      ExitCode::kConsoleLost,
+      fmt::format("not all that the guest printed is in {} ({}); {}", where, std::strerror(refused),
+                  refused == ENOSPC || refused == EDQUOT || refused == EFBIG
+                      ? "make room there, or name another place"
+                      : "name another place"));
+}
+
+int CharOutput::Finish() {
   const auto start = steady_clock::now();
   auto last_progress = start;
   for (;;) {
     const Progress progress = PutSome();
-    if (progress == Progress::kIdle || progress == Progress::kGone) return Tell();
+    if (progress == Progress::kIdle || progress == Progress::kGone) {
+      Tell();
+      return refused();
+    }
     const auto now = steady_clock::now();
     if (progress == Progress::kSome) last_progress = now;
     const auto left = std::min(last_progress + kFinishIdle, start + kFinishTotal) - now;
@@ -228,6 +251,7 @@ void CharOutput::Finish() {
     sink_.reset();  // a second Finish() must not wait again
   }
   Tell();
+  return refused();
 }
 
 std::shared_ptr<const CharSink> CharOutput::CurrentSink() const {

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "vmm/core/base/result.h"
@@ -56,8 +57,13 @@ class CharOutput {
   void Attach(CharSink sink);
   void Detach();
   // Writes out what waits, on the caller's thread; nobody is in EventLoop::Run(). A sink that does
-  // not take it is given up.
-  void Finish();
+  // not take it is given up. Returns refused().
+  int Finish();
+  // The errno with which the host refused output for good, at any time; 0: it has not. A reader
+  // that left refuses nothing.
+  int refused() const;
+  // The error of a console that writes to `where`; none for 0.
+  static Result<void> Verdict(int refused, std::string_view where);
 
  private:
   enum class Progress : uint8_t { kIdle, kSome, kBlocked, kGone };
@@ -88,6 +94,7 @@ class CharOutput {
   uint64_t lost_told_ = 0;
   std::shared_ptr<const CharSink> sink_;
   int broken_ = 0;                              // errno that on_broken has yet to hear of
+  int refused_ = 0;                             // errno
   std::chrono::nanoseconds credit_{kPatience};  // that a writer may wait
 };
 

@@ -121,16 +121,17 @@ void CharPty::OnReaderGone() {
   if (ReaderThere()) OnChange();  // somebody else in the meantime
 }
 
-void CharPty::Finish() {
-  if (!attached_) return;
+Result<void> CharPty::Finish() {
+  if (!attached_) return {};
   output_->Finish();
   const UniqueFd terminal(open(path_.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK));
-  if (!terminal) return;
+  if (!terminal) return {};
   int waiting = 0;
   for (int tries = 0; tries < kDrainTries; ++tries) {
-    if (ioctl(terminal.get(), TIOCINQ, &waiting) != 0 || waiting == 0) return;
+    if (ioctl(terminal.get(), TIOCINQ, &waiting) != 0 || waiting == 0) break;
     poll(nullptr, 0, kDrainTryMs);
   }
+  return {};
 }
 
 }  // namespace vmm

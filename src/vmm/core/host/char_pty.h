@@ -22,7 +22,7 @@ class CharPty final : public CharBackend {
   void Write(std::span<const uint8_t> data) override { output_->Write(data); }
   void ResumeInput() override { input_->Resume(); }
   void SetReceiver(CharReceiver* receiver) override { input_->SetReceiver(receiver); }
-  void Finish() override;
+  Result<void> Finish() override;
   std::string Where() const override { return path_; }
 
  private:

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 
 #include "vmm/core/base/log.h"
 
@@ -41,11 +42,12 @@ Result<std::unique_ptr<CharStdio>> CharStdio::Open(EventLoop& loop, std::string 
   CharStdio* const self = stdio.get();
   IgnoreSigpipe();
   CharSink sink = CharSink::Shared(out);
-  if (sink.fd() < 0) {
-    return Fail(
-        ExitCode::kConsoleLost,
-        "standard output is closed; redirect it to a file or to /dev/null, or use \"null\"");
+  if (sink.fd() < 0 || (fcntl(out, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+    return Fail(ExitCode::kConsoleLost,
+                "standard output is closed or can only be read; redirect it to a file or to "
+                "/dev/null, or use \"null\"");
   }
+  self->to_terminal_ = isatty(out) == 1;
   auto output = CharOutput::Create(loop, CharOutput::LogHooks(self->name_, "standard output"));
   if (!output) return tl::unexpected(std::move(output.error()));
   self->output_ = std::move(*output);
@@ -121,15 +123,17 @@ void CharStdio::StopWaiting() {
 }
 
 CharStdio::~CharStdio() {
-  if (output_) Finish();
+  if (output_) static_cast<void>(Finish());
   StopWaiting();
   in_use = false;
 }
 
-void CharStdio::Finish() {
-  output_->Finish();
+Result<void> CharStdio::Finish() {
+  const int refused = output_->Finish();
   if (raw_mode_) SetLogLineEnd("\n");
   raw_mode_.Undo();
+  const bool hung_up = to_terminal_ && refused == EIO;
+  return CharOutput::Verdict(hung_up ? 0 : refused, "standard output");
 }
 
 }  // namespace vmm

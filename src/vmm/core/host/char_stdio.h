@@ -18,7 +18,7 @@ namespace vmm {
 class CharStdio final : public CharBackend {
  public:
   // `name` for the log. Other descriptors than 0 and 1 are for tests. kConsoleLost when the output
-  // is closed; kConfigInvalid when another CharStdio exists.
+  // is closed or only open for reading; kConfigInvalid when another CharStdio exists.
   static Result<std::unique_ptr<CharStdio>> Open(EventLoop& loop, std::string name, int in = 0,
                                                  int out = 1);
   ~CharStdio() override;
@@ -26,7 +26,7 @@ class CharStdio final : public CharBackend {
   void Write(std::span<const uint8_t> data) override { output_->Write(data); }
   void ResumeInput() override { input_->Resume(); }
   void SetReceiver(CharReceiver* receiver) override { input_->SetReceiver(receiver); }
-  void Finish() override;
+  Result<void> Finish() override;
   std::string Where() const override { return "standard input and output"; }
 
  private:
@@ -38,7 +38,8 @@ class CharStdio final : public CharBackend {
 
   EventLoop& loop_;
   const std::string name_;
-  int terminal_ = -1;  // input_'s descriptor, if it is a terminal
+  int terminal_ = -1;         // input_'s descriptor, if it is a terminal
+  bool to_terminal_ = false;  // the output
   CharExitGuard raw_mode_;
   UniqueFd foreground_timer_;  // while another job has the terminal
   std::unique_ptr<CharInput> input_;

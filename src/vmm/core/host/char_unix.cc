@@ -111,7 +111,7 @@ Result<void> CharUnix::Listen() {
     }
     if (error != 0) {
       return fail(std::strerror(error), error == ENOENT || error == ENOTDIR
-                                            ? "make the directory first"
+                                            ? "make the directory first, or name another path"
                                             : "name a path where this user may make a socket");
     }
     auto guard = CharExitGuard::RemoveSocket(path_);
@@ -122,8 +122,13 @@ Result<void> CharUnix::Listen() {
   return loop_.AddFd(listener_.get(), EPOLLIN, [this](uint32_t) { OnConnection(); });
 }
 
+Result<void> CharUnix::Finish() {
+  output_->Finish();
+  return {};  // it writes to readers only
+}
+
 CharUnix::~CharUnix() {
-  if (output_) Finish();
+  if (output_) output_->Finish();
   if (listener_) loop_.RemoveFd(listener_.get());
 }
 
