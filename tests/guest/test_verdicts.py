@@ -47,6 +47,7 @@ class Verdicts(GuestTest):
                 self.assertLess(time.monotonic() - printed, 1.5)
                 if script != "v":
                     self.assertIn("the test says so", guest.result["reason"])
+                    self.assertEqual(guest.messages.count("the test says so"), 1)
                     self.assertIn("hello from the guest", guest.result["console_tail"])
 
     def test_on_panic_reset_starts_the_guest_again(self):
@@ -54,6 +55,7 @@ class Verdicts(GuestTest):
         for _ in range(2):
             guest.expect("hello from the guest")
             guest.expect("not syncing")
+            guest.wait_for_message("not syncing")
 
     def test_a_reset_by_each_of_its_ways_starts_the_guest_again(self):
         for way in "rka":

@@ -152,7 +152,8 @@ void Supervisor::OnPvPanic() {
 void Supervisor::OnPanicBegin(std::string message) {
   loop_.Post([this, message = std::move(message), generation = generation_.load()] {
     if (generation != generation_.load() || power_.panic_seen() || power_.ended()) return;
-    LogGuest(LogLevel::kWarning, message);
+    // Where it ends the run, it is the reason that is told at the end.
+    if (config_.on_panic != OnPanic::kExit) LogGuest(LogLevel::kWarning, message);
     power_.OnPanicSeen(message);
     panic_timer_->Start(kPanicSettles);
   });
