@@ -72,26 +72,17 @@ def without_device(directory):
     return None, "/dev/kvm is there and can't be hidden (unshare -m needs root)"
 
 
-def ordinary_user(directory, files):
-    """(host, paths, None), or (None, None, why not): user nobody, and a /dev/kvm that only a
-    group may open which he is not in. `paths` are copies of `files` that he can read."""
+def nobody(directory, files, before=()):
+    """(host, paths, None), or (None, None, why not): vmm as user nobody, behind the command `before`
+    of root. `paths` are copies of `files` in `directory` that he can read."""
     try:
-        nobody = pwd.getpwnam("nobody")
-        group = next(g for g in ("kvm", "disk", "daemon") if _has_group(g))
-    except (KeyError, StopIteration):
-        return None, None, "no user nobody here, or no group to give a device to"
-    stand_in = os.path.join(directory, "kvm")
-    with open(stand_in, "wb"):
-        pass
-    os.chmod(stand_in, 0o660)
-    command = _own_dev(directory, stand_in) + [
-        "setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--"]
-    try:
-        os.chown(stand_in, 0, grp.getgrnam(group).gr_gid)
-    except PermissionError:
-        return None, None, "only root can become another user"
+        user = pwd.getpwnam("nobody")
+    except KeyError:
+        return None, [None] * len(files), "this host has no user nobody"
+    command = [*before, "setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}",
+               "--clear-groups", "--"]
     if not _works(command):
-        return None, None, "unshare -m and setpriv do not work here"
+        return None, [None] * len(files), "becoming another user does not work here: it needs root"
     os.chmod(directory, 0o777)  # --result is written there
     copies = []
     for file in [VMM, *files]:
@@ -99,7 +90,22 @@ def ordinary_user(directory, files):
         shutil.copyfile(file, copy)
         os.chmod(copy, 0o755)
         copies.append(copy)
-    return Host(before=command, program=copies[0], group=group), copies[1:], None
+    return Host(program=copies[0], before=command), copies[1:], None
+
+
+def ordinary_user(directory, files):
+    """Like nobody(), and /dev/kvm may only be opened by a group that he is not in."""
+    stand_in = os.path.join(directory, "kvm")
+    with open(stand_in, "wb"):
+        pass
+    os.chmod(stand_in, 0o660)
+    group = next((group for group in ("kvm", "disk", "daemon") if _has_group(group)), "")
+    try:
+        os.chown(stand_in, 0, grp.getgrnam(group).gr_gid)
+    except (KeyError, PermissionError):
+        return None, [None] * len(files), "no group here that a device can be given to"
+    host, copies, why_not = nobody(directory, files, _own_dev(directory, stand_in))
+    return host and host._replace(group=group), copies, why_not
 
 
 def forbidden_text(host, start):

@@ -56,9 +56,6 @@ class Stdio(GuestTest):
 
 
 class Terminal(GuestTest):
-    def assert_restored(self, guest):
-        self.assertEqual(termios.tcgetattr(guest.terminal), guest.terminal_before)
-
     def start_on_terminal(self, script, config=""):
         guest = self.start_script(script, config, console="pty")
         return guest
@@ -71,7 +68,7 @@ class Terminal(GuestTest):
         guest.expect("\x03\x1a\x1c\\^")
         guest.send("Q")
         self.assert_ends(guest, SUCCESS)
-        self.assert_restored(guest)
+        self.assert_terminal_restored(guest)
 
     def test_ctrl_a_x_stops(self):
         for script in (".e", ".s"):  # a guest that reads, and one that does not
@@ -80,7 +77,7 @@ class Terminal(GuestTest):
                 guest.expect("hello from the guest")
                 guest.send("abc\x01x")
                 self.assert_ends(guest, STOPPED)
-                self.assert_restored(guest)
+                self.assert_terminal_restored(guest)
                 guest.stop()
 
     def test_ctrl_a_p_presses_the_power_button(self):
@@ -89,7 +86,7 @@ class Terminal(GuestTest):
         guest.expect("waiting")
         guest.send("\x01p")
         self.assert_ends(guest, SUCCESS)
-        self.assert_restored(guest)
+        self.assert_terminal_restored(guest)
 
     def test_ctrl_a_a_sends_ctrl_a(self):
         guest = self.start_on_terminal(".e.o")
@@ -106,7 +103,7 @@ class Terminal(GuestTest):
             with self.subTest(script=script):
                 guest = self.start_on_terminal(script, config)
                 self.assert_ends(guest, code)
-                self.assert_restored(guest)
+                self.assert_terminal_restored(guest)
                 guest.stop()
 
     def test_the_terminal_is_restored_when_signals_end_the_machine(self):
@@ -119,7 +116,7 @@ class Terminal(GuestTest):
                     guest.signal(number)
                     time.sleep(0.05)
                 self.assert_ends(guest, STOPPED)
-                self.assert_restored(guest)
+                self.assert_terminal_restored(guest)
                 guest.stop()
 
 

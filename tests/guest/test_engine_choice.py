@@ -153,10 +153,10 @@ class ThisHost(GuestTest):
                                          r"that: .*\)\n$")
 
     def test_kvm_that_this_user_may_not_open_is_103_and_names_the_group(self):
-        host, kernels, why_not = host_kvm.ordinary_user(self.directory, [SCRIPT_GUEST])
+        host, (kernel,), why_not = host_kvm.ordinary_user(self.directory, [SCRIPT_GUEST])
         if host is None:
             self.skipTest(why_not)
-        guest = self.start(f'kernel = "{kernels[0]}"\naccel = "kvm"\n', host=host)
+        guest = self.start(f'kernel = "{kernel}"\naccel = "kvm"\n', host=host)
         self.assert_ends(guest, ENGINE_UNAVAILABLE)
         self.assertEqual(guest.messages, host_kvm.forbidden_text(host, 'accel = "kvm"'))
 

@@ -34,7 +34,8 @@ FULL = os.environ.get("VMM_FULL") == "1"
 # The exit codes that tests ask for; docs/exit-codes.md has them all.
 SUCCESS, GUEST_FAILURE, PANIC, TRIPLE_FAULT, HANG = 0, 80, 81, 82, 83
 WALL_TIMEOUT, IDLE_TIMEOUT, GUEST_RESET, STOPPED = 84, 85, 86, 87
-ENGINE_FAILED, ENGINE_UNAVAILABLE = 100, 103
+USAGE, CONFIG_INVALID, FILE_MISSING, UNAVAILABLE, NO_PERMISSION = 64, 65, 66, 69, 77
+ENGINE_FAILED, HOST_MEMORY, CONSOLE_LOST, ENGINE_UNAVAILABLE = 100, 101, 102, 103
 
 
 def guest_file(name):
@@ -120,10 +121,11 @@ class Host(NamedTuple):
 
 class Guest:
     """One run of vmm. `console`: "pipe" (stdin and stdout are pipes), "pty" (vmm runs on a terminal
-    of its own), or None (stdin is /dev/null, stdout what the test says)."""
+    of its own), or None (stdin is /dev/null, stdout what the test says). `new_session`: it leads a
+    session, as on a terminal it always does."""
 
     def __init__(self, directory, config="", arguments=(), console="pipe", stdin=None,
-                 stdout=subprocess.DEVNULL, host=Host()):
+                 stdout=subprocess.DEVNULL, host=Host(), new_session=False):
         self.directory = directory
         self.result_path = os.path.join(directory, "result.json")
         command = [*host.before, host.program, "run", "--result", self.result_path]
@@ -149,13 +151,15 @@ class Guest:
             elif console == "pipe":
                 self.process = subprocess.Popen(
                     command, stdin=subprocess.PIPE if stdin is None else stdin,
-                    stdout=subprocess.PIPE, stderr=stderr, env=environment)
+                    stdout=subprocess.PIPE, stderr=stderr, env=environment,
+                    start_new_session=new_session)
                 self._in = self.process.stdin.fileno() if stdin is None else -1
                 self.stream = Stream(self.process.stdout.fileno())
             else:
                 self._in = -1
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
-                                                stdout=stdout, stderr=stderr, env=environment)
+                                                stdout=stdout, stderr=stderr, env=environment,
+                                                start_new_session=new_session)
 
     def expect(self, pattern, timeout=10):
         try:
@@ -240,6 +244,9 @@ class GuestTest(unittest.TestCase):
     def assert_ends(self, guest, code, timeout=10):
         ended = guest.wait(timeout)
         self.assertEqual(ended, code, guest.messages)
+
+    def assert_terminal_restored(self, guest):
+        self.assertEqual(termios.tcgetattr(guest.terminal), guest.terminal_before)
 
     def await_file(self, path, content, timeout=10):
         deadline = time.monotonic() + timeout
