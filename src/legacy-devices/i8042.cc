@@ -26,12 +26,13 @@ bool TakesParameter(uint8_t command) {
 }  // namespace
 
 I8042::I8042(vmm::IrqLine& keyboard_irq, vmm::IrqLine& aux_irq,
-             std::function<void(std::string_view)> reset)
+             std::function<void(std::string_view)> reset, A20Gate& a20)
     : data_port_("i8042-data", *this, &I8042::ReadData, &I8042::WriteData),
       command_port_("i8042-command", *this, &I8042::ReadStatus, &I8042::WriteCommand),
       keyboard_irq_(keyboard_irq),
       aux_irq_(aux_irq),
-      reset_(std::move(reset)) {}
+      reset_(std::move(reset)),
+      a20_(a20) {}
 
 void I8042::ReadData(uint64_t offset, std::span<uint8_t> data) {
   std::lock_guard lock(mutex_);
@@ -129,7 +130,7 @@ bool I8042::Execute(uint8_t command) {
       break;
     case Command::DisableA20:
     case Command::EnableA20:
-      state_.a20 = command == Raw(Command::EnableA20);
+      a20_.Set(command == Raw(Command::EnableA20));
       break;
     default:  // no controller knows them all
       break;
@@ -149,7 +150,7 @@ bool I8042::ExecuteWithParameter(uint8_t command, uint8_t value) {
   switch (static_cast<Command>(command)) {
     case Command::WriteOutputPort: {
       const vmm::BitRegister<P2> port(value);
-      state_.a20 = port.Has(P2::A20);
+      a20_.Set(port.Has(P2::A20));
       return !port.Has(P2::RESET);
     }
     case Command::WriteKeyboardBuffer:
@@ -187,7 +188,7 @@ uint8_t I8042::StatusRegister() const {
 uint8_t I8042::OutputPort() const {
   vmm::BitRegister<P2> port(0xC0);  // keyboard clock and data lines, idle
   port.Set(P2::RESET);
-  port.Assign(P2::A20, state_.a20);
+  port.Assign(P2::A20, a20_.open());
   port.Assign(P2::KBD_OBF, state_.output_full && !state_.output.aux);
   port.Assign(P2::AUX_OBF, state_.output_full && state_.output.aux);
   return port.raw();

@@ -8,6 +8,7 @@
 #include <span>
 #include <string_view>
 
+#include "legacy-devices/a20_gate.h"
 #include "legacy-devices/i8042_regs.h"
 #include "legacy-devices/ps2_keyboard.h"
 #include "legacy-devices/ps2_mouse.h"
@@ -32,7 +33,6 @@ struct I8042State {
   // As a BIOS leaves it, for guests that start without one: interrupts on, translation on.
   vmm::BitRegister<i8042::Ctr> CTR{0x47};
   std::array<uint8_t, 31> ram{};  // bytes 1 to 31
-  bool a20 = true;                // P2's bit; nothing masks the address line
   bool last_was_command = false;
   uint8_t waiting = 0;  // the command that waits for its parameter, or 0
   bool output_full = false;
@@ -53,7 +53,7 @@ struct I8042State {
 class I8042 final {
  public:
   I8042(vmm::IrqLine& keyboard_irq, vmm::IrqLine& aux_irq,
-        std::function<void(std::string_view source)> reset);
+        std::function<void(std::string_view source)> reset, A20Gate& a20);
 
   vmm::Device& data_port() { return data_port_; }        // one port at kDataPort
   vmm::Device& command_port() { return command_port_; }  // one port at kCommandPort
@@ -88,6 +88,7 @@ class I8042 final {
   vmm::IrqLine& keyboard_irq_;
   vmm::IrqLine& aux_irq_;
   const std::function<void(std::string_view)> reset_;
+  A20Gate& a20_;
 
   mutable std::mutex mutex_;  // guards all below
   I8042State state_;

@@ -7,6 +7,7 @@
 #include <span>
 #include <string_view>
 
+#include "legacy-devices/a20_gate.h"
 #include "vmm/core/base/bit_register.h"
 #include "vmm/core/base/result.h"
 #include "vmm/core/bus/device_part.h"
@@ -25,7 +26,7 @@ inline constexpr uint8_t kRcMask = 0x0E;
 
 // System control port A. A change of FAST_RESET from 0 to 1 resets the processor.
 enum class PORTA : uint8_t { FAST_RESET = 0x01, A20 = 0x02 };
-inline constexpr uint8_t kPortAMask = 0x03;
+inline constexpr uint8_t kPortAStored = 0x01;
 
 }  // namespace reset_control
 
@@ -33,8 +34,7 @@ struct ResetControlState {
   static constexpr uint32_t kVersion = 1;
   uint32_t version = kVersion;
   vmm::BitRegister<reset_control::RC> RC;
-  // A20 is never masked, so it reads as on until the guest writes otherwise; the bit is kept only.
-  vmm::BitRegister<reset_control::PORTA> PORTA{static_cast<uint8_t>(reset_control::PORTA::A20)};
+  vmm::BitRegister<reset_control::PORTA> PORTA;  // A20 is the gate's
   friend bool operator==(const ResetControlState&, const ResetControlState&) = default;
 };
 
@@ -42,7 +42,7 @@ struct ResetControlState {
 // that wrote it, with no lock held, and the guest goes on until the machine stops it.
 class ResetControl final {
  public:
-  explicit ResetControl(std::function<void(std::string_view source)> reset);
+  ResetControl(std::function<void(std::string_view source)> reset, A20Gate& a20);
 
   // One port each. Where there is a PCI host bridge it owns 0xCF8-0xCFF and passes RC its byte.
   vmm::Device& reset_control() { return reset_control_; }
@@ -61,6 +61,7 @@ class ResetControl final {
   vmm::DevicePart<ResetControl> reset_control_;
   vmm::DevicePart<ResetControl> port_a_;
   const std::function<void(std::string_view)> reset_;
+  A20Gate& a20_;
 
   mutable std::mutex mutex_;  // guards the state
   ResetControlState state_;

@@ -295,7 +295,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   std::atomic<bool>& inside() { return inside_; }
 
   static constexpr uint32_t kAttentionKick = 1, kAttentionApic = 2, kAttentionInvalidate = 4,
-                            kAttentionStopWorld = 8, kAttentionNmi = 16;
+                            kAttentionStopWorld = 8, kAttentionNmi = 16, kAttentionFlush = 32;
 
   // ---- State that handlers touch directly: the hot part first.
   alignas(64) uint64_t r[kSlots] = {};

@@ -41,6 +41,16 @@ void InterpreterVm::InjectNmi(unsigned cpu) {
   if (cpu < cpus_.size() && cpus_[cpu]) cpus_[cpu]->apic().PostNmi();
 }
 
+// Every vCPU forgets its translations before its next block: an instruction or two later than the
+// write of the port, as on the real wire.
+void InterpreterVm::SetA20(bool open) {
+  constexpr uint64_t kLine20 = 1u << 20;
+  address_mask_.store(open ? ~uint64_t{0} : ~kLine20);
+  for (Cpu* cpu : cpus_) {
+    if (cpu) cpu->SetAttention(Cpu::kAttentionFlush);
+  }
+}
+
 vmm::Result<void> InterpreterVm::AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) {
   struct Doorbell final : vmm::Device {
     Doorbell(unsigned wanted_size, int event) : size(wanted_size), fd(event) {}

@@ -31,12 +31,14 @@ class InterpreterVm final : public vmm::Vm {
   void SendMsi(vmm::MsiMessage message) override { apic_bus_.SendMsi(message); }
   void ExtIntChanged() override;
   void InjectNmi(unsigned cpu) override;
+  void SetA20(bool open) override;
   void IoapicRouteChanged(unsigned, vmm::MsiMessage, bool, bool) override {}
   vmm::Result<void> AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) override;
   void OnHostWrite(vmm::GuestPhys start, uint64_t length) override;
 
   const vmm::VmParts& parts() const { return parts_; }
   vmm::ApicBus& apic_bus() { return apic_bus_; }
+  uint64_t address_mask() const { return address_mask_.load(std::memory_order_relaxed); }
   void Forget(Cpu* cpu);
 
   // ---- Pages with decoded code. Bit n of a page's mask: vCPU n has blocks there. No TLB of any
@@ -73,6 +75,7 @@ class InterpreterVm final : public vmm::Vm {
   std::vector<Cpu*> cpus_;
   std::vector<std::unique_ptr<vmm::Device>> doorbells_;
   std::unique_ptr<std::atomic<uint8_t>[]> code_pages_;
+  std::atomic<uint64_t> address_mask_{~uint64_t{0}};  // without bit 20 while A20 is closed
   std::mutex exclusive_mutex_;
   std::atomic<bool> world_stopped_{false};
   std::mutex park_mutex_;

@@ -82,7 +82,7 @@ void Cpu::DropWriteEntries(uint64_t host_page) {
 // The four PDPTEs are loaded with CR3, not walked. [SDM 3A] 4.4.1
 bool Cpu::LoadPdptes(uint64_t cr3) {
   std::array<uint64_t, 4> entries{};
-  PhysicalRead(cr3 & 0xffffffe0, entries.data(), sizeof(entries));
+  PhysicalRead(cr3 & 0xffffffe0 & vm_.address_mask(), entries.data(), sizeof(entries));
   for (uint64_t entry : entries) {
     if ((entry & kPresent) && (entry & 0xfff00000000001e6 & ~kAddressMask)) return Raise(kGP, 0);
   }
@@ -120,7 +120,7 @@ bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* 
 
   for (unsigned depth = 0;; ++depth, ++level) {
     const uint64_t index = (linear >> level->shift) & ((1u << level->bits) - 1);
-    const uint64_t at = table + index * level->entry_size;
+    const uint64_t at = (table + index * level->entry_size) & vm_.address_mask();
     uint8_t* host = vmm_memory().Host(vmm::GuestPhys(at), level->entry_size);
     if (!host) return RaisePageFault(linear, error);
     uint64_t entry = level->entry_size == 8 ? LoadHost<uint64_t>(host) : LoadHost<uint32_t>(host);
@@ -187,10 +187,12 @@ bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* 
 
 bool Cpu::Translate(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page) {
   if (!(cr0_ & cr0::PG)) {
-    *phys = linear & 0xffffffff;
+    *phys = linear & 0xffffffff & vm_.address_mask();
     return true;
   }
-  return Walk(linear, access, view, phys, global_page);
+  if (!Walk(linear, access, view, phys, global_page)) return false;
+  *phys &= vm_.address_mask();
+  return true;
 }
 
 bool Cpu::TranslateCanonical(uint64_t linear, Access access, bool stack, View view,

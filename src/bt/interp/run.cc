@@ -152,6 +152,7 @@ Cpu::Next Cpu::HandleAttention(vmm::RunResult& result) {
     const uint32_t bits = attention_.exchange(0);
     recheck_ = false;
     if (bits & kAttentionInvalidate) RunPostedInvalidations();
+    if (bits & kAttentionFlush) FlushTlb();
     if (bits & kAttentionStopWorld) {
       vm_.LeaveGuest(*this);
       vm_.EnterGuest(*this);

@@ -65,6 +65,7 @@ struct Config {
 
   std::array<ConsoleSpec, kSerialPorts> serial{
       ConsoleSpec{.kind = ConsoleSpec::Kind::kStdio, .path = {}}, {}, {}, {}};
+  ConsoleSpec debug;  // what is written to ports 0xE9 and 0x402
 
   OnReboot on_reboot = OnReboot::kReset;
   OnPanic on_panic = OnPanic::kExit;

@@ -11,8 +11,21 @@
 namespace vmm {
 namespace {
 
-std::string SerialKey(unsigned index) {
-  return fmt::format("console.serial{}", index);
+struct NamedConsole {
+  std::string name;  // "serial0", "debug"
+  std::string file;  // a name for what it could be written to: "console0"
+  const ConsoleSpec& spec;
+
+  std::string Key() const { return "console." + name; }
+};
+
+std::vector<NamedConsole> ConsolesOf(const Config& config) {
+  std::vector<NamedConsole> consoles;
+  for (unsigned i = 0; i < Config::kSerialPorts; ++i) {
+    consoles.push_back({fmt::format("serial{}", i), fmt::format("console{}", i), config.serial[i]});
+  }
+  consoles.push_back({"debug", "debug", config.debug});
+  return consoles;
 }
 
 // A file that the machine reads, and what it is called in messages.
@@ -48,32 +61,32 @@ void CheckEngine(const Config& config, const ConfigReader& reader, ConfigProblem
 void CheckConsoles(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
   using Kind = ConsoleSpec::Kind;
   const std::vector<Input> inputs = InputsOf(config, reader);
-  for (unsigned i = 0; i < Config::kSerialPorts; ++i) {
-    const ConsoleSpec& spec = config.serial[i];
-    for (unsigned j = 0; j < i; ++j) {
-      const ConsoleSpec& other = config.serial[j];
-      const bool both_stdio = spec.kind == Kind::kStdio && other.kind == Kind::kStdio;
+  const std::vector<NamedConsole> consoles = ConsolesOf(config);
+  for (auto console = consoles.begin(); console != consoles.end(); ++console) {
+    const auto& [name, file, spec] = *console;
+    for (auto other = consoles.begin(); other != console; ++other) {
+      const bool both_stdio = spec.kind == Kind::kStdio && other->spec.kind == Kind::kStdio;
       const bool same_path =
-          !spec.path.empty() && spec.path.lexically_normal() == other.path.lexically_normal();
+          !spec.path.empty() && spec.path.lexically_normal() == other->spec.path.lexically_normal();
       if (!both_stdio && !same_path) continue;
-      const std::string free_place = spec.kind == Kind::kUnix
-                                         ? fmt::format("unix:console{}.sock", i)
-                                         : fmt::format("file:console{}.log", i);
+      const std::string free_place = spec.kind == Kind::kUnix ? fmt::format("unix:{}.sock", file)
+                                                              : fmt::format("file:{}.log", file);
       problems.Add(
-          reader.PlaceOf(SerialKey(i)),
-          {fmt::format("serial{} and serial{} lead to the same place", j, i),
-           reader.IsGiven(SerialKey(j)) ? "their texts would mix"
-                                        : fmt::format("serial{} leads to stdio by default", j),
-           both_stdio ? fmt::format("write serial{} = \"null\", or lead one of them elsewhere", j)
-                      : fmt::format("write serial{} = \"{}\"", i, free_place)});
+          reader.PlaceOf(console->Key()),
+          {fmt::format("{} and {} lead to the same place", other->name, name),
+           reader.IsGiven(other->Key()) ? "their texts would mix"
+                                        : fmt::format("{} leads to stdio by default", other->name),
+           both_stdio
+               ? fmt::format("write {} = \"null\", or lead one of them elsewhere", other->name)
+               : fmt::format("write {} = \"{}\"", name, free_place)});
       break;
     }
     if (spec.kind != Kind::kFile) continue;
     for (const Input& input : inputs) {
       if (spec.path.lexically_normal() != input.path.lexically_normal()) continue;
-      problems.Add(reader.PlaceOf(SerialKey(i)),
-                   {fmt::format("serial{} would write into the {}", i, input.what),
-                    "both name the same file", fmt::format("write \"file:console{}.log\"", i)});
+      problems.Add(reader.PlaceOf(console->Key()),
+                   {fmt::format("{} would write into the {}", name, input.what),
+                    "both name the same file", fmt::format("write \"file:{}.log\"", file)});
     }
   }
 }
@@ -133,14 +146,14 @@ void CheckFit(const Config& config, const ConfigReader& reader, uint64_t total,
                 fmt::format("write memory = \"{}M\" or more", wanted / kMiB)});
 }
 
-void CheckConsolePath(const ConsoleSpec& spec, unsigned index, const Place& place,
-                      ConfigProblems& problems) {
+void CheckConsolePath(const NamedConsole& console, const Place& place, ConfigProblems& problems) {
+  const ConsoleSpec& spec = console.spec;
   const std::filesystem::path parent =
       spec.path.has_parent_path() ? spec.path.parent_path() : std::filesystem::path(".");
   struct stat status{};
   if (stat(parent.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
     problems.Add(place,
-                 {fmt::format("serial{} can't be made in {}", index, parent.string()),
+                 {fmt::format("{} can't be made in {}", console.name, parent.string()),
                   "there is no such directory", fmt::format("mkdir -p {}", parent.string())},
                  ExitCode::kConsoleLost);
     return;
@@ -179,9 +192,9 @@ void CheckFiles(const Config& config, const ConfigReader& reader, ConfigProblems
     CheckInput(input, config, total, problems);
   }
   CheckFit(config, reader, total, problems);
-  for (unsigned i = 0; i < Config::kSerialPorts; ++i) {
-    if (config.serial[i].path.empty()) continue;
-    CheckConsolePath(config.serial[i], i, reader.PlaceOf(SerialKey(i)), problems);
+  for (const NamedConsole& console : ConsolesOf(config)) {
+    if (console.spec.path.empty()) continue;
+    CheckConsolePath(console, reader.PlaceOf(console.Key()), problems);
   }
 }
 

@@ -52,13 +52,16 @@ Board::Board(const Parts& parts, Events events)
       hpet_(HpetWires(), parts.clock, parts.timers),
       pm_(router_.Line(Gsi(legacy::acpi_pm::kSciIrq)), parts.clock, parts.timers,
           std::move(events.power_off)),
-      reset_control_(events.reset),
+      a20_([this](bool open) { plug_.SetA20(open); }),
+      reset_control_(events.reset, a20_),
       i8042_(router_.Line(Gsi(legacy::i8042::kKeyboardIrq)),
-             router_.Line(Gsi(legacy::i8042::kAuxIrq)), events.reset),
+             router_.Line(Gsi(legacy::i8042::kAuxIrq)), events.reset, a20_),
       debug_exit_(std::move(events.debug_exit)),
       pvpanic_([panic = std::move(events.panic)](legacy::PvPanic::Events reported) {
         if (reported.Has(legacy::PvPanic::Event::Panicked)) panic();
       }),
+      debug_console_("debug-console", parts.debug_console),
+      firmware_console_("firmware-console", parts.debug_console),
       host_bridge_(&reset_control_.reset_control()),
       piix4_pm_([this](Piix4Pm::Block block, Piix4Pm::Placement placement) {
         MovePmBlock(block, placement);
@@ -108,6 +111,10 @@ Result<void> Board::Attach() {
   put(legacy::acpi_pm::kDefaultGpe0Base, legacy::acpi_pm::kGpe0BlockSize, pm_.gpe0_block(),
       "acpi-pm");
   put(legacy::DebugExit::kPort, legacy::DebugExit::kSize, debug_exit_, "debug-exit");
+  put(legacy::DebugConsole::kBochsPort, legacy::DebugConsole::kSize, debug_console_,
+      "debug-console");
+  put(legacy::DebugConsole::kFirmwarePort, legacy::DebugConsole::kSize, firmware_console_,
+      "debug-console");
   put(legacy::PvPanic::kPort, legacy::PvPanic::kSize, pvpanic_, "pvpanic");
   put(PciHostBridge::kPort, PciHostBridge::kSize, host_bridge_, "pci-host-bridge");
   for (unsigned i = 0; i < serial_.size(); ++i) {
@@ -161,6 +168,7 @@ void Board::Reset() {
   hpet_.Reset();
   pm_.Reset();
   smbus_.Reset();
+  a20_.Reset();
   reset_control_.Reset();
   i8042_.Reset();
   for (auto& serial : serial_) serial->Reset();
@@ -172,6 +180,7 @@ void Board::Reset() {
 }
 
 void Board::Describe(MachineDescription& out) const {
+  out.level_irqs = {Gsi(legacy::acpi_pm::kSciIrq)};
   const auto entry_of = [&](const Device* device) -> MachineDescription::DeviceEntry& {
     const auto known = std::find_if(described_.begin(), described_.end(),
                                     [&](const Described& d) { return d.device == device; });

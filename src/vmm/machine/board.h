@@ -8,7 +8,9 @@
 #include <string_view>
 #include <vector>
 
+#include "legacy-devices/a20_gate.h"
 #include "legacy-devices/acpi_pm.h"
+#include "legacy-devices/debug_console.h"
 #include "legacy-devices/debug_exit.h"
 #include "legacy-devices/hpet.h"
 #include "legacy-devices/i8042.h"
@@ -55,6 +57,7 @@ class Board {
     const Clock& clock;
     TimerService& timers;
     std::array<CharBackend*, Config::kSerialPorts> serial;
+    CharBackend& debug_console;
   };
 
   static Result<std::unique_ptr<Board>> Create(const Parts& parts, Events events);
@@ -104,11 +107,13 @@ class Board {
   legacy::Hpet hpet_;
   legacy::AcpiPm pm_;
   legacy::Piix4Smbus smbus_;
+  legacy::A20Gate a20_;
   legacy::ResetControl reset_control_;
   legacy::I8042 i8042_;
   legacy::DebugExit debug_exit_;
   legacy::PvPanic pvpanic_;
   legacy::PostPort post_;
+  legacy::DebugConsole debug_console_, firmware_console_;
   std::array<std::unique_ptr<legacy::Uart16550>, Config::kSerialPorts> serial_;
 
   PciHostBridge host_bridge_;

@@ -35,37 +35,56 @@ CharBackendSpec SpecOf(const ConsoleSpec& console, std::string name) {
 
 }  // namespace
 
+CharBackend& Consoles::Outermost(Line& line) {
+  return line.keys ? static_cast<CharBackend&>(*line.keys) : *line.host;
+}
+
+CharBackend& Consoles::debug_console() {
+  return Outermost(debug_);
+}
+
+// Without the tap.
+Result<Consoles::Line> Consoles::Open(const ConsoleSpec& spec, std::string name, EventLoop& loop,
+                                      const Hooks& hooks) {
+  Line line;
+  auto host = OpenCharBackend(SpecOf(spec, name), loop);
+  if (!host) return tl::unexpected(std::move(host.error()).WithContext(name));
+  line.host = std::move(*host);
+  if (spec.kind == ConsoleSpec::Kind::kStdio && isatty(STDIN_FILENO)) {
+    line.keys = std::make_unique<EscapeKeys>(
+        *line.host, [&loop](std::function<void()> work) { loop.Post(std::move(work)); },
+        EscapeKeys::Handlers{hooks.on_stop, hooks.on_power_button});
+  }
+  return line;
+}
+
 Result<std::unique_ptr<Consoles>> Consoles::Create(const Config& config, EventLoop& loop,
                                                    Hooks hooks) {
   auto consoles = std::make_unique<Consoles>();
   for (unsigned i = 0; i < Config::kSerialPorts; ++i) {
-    Line& line = consoles->lines_[i];
-    const std::string name = fmt::format("serial{}", i);
-    auto host = OpenCharBackend(SpecOf(config.serial[i], name), loop);
-    if (!host) return tl::unexpected(std::move(host.error()).WithContext(name));
-    line.host = std::move(*host);
-    CharBackend* outermost = line.host.get();
-    if (config.serial[i].kind == ConsoleSpec::Kind::kStdio && isatty(STDIN_FILENO)) {
-      line.keys = std::make_unique<EscapeKeys>(
-          *outermost, [&loop](std::function<void()> work) { loop.Post(std::move(work)); },
-          EscapeKeys::Handlers{hooks.on_stop, hooks.on_power_button});
-      outermost = line.keys.get();
-    }
-    line.tap = std::make_unique<ConsoleTap>(
-        *outermost,
+    auto line = Open(config.serial[i], fmt::format("serial{}", i), loop, hooks);
+    if (!line) return tl::unexpected(std::move(line.error()));
+    line->tap = std::make_unique<ConsoleTap>(
+        Outermost(*line),
         [i, on_output = hooks.on_output](std::span<const uint8_t> data) { on_output(i, data); });
-    consoles->backends_[i] = line.tap.get();
+    consoles->backends_[i] = line->tap.get();
+    consoles->lines_[i] = std::move(*line);
   }
+  auto debug = Open(config.debug, "debug", loop, hooks);
+  if (!debug) return tl::unexpected(std::move(debug.error()));
+  consoles->debug_ = std::move(*debug);
+  consoles->debug_console().SetReceiver(&consoles->nobody_);
   return consoles;
 }
 
 Result<void> Consoles::Finish() {
   Result<void> all;
-  for (unsigned i = 0; i < Config::kSerialPorts; ++i) {
-    auto finished = lines_[i].host->Finish();
-    if (finished || !all) continue;
-    all = tl::unexpected(std::move(finished.error()).WithContext(fmt::format("serial{}", i)));
-  }
+  const auto finish = [&all](Line& line, std::string_view name) {
+    auto finished = line.host->Finish();
+    if (!finished && all) all = tl::unexpected(std::move(finished.error()).WithContext(name));
+  };
+  for (unsigned i = 0; i < Config::kSerialPorts; ++i) finish(lines_[i], fmt::format("serial{}", i));
+  finish(debug_, "debug");
   return all;
 }
 

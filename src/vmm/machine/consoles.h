@@ -1,5 +1,5 @@
-// The host side of the four serial lines: what the config names, with the panic watcher reading
-// along and the escape key on a terminal.
+// The host side of the four serial lines and of the debug console: what the config names, with the
+// panic watcher reading along and the escape key on a terminal.
 #pragma once
 
 #include <array>
@@ -36,6 +36,7 @@ class Consoles {
   Result<void> Finish();
 
   const Backends& backends() const { return backends_; }
+  CharBackend& debug_console();
 
  private:
   struct Line {  // in the order from the host to the guest
@@ -43,7 +44,16 @@ class Consoles {
     std::unique_ptr<EscapeKeys> keys;  // null unless it is the user's terminal
     std::unique_ptr<ConsoleTap> tap;
   };
+  static CharBackend& Outermost(Line& line);
+  static Result<Line> Open(const ConsoleSpec& spec, std::string name, EventLoop& loop,
+                           const Hooks& hooks);
+
+  class Nobody final : public CharReceiver {
+    size_t OnInput(std::span<const uint8_t> data) override { return data.size(); }
+  };
+  Nobody nobody_;  // takes what is typed to the debug console, which has no input
   std::array<Line, Config::kSerialPorts> lines_;
+  Line debug_;  // nobody reads along
   Backends backends_{};
 };
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <libfdt.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <span>
 #include <string>
@@ -22,6 +23,7 @@ constexpr uint32_t kIoapicPhandle = 1;
 // The senses of Linux's two-cell binding of the IOAPIC ("intel,ce4100-ioapic").
 constexpr uint32_t kEdgeRising = 0;
 constexpr uint32_t kLevelLow = 1;
+constexpr uint32_t kLevelHigh = 2;
 constexpr uint32_t kIsaIrqs = 16;
 
 // Address spaces in the first cell of a bus address. [DTSpec] 2.3.8 for ranges; the codes are those
@@ -131,7 +133,14 @@ void WriteCpus(Writer& writer, const MachineDescription& machine) {
   });
 }
 
-void WriteIdentity(Writer& writer, const MachineDescription::DeviceEntry& device) {
+uint32_t SenseOf(const MachineDescription& machine, Gsi irq) {
+  if (irq.value >= kIsaIrqs) return kLevelLow;
+  const auto& levels = machine.level_irqs;
+  return std::find(levels.begin(), levels.end(), irq) == levels.end() ? kEdgeRising : kLevelHigh;
+}
+
+void WriteIdentity(Writer& writer, const MachineDescription& machine,
+                   const MachineDescription::DeviceEntry& device) {
   const Binding* binding = nullptr;
   for (const Binding& row : kBindings) {
     if (device.name.starts_with(row.device)) binding = &row;
@@ -146,7 +155,7 @@ void WriteIdentity(Writer& writer, const MachineDescription::DeviceEntry& device
   std::vector<uint32_t> interrupts;
   for (const Gsi irq : device.irqs) {
     interrupts.push_back(irq.value);
-    interrupts.push_back(irq.value < kIsaIrqs ? kEdgeRising : kLevelLow);
+    interrupts.push_back(SenseOf(machine, irq));
   }
   writer.Cells("interrupts", interrupts);
 }
@@ -172,7 +181,7 @@ void WriteIsaDevices(Writer& writer, const MachineDescription& machine) {
           reg.insert(reg.end(), {kIsaIoSpace, Low(start), Low(length)});
         }
         writer.Cells("reg", reg);
-        WriteIdentity(writer, device);
+        WriteIdentity(writer, machine, device);
       });
     }
   });
@@ -202,7 +211,7 @@ void WriteMemoryDevices(Writer& writer, const MachineDescription& machine) {
           AddCells(reg, length);
         }
         writer.Cells("reg", reg);
-        WriteIdentity(writer, device);
+        WriteIdentity(writer, machine, device);
         if (first == kIoapicBase) WriteIoapic(writer);
       });
     }

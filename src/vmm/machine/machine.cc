@@ -7,6 +7,8 @@
 #include <string>
 
 #include "vmm/acpi/acpi_tables.h"
+#include "vmm/acpi/mp_table.h"
+#include "vmm/boot/boot_cpu.h"
 #include "vmm/boot/load_kernel.h"
 #include "vmm/boot/memory_map.h"
 #include "vmm/core/base/log.h"
@@ -81,9 +83,10 @@ Result<void> Machine::MakeBoard() {
       [&supervisor](std::string_view source) { supervisor.OnResetRequest(source); },
       [&supervisor](uint32_t value) { supervisor.OnDebugExit(value); },
       [&supervisor] { supervisor.OnPvPanic(); }};
-  return Take(
-      Board::Create({config_, *memory_, clock_, *loop_, consoles_->backends()}, std::move(events)),
-      board_);
+  return Take(Board::Create({config_, *memory_, clock_, *loop_, consoles_->backends(),
+                             consoles_->debug_console()},
+                            std::move(events)),
+              board_);
 }
 
 Result<void> Machine::MakeEngine(EngineSources& engines) {
@@ -120,6 +123,7 @@ Result<void> Machine::LoadGuest(bool memory_is_zero) {
   acpi.cpu_count = config_.cpus;
   auto rsdp = BuildAcpiTables(acpi, *memory_);
   if (!rsdp) return tl::unexpected(std::move(rsdp.error()));
+  WriteMpTable(acpi, *memory_);
 
   BootRequest request;
   request.kernel = config_.kernel;
@@ -133,6 +137,7 @@ Result<void> Machine::LoadGuest(bool memory_is_zero) {
   states_.resize(config_.cpus);
   for (unsigned id = 0; id < config_.cpus; ++id) {
     ResetCpuState(states_[id], id, engine_.cpuid.signature());
+    if (id != 0) ApplyFirmwareCpuState(states_[id], /*boot_cpu=*/false);
   }
   auto entry = LoadKernel(request, *memory_, states_[0]);
   if (!entry) return tl::unexpected(std::move(entry.error()));

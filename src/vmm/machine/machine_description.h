@@ -42,6 +42,7 @@ struct MachineDescription {
   std::vector<Memory> memory;  // as the guest's memory map says, in address order
   std::vector<DeviceEntry> devices;
   std::vector<PciEntry> pci;
+  std::vector<Gsi> level_irqs;  // ISA interrupts that are levels, active high; the others are edges
 };
 
 }  // namespace vmm

@@ -14,6 +14,9 @@ class VmPlug final : public IoapicOutput, public ExtIntListener {
  public:
   void Set(Vm* vm) { vm_.store(vm, std::memory_order_release); }
 
+  void SetA20(bool open) {
+    if (Vm* vm = Get()) vm->SetA20(open);
+  }
   void SendMsi(MsiMessage message) override {
     if (Vm* vm = Get()) vm->SendMsi(message);
   }

@@ -53,6 +53,18 @@ TEST_CASE("the device tree names CPUs, memory, devices and PCI functions", "[mac
   CHECK_FALSE(Holds(*blob, "cpu@2"));
 }
 
+TEST_CASE("the device tree tells edges from levels", "[machine]") {
+  // "intel,ce4100-ioapic": pin, then 0 = rising edge, 1 = low level, 2 = high level
+  vmm::MachineDescription machine = SmallMachine();
+  machine.devices.push_back({"acpi-pm", {{0x600, 0x40}}, {}, {vmm::Gsi(9), vmm::Gsi(16)}});
+  machine.level_irqs = {vmm::Gsi(9)};
+  const auto blob = vmm::BuildDeviceTree(machine);
+  REQUIRE(blob);
+  using namespace std::string_view_literals;
+  CHECK(Holds(*blob, "\0\0\0\x04\0\0\0\0"sv));
+  CHECK(Holds(*blob, "\0\0\0\x09\0\0\0\x02\0\0\0\x10\0\0\0\x01"sv));
+}
+
 TEST_CASE("the same machine gives the same tree, a different machine another", "[machine]") {
   vmm::MachineDescription machine = SmallMachine();
   const auto first = vmm::BuildDeviceTree(machine);

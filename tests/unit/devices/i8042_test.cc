@@ -16,7 +16,8 @@ namespace {
 struct Board {
   FakeIrqLine kbd, aux;
   int resets = 0;
-  I8042 controller{kbd, aux, [this](std::string_view) { ++resets; }};
+  A20Gate a20{[](bool) {}};
+  I8042 controller{kbd, aux, [this](std::string_view) { ++resets; }, a20};
 
   uint8_t Status() { return static_cast<uint8_t>(In(controller.command_port(), 0)); }
   uint8_t Data() { return static_cast<uint8_t>(In(controller.data_port(), 0)); }
@@ -109,7 +110,12 @@ TEST_CASE("the output port shows A20 and the buffers, and resets by its lowest b
   b.Send(0xDD);
   b.Command(0xD0);
   CHECK((b.Data() & 0x02) == 0);
+  CHECK_FALSE(b.a20.open());
   b.Command(0xDF);
+  CHECK(b.a20.open());
+  b.Command(0xDD);
+  CHECK_FALSE(b.a20.open());
+  b.a20.Set(true);  // by port 0x92
   b.Command(0xD0);
   CHECK((b.Data() & 0x02) != 0);
   CHECK(b.resets == 0);

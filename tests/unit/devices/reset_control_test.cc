@@ -13,10 +13,13 @@ namespace {
 struct Board {
   int resets = 0;
   std::string source;
+  int moves = 0;
+  A20Gate a20{[this](bool) { ++moves; }};
   ResetControl control{[this](std::string_view from) {
-    ++resets;
-    source = from;
-  }};
+                         ++resets;
+                         source = from;
+                       },
+                       a20};
 };
 
 }  // namespace
@@ -35,13 +38,21 @@ TEST_CASE("RC resets when RCPU rises") {  // [PIIX3] RC
   CHECK(b.resets == 1);
 }
 
-TEST_CASE("port 0x92 resets when its low bit rises, and keeps A20") {
+TEST_CASE("port 0x92 resets when its low bit rises, and moves the gate of A20") {
   Board b;
   vmm::Device& port = b.control.port_a();
   CHECK(In(port, 0) == 0x02);
   Out(port, 0, 0x00);
   CHECK(In(port, 0) == 0x00);
+  CHECK_FALSE(b.a20.open());
+  Out(port, 0, 0x00);
+  CHECK(b.moves == 1);
+  b.a20.Set(true);  // by the keyboard controller
+  CHECK(In(port, 0) == 0x02);
+  Out(port, 0, 0x00);
   Out(port, 0, 0x02);
+  CHECK(b.a20.open());
+  CHECK(b.moves == 4);
   CHECK(b.resets == 0);
   Out(port, 0, 0x03);
   CHECK(b.resets == 1);
@@ -61,7 +72,7 @@ TEST_CASE("reset registers answer accesses of any size at any offset") {
 TEST_CASE("reset registers are saved, loaded and refused when impossible") {
   Board a;
   Out(a.control.reset_control(), 0, 0x02);
-  Out(a.control.port_a(), 0, 0x00);
+  Out(a.control.port_a(), 0, 0x01);
   ResetControlState saved = a.control.Save();
   Board b;
   REQUIRE(b.control.Load(saved));
@@ -71,4 +82,18 @@ TEST_CASE("reset registers are saved, loaded and refused when impossible") {
   CHECK_FALSE(b.control.Load(saved));
   b.control.Reset();
   CHECK(In(b.control.port_a(), 0) == 0x02);
+}
+
+TEST_CASE("the gate of A20 is saved, loaded and opened by a reset") {
+  std::string moves;
+  A20Gate gate{[&moves](bool open) { moves += open ? 'o' : 'c'; }};
+  gate.Set(false);
+  A20GateState saved = gate.Save();
+  gate.Reset();
+  CHECK(gate.open());
+  REQUIRE(gate.Load(saved));
+  CHECK_FALSE(gate.open());
+  CHECK(moves == "coc");
+  saved.version = 2;
+  CHECK_FALSE(gate.Load(saved));
 }

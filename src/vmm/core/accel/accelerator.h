@@ -69,6 +69,10 @@ class Vm : public MsiSink {
   virtual void InjectNmi(unsigned cpu) = 0;
   // The IOAPIC's table changed: under KVM's split irqchip, routes must follow. Any thread.
   virtual void IoapicRouteChanged(unsigned pin, MsiMessage message, bool masked, bool level) = 0;
+  // The gate of address line 20 moved: closed, bit 20 of every physical address is zero. It is open
+  // when the Vm is made. Any thread, at best one whose vCPU executes the access that moved it. An
+  // engine that can't do it leaves the line alone.
+  virtual void SetA20(bool) {}
   // Wire an eventfd to a guest write, so that it needs no exit where the engine can: any value of
   // `size` bytes (0 = any size) at `address` signals `fd`. The default way is a Device.
   virtual Result<void> AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) = 0;

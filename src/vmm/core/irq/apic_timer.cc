@@ -111,9 +111,14 @@ bool ApicTimer::Expire() {
     running_ = false;
     return true;
   }
-  // Expiries that were missed have merged into this one: IRR has one bit a vector.
-  expiry_ += Period() * ((now - expiry_) / Period() + 1);
-  timer_->Arm(std::max(expiry_, now + kMinInterval));
+  expiry_ += Period();
+  if (const Nanoseconds oldest = now - kLongestBacklog; expiry_ < oldest) {
+    expiry_ += Period() * ((oldest - expiry_ + Period() - Nanoseconds(1)) / Period());
+  }
+  // While more is owed, at twice the rate.
+  const bool late = expiry_ <= now;
+  timer_->Arm(
+      std::max(expiry_, now + (late ? std::max(kMinInterval, Period() / 2) : kMinInterval)));
   return true;
 }
 

@@ -7,6 +7,7 @@
 
 #include "vmm/core/irq/local_apic_regs.h"
 #include "vmm/core/time/clock.h"
+#include "vmm/core/time/owed_ticks.h"
 
 namespace vmm {
 
@@ -17,6 +18,9 @@ class ApicTimer {
   // A periodic timer that is set faster than this interrupts at this interval: the I/O thread stays
   // free whatever a guest programs. The count shows the true period.
   static constexpr Nanoseconds kMinInterval{100'000};
+  // Expiries that the host was late for follow by the rule of OwedTicks: at twice the rate, those
+  // of the last second at most. What is not taken before the state is saved is not owed any more.
+  static constexpr Nanoseconds kLongestBacklog = OwedTicks::kLongest;
 
   ApicTimer(const Clock& clock, TimerService& timers, std::function<void()> wake);
 
@@ -55,7 +59,7 @@ class ApicTimer {
   uint32_t divide_ = 2;
   uint32_t initial_ = 0;
   bool running_ = false;  // one-shot, periodic
-  Nanoseconds expiry_{};  // when running_
+  Nanoseconds expiry_{};  // when running_: the next; of a periodic timer the first that is owed
   uint64_t tsc_deadline_ = 0;
   int64_t tsc_offset_ = 0;
   std::unique_ptr<Timer> timer_;  // last: its destructor waits for `wake`
