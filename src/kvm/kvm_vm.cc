@@ -116,6 +116,21 @@ void KvmVm::IoapicRouteChanged(unsigned pin, vmm::MsiMessage message, bool maske
                                                        pin, std::strerror(-r)));
 }
 
+// [KVM API] 4.29, 4.30
+std::optional<vmm::Nanoseconds> KvmVm::GuestTime() {
+  kvm_clock_data data{};
+  if (vm_->Ioctl(KVM_GET_CLOCK, &data) < 0) return {};
+  return vmm::Nanoseconds(static_cast<int64_t>(data.clock));
+}
+
+void KvmVm::SetGuestTime(vmm::Nanoseconds time) {
+  kvm_clock_data data{};
+  data.clock = static_cast<uint64_t>(time.count());
+  if (const int r = vm_->Ioctl(KVM_SET_CLOCK, &data); r < 0)
+    vmm::Log(vmm::LogLevel::kWarning,
+             fmt::format("KVM refuses the guest's clock: {}", std::strerror(-r)));
+}
+
 Result<void> KvmVm::AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) {
   return IoEventFd(port, address, size, fd, false);
 }

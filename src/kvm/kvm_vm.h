@@ -31,6 +31,8 @@ class KvmVm final : public vmm::Vm {
   vmm::Result<unsigned> AddIrqFd(int fd, vmm::MsiMessage message) override;
   vmm::Result<void> UpdateIrqFd(unsigned id, vmm::MsiMessage message) override;
   void RemoveIrqFd(unsigned id, int fd) override;
+  std::optional<vmm::Nanoseconds> GuestTime() override;
+  void SetGuestTime(vmm::Nanoseconds time) override;
   void OnHostWrite(vmm::GuestPhys, uint64_t) override {}  // the hardware sees to it
 
  private:

@@ -30,6 +30,7 @@ void Cpu::LoadRegisters(const vmm::CpuState& state) {
   const vmm::CpuState::Events& events = state.events;
   fault_ = {events.exception_pending, events.exception_vector, events.exception_has_error,
             events.exception_error, false};
+  acknowledged_vector_ = events.interrupt_pending ? events.interrupt_vector : -1;
   sti_shadow_ = events.sti_shadow;
   mov_ss_shadow_ = events.mov_ss_shadow;
   nmi_pending_ = events.nmi_pending;
@@ -72,6 +73,7 @@ vmm::Result<void> Cpu::Load(const vmm::CpuState& state) {
 }
 
 vmm::Result<void> Cpu::Save(vmm::CpuState& state) {
+  TakeInitAndSipi();  // the saved form has no place for them
   std::copy_n(r, 16, state.gpr.begin());
   state.rip = r[kRip];
   state.rflags = Rflags();
@@ -102,6 +104,8 @@ vmm::Result<void> Cpu::Save(vmm::CpuState& state) {
   state.events.exception_vector = fault_.vector;
   state.events.exception_has_error = fault_.has_error;
   state.events.exception_error = fault_.error;
+  state.events.interrupt_pending = acknowledged_vector_ >= 0;
+  state.events.interrupt_vector = static_cast<uint8_t>(std::max(acknowledged_vector_, 0));
   state.events.sti_shadow = sti_shadow_;
   state.events.mov_ss_shadow = mov_ss_shadow_;
   state.events.nmi_pending = nmi_pending_ || apic_->HasNmi();

@@ -1,4 +1,6 @@
 // The run loop: find the next block, run its ops, look for events between blocks.
+#include <utility>
+
 #include "bt/interp/cpu.h"
 #include "bt/interp/interpreter.h"
 
@@ -194,13 +196,14 @@ Cpu::Next Cpu::HandleAttention(vmm::RunResult& result) {
 
 // Takes what waits, in the order of [SDM 3A] 6.9. True: the processor has something to run.
 bool Cpu::TakeEvents() {
-  if (apic_->TakeInit()) HandleInit();
-  const int sipi = apic_->TakeSipi();
-  if (wait_for_sipi_) {
-    if (sipi < 0) return false;
-    wait_for_sipi_ = false;
-    LoadRealSegment(vmm::Seg::CS, static_cast<uint16_t>(sipi << 8));
-    r[kRip] = 0;
+  TakeInitAndSipi();
+  if (wait_for_sipi_) return false;
+  if (acknowledged_vector_ >= 0) {
+    halted_ = dead_halt_told_ = false;
+    last_block_ = nullptr;
+    DeliverEvent(static_cast<uint8_t>(std::exchange(acknowledged_vector_, -1)),
+                 EventKind::kExternal, false, 0);
+    return true;
   }
   if (apic_->TakeNmi()) nmi_pending_ = true;
   if (sti_shadow_ || mov_ss_shadow_) {
@@ -230,6 +233,15 @@ bool Cpu::TakeEvents() {
     }
   }
   return !halted_;
+}
+
+void Cpu::TakeInitAndSipi() {
+  if (apic_->TakeInit()) HandleInit();
+  const int sipi = apic_->TakeSipi();
+  if (!wait_for_sipi_ || sipi < 0) return;
+  wait_for_sipi_ = false;
+  LoadRealSegment(vmm::Seg::CS, static_cast<uint16_t>(sipi << 8));
+  r[kRip] = 0;
 }
 
 // INIT: the state of table 9-1, caches and most MSRs kept. [SDM 3A] 9.1

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "vmm/core/accel/instruction_schedule.h"
@@ -88,6 +89,10 @@ class Vm : public MsiSink {
     return Fail(ExitCode::kUnavailable, "this engine wires no eventfd to an interrupt");
   }
   virtual void RemoveIrqFd(unsigned, int) {}
+  // Time of the guest's paravirtual clock where the engine keeps one of its own; nothing where it
+  // follows VmParts::clock. To set it makes it agree. vCPUs parked, from any thread.
+  virtual std::optional<Nanoseconds> GuestTime() { return {}; }
+  virtual void SetGuestTime(Nanoseconds) {}
   // Host code (DMA) wrote to guest RAM: translated code there is stale. Any thread.
   virtual void OnHostWrite(GuestPhys start, uint64_t length) = 0;
 };

@@ -43,6 +43,8 @@ class MachineClock : public Clock {
  public:
   // Now() begins to advance, from `at` (a restored machine goes on where it was).
   virtual void Start(Nanoseconds at = Nanoseconds(0)) = 0;
+  // While it stands: Now() is `at` from here on, for a machine that is loaded. Never back.
+  virtual void Set(Nanoseconds at) = 0;
   // Now() stands still until Resume(). Both do nothing when nothing changes.
   virtual void Pause() = 0;
   virtual void Resume() = 0;

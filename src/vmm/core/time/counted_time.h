@@ -66,6 +66,7 @@ class CountedTime final : public MachineClock, public TimerService, public Instr
   uint64_t Tsc() const override { return static_cast<uint64_t>(Now().count()); }
   uint64_t tsc_hz() const override { return kHz; }
   void Start(Nanoseconds at) override;
+  void Set(Nanoseconds at) override { Start(at); }
   void Pause() override {}
   void Resume() override {}
 

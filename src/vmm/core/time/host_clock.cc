@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "vmm/core/base/check.h"
+
 namespace vmm {
 namespace {
 
@@ -26,6 +28,13 @@ void HostClock::Start(Nanoseconds at) {
     word_.store(Pack(ReadHost(CLOCK_MONOTONIC) - at.count(), kRunning));
   }
   Tell();
+}
+
+void HostClock::Set(Nanoseconds at) {
+  std::lock_guard lock(mutex_);
+  const int64_t word = word_.load();
+  CHECK((word & kModeMask) == kStanding && at.count() >= word >> 2);
+  word_.store(Pack(at.count(), kStanding));
 }
 
 // kChanging comes first in Pause(): a reader that then still read the running word would return a

@@ -22,6 +22,7 @@ class HostClock final : public MachineClock {
   explicit HostClock(TscFrequency tsc = FindTscFrequency());
 
   void Start(Nanoseconds at = Nanoseconds(0)) override;
+  void Set(Nanoseconds at) override;
   void Pause() override;
   void Resume() override;
 

@@ -61,6 +61,8 @@ std::string_view Name(TscFrequency::Source source) {
       return "CPUID leaf 0x16";
     case TscFrequency::Source::kMeasured:
       return "measured";
+    case TscFrequency::Source::kSaved:
+      return "of the saved machine";
     case TscFrequency::Source::kSynthetic:
       return "synthetic";
   }

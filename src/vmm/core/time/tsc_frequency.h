@@ -14,6 +14,7 @@ struct TscFrequency {
     kHypervisor,  // CPUID leaf 0x40000010, in kHz
     kBase,        // the ratio of leaf 0x15 and the base frequency of leaf 0x16, in MHz
     kMeasured,    // against CLOCK_MONOTONIC_RAW for 2 ms, to about 10 ppm
+    kSaved,       // a machine that was saved goes on at the rate that its guest knows
     kSynthetic,   // the host's counter is not invariant: 1 GHz, derived from the clock
   };
   uint64_t hz = 0;
