@@ -34,6 +34,7 @@ HEAVY = (
     ('Zydis/*', ('src/bt/isa/*',)),
     ('xbyak/*', ('src/bt/*',)),
     ('libfdt.h', ('src/vmm/machine/*',)),
+    ('zstd.h', ('src/vmm/snapshot/*',)),
 )
 
 MAX_LINES = 500

@@ -100,6 +100,29 @@ class Linux(GuestTest):
                 self.assert_ends(guest, SUCCESS, 120)
                 guest.stop()
 
+    def test_a_suspended_linux_goes_on(self):
+        for engine in ENGINES:
+            with self.subTest(engine=engine):
+                guest = self.boot("cloud", engine)
+                guest.expect("guest# ", BOOT_SECONDS[engine])
+                uptime = "cut -d. -f1 /proc/uptime"
+                before = int(self.run_command(guest, uptime, r"\n(\d+)\r").group(1))
+                self.run_command(guest, "export WORD=kept; echo set", r"\nset\r")
+                guest.signal(signal.SIGUSR1)
+                self.assert_ends(guest, SUSPENDED, 60)
+                guest.stop()
+                time.sleep(3)  # which the guest must not notice
+                resumed = self.boot("cloud", engine)
+                resumed.wait_for_message("resumed from", 30)
+                self.run_command(resumed, "echo $WORD", r"\nkept\r")
+                after = int(self.run_command(resumed, uptime, r"\n(\d+)\r").group(1))
+                self.assertGreaterEqual(after, before)
+                self.run_command(resumed, "dmesg | grep -ciE 'soft lockup|rcu.*stall|BUG:'",
+                                 r"\n0\r")
+                resumed.send("poweroff -f\r")
+                self.assert_ends(resumed, SUCCESS, 60)
+                resumed.stop()
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -106,7 +106,11 @@ int CliMain(int argc, char** argv) {
     outcome.code = ExitCode::kInternal;
     outcome.reason = std::string("internal error: ") + error.what();
   }
-  if (outcome.code != ExitCode::kSuccess) PrintReason(outcome.reason);
+  if (outcome.code == ExitCode::kSuspended) {
+    Log(LogLevel::kInfo, outcome.reason);
+  } else if (outcome.code != ExitCode::kSuccess) {
+    PrintReason(outcome.reason);
+  }
   if (result_file) {
     if (const Result<void> wrote = result_file->Write(outcome); !wrote) {
       Log(LogLevel::kError, wrote.error().message);

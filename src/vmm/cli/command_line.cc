@@ -114,6 +114,8 @@ void Parser::AddCommand(const CommandRow& row) {
   if (row.command == Command::kRun) {
     app.add_option("--result", result_, "Write how the run ended to this file, as JSON")
         ->type_name("FILE");
+    app.add_flag("--discard-state", line_.discard_state,
+                 "Delete the suspended machine, if there is one, and start afresh");
   } else if (row.command == Command::kInspect) {
     app.add_option("--dtb", dtb_, "Write the machine as a flattened device tree")
         ->type_name("FILE");

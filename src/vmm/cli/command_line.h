@@ -19,6 +19,7 @@ struct CommandLine {
   std::filesystem::path config;    // vm.toml; empty: everything is in `settings`
   std::vector<Override> settings;  // as given, in the order of the table of keys
   std::filesystem::path result;    // of run; empty: none
+  bool discard_state = false;      // of run: delete the suspended machine and start afresh
   std::filesystem::path dtb;       // of inspect; empty: none
   bool json = false;               // of probe
   std::string explain;             // of config: a key; empty: all

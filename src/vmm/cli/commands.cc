@@ -47,9 +47,22 @@ Result<Config> ConfigOf(const CommandLine& line) {
                              : LoadConfig(line.config, line.settings);
 }
 
+// Deletes what a suspended machine left; that there is nothing is no error.
+Result<void> DiscardState(const Config& config) {
+  std::error_code error;
+  if (config.suspend_file.empty()) return {};
+  std::filesystem::remove(config.suspend_file, error);
+  if (!error) return {};
+  return FailErrno(ExitCode::kIoError, fmt::format("can't delete {}", config.suspend_file.string()),
+                   error.value());
+}
+
 RunOutcome RunCommand(const CommandLine& line) {
   const Result<Config> config = ConfigOf(line);
   if (!config) return OutcomeOf(config.error());
+  if (line.discard_state) {
+    if (auto discarded = DiscardState(*config); !discarded) return OutcomeOf(discarded.error());
+  }
   Result<std::unique_ptr<Machine>> machine = Machine::Create(*config);
   if (!machine) return OutcomeOf(std::move(machine.error()));
   return (*machine)->Run();

@@ -72,6 +72,9 @@ struct Config {
   // From the press of the power button (SIGTERM) to the end by force. Zero: at once.
   std::chrono::milliseconds stop_timeout{30'000};
   RunLimits limits;
+
+  // Where the machine is saved when it is suspended, and found by the next run; empty: nowhere.
+  std::filesystem::path suspend_file;
 };
 
 }  // namespace vmm

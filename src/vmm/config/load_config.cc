@@ -17,6 +17,7 @@ namespace {
 constexpr size_t kLargestFile = kMiB;
 constexpr size_t kLongestName = 64;
 constexpr std::string_view kDefaultName = "vm";
+constexpr std::string_view kDefaultSuspendFile = "suspend.vmstate";
 
 // The name of a directory as the name of a machine: what is no letter or digit becomes '_'.
 std::string NameFromDirectory(const std::filesystem::path& directory) {
@@ -102,6 +103,7 @@ Result<Config> ParseConfig(std::string_view text, const std::filesystem::path& f
   config.file = file;
   config.directory = file.parent_path();
   config.name = NameFromDirectory(config.directory);
+  config.suspend_file = config.directory / kDefaultSuspendFile;
   ConfigProblems problems(file.string());
   ConfigReader reader(config, problems, config.directory);
   auto root = ParseToml(text);

@@ -40,6 +40,8 @@
 
 namespace vmm {
 
+class Sections;
+
 // Threads: guest accesses come from any vCPU thread through the buses; everything else from the I/O
 // thread, Reset() with all vCPUs parked.
 class Board {
@@ -76,6 +78,13 @@ class Board {
   // Power-on state of everything on the board.
   void Reset();
 
+  // Everything that the guest can see of the board, a section a chip. All vCPUs are parked and the
+  // clock stands. To load: the interrupt controllers, then the processors, then the devices, since
+  // what each finds due goes on to those before. kConfigInvalid: the board is of no use any more.
+  void SaveState(Sections& out);
+  Result<void> LoadInterruptControllers(Sections& in);
+  Result<void> LoadDevices(Sections& in);
+
   // Devices with ranges and interrupts, and PCI functions.
   void Describe(MachineDescription& out) const;
 
@@ -87,6 +96,31 @@ class Board {
   Result<void> AttachPorts(uint16_t first, uint64_t count, Device& device,
                            std::string_view description, std::vector<Gsi> irqs = {});
   void MovePmBlock(Piix4Pm::Block block, Piix4Pm::Placement placement);
+
+  // Every part that has a state, by the name of its section: visit(name, part).
+  template <class Visit>
+  void ForEachInterruptController(const Visit& visit) {
+    visit("pic", pic_);
+    visit("ioapic", ioapic_);
+  }
+  template <class Visit>
+  void ForEachDevice(const Visit& visit) {
+    visit("pit", pit_);
+    visit("rtc", rtc_);
+    visit("hpet", hpet_);
+    visit("acpi-pm", pm_);
+    visit("smbus", smbus_);
+    visit("a20", a20_);
+    visit("reset-control", reset_control_);
+    visit("i8042", i8042_);
+    for (const auto& serial : serial_) visit(serial->name(), *serial);
+    visit("pci-host-bridge", host_bridge_);
+    visit("i440fx", i440fx_);
+    visit("piix3-isa", piix3_isa_);
+    visit("piix4-pm", piix4_pm_);
+  }
+  template <class ForEach>
+  Result<void> LoadParts(ForEach for_each, Sections& in);
 
   struct Described {
     const Device* device;

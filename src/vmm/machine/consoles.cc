@@ -53,7 +53,7 @@ Result<Consoles::Line> Consoles::Open(const ConsoleSpec& spec, std::string name,
   if (spec.kind == ConsoleSpec::Kind::kStdio && isatty(STDIN_FILENO)) {
     line.keys = std::make_unique<EscapeKeys>(
         *line.host, [&loop](std::function<void()> work) { loop.Post(std::move(work)); },
-        EscapeKeys::Handlers{hooks.on_stop, hooks.on_power_button});
+        EscapeKeys::Handlers{hooks.on_stop, hooks.on_power_button, hooks.on_suspend});
   }
   return line;
 }

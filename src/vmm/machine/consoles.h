@@ -24,6 +24,7 @@ class Consoles {
     // The escape key; on the I/O thread.
     std::function<void()> on_stop;
     std::function<void()> on_power_button;
+    std::function<void()> on_suspend;
   };
   using Backends = std::array<CharBackend*, Config::kSerialPorts>;
 

@@ -10,6 +10,7 @@ namespace {
 constexpr std::string_view kHelp =
     "\r\nvmm: Ctrl-A x  stop the machine at once\r\n"
     "     Ctrl-A p  press the power button\r\n"
+    "     Ctrl-A s  suspend the machine to its file\r\n"
     "     Ctrl-A a  send Ctrl-A to the guest\r\n";
 
 }  // namespace
@@ -57,6 +58,9 @@ void EscapeKeys::OnCommand(uint8_t key) {
       break;
     case 'p':
       handlers_.on_power_button();
+      break;
+    case 's':
+      handlers_.on_suspend();
       break;
     case 'h':
     case '?':

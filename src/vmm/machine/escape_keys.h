@@ -1,7 +1,8 @@
 // The escape key of a console on a terminal. All keys belong to the guest, Ctrl-C included, except
 // those that follow Ctrl-A:
 //   Ctrl-A x   stop the machine at once      Ctrl-A p   press the power button
-//   Ctrl-A h   say which keys there are      Ctrl-A a   (or Ctrl-A Ctrl-A) send one Ctrl-A
+//   Ctrl-A s   suspend it to its file        Ctrl-A h   say which keys there are
+//   Ctrl-A a   (or Ctrl-A Ctrl-A) send one Ctrl-A
 //
 // It must work when the guest reads nothing, so the keys wait for the guest here, behind the search
 // for the escape key, and not in the host side.
@@ -23,6 +24,7 @@ class EscapeKeys final : public CharBackend, private CharReceiver {
   struct Handlers {  // on the I/O thread
     std::function<void()> on_stop;
     std::function<void()> on_power_button;
+    std::function<void()> on_suspend;
   };
   // `post` runs a function on the I/O thread, soon.
   using Post = std::function<void(std::function<void()>)>;

@@ -12,11 +12,12 @@ namespace vmm {
 Result<std::unique_ptr<HostSignals>> HostSignals::Create() {
   sigset_t set;
   sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) sigaddset(&set, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1}) sigaddset(&set, signal);
   if (const int error = pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0) {
     return FailErrno(ExitCode::kOsError, "can't block signals", error);
   }
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of that write alone
   const int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
   if (fd < 0) return FailErrno(ExitCode::kOsError, "can't make a signal descriptor", errno);
   return std::unique_ptr<HostSignals>(new HostSignals(fd));

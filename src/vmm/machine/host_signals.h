@@ -1,5 +1,5 @@
-// The signals that ask the program to end, read from a descriptor on the event loop instead of
-// interrupting anything.
+// The signals that ask the program to end or to suspend the machine, read from a descriptor on the
+// event loop instead of interrupting anything.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,8 @@
 
 namespace vmm {
 
-// Signals: SIGTERM, SIGINT, SIGHUP, SIGQUIT. SIGPIPE is ignored.
+// Signals: SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1. SIGPIPE and SIGXFSZ are
+// ignored.
 class HostSignals {
  public:
   // Blocks the signals in this thread and in those that it starts later: call before any other

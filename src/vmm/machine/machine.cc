@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <string>
 
 #include "vmm/acpi/acpi_tables.h"
@@ -12,6 +14,7 @@
 #include "vmm/boot/load_kernel.h"
 #include "vmm/boot/memory_map.h"
 #include "vmm/core/base/log.h"
+#include "vmm/machine/device_tree.h"
 #include "vmm/machine/engine_sources.h"
 
 namespace vmm {
@@ -30,7 +33,35 @@ Result<void> Take(Result<T> made, T& into) {
   return {};
 }
 
+TscFrequency TscOf(const SavedMachine* saved) {
+  if (saved == nullptr) return FindTscFrequency();
+  return {saved->clock().tsc_hz, TscFrequency::Source::kSaved};
+}
+
+// An error that has to do with the file of a suspended machine, with the way out.
+template <class T>
+Result<T> AboutSaved(Result<T> result, const Config& config) {
+  if (result) return result;
+  Error error = std::move(result.error());
+  error.message = "can't resume from " + config.suspend_file.string() + ": " + error.message +
+                  "; fix: vmm run --discard-state deletes it and starts afresh";
+  return tl::unexpected(std::move(error));
+}
+
+// The suspended machine, or null where there is none.
+Result<std::unique_ptr<SavedMachine>> FindSaved(const Config& config) {
+  std::error_code ignored;
+  const auto kind = std::filesystem::symlink_status(config.suspend_file, ignored).type();
+  if (config.suspend_file.empty() || kind == std::filesystem::file_type::not_found) {
+    return nullptr;
+  }
+  return AboutSaved(SavedMachine::Open(config.suspend_file), config);
+}
+
 }  // namespace
+
+Machine::Machine(const Config& config, std::unique_ptr<SavedMachine> saved)
+    : config_(config), saved_(std::move(saved)), clock_(TscOf(saved_.get())) {}
 
 Result<std::unique_ptr<Machine>> Machine::Create(const Config& config) {
   EngineSources engines = DefaultEngines();
@@ -38,11 +69,16 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Config& config) {
 }
 
 Result<std::unique_ptr<Machine>> Machine::Create(const Config& config, EngineSources& engines) {
-  std::unique_ptr<Machine> machine(new Machine(config));
+  auto saved = FindSaved(config);
+  if (!saved) return tl::unexpected(std::move(saved.error()));
+  std::unique_ptr<Machine> machine(new Machine(config, std::move(*saved)));
   return machine->MakeHostSide()
       .and_then([&] { return machine->MakeBoard(); })
       .and_then([&] { return machine->MakeEngine(engines); })
-      .and_then([&] { return machine->LoadGuest(/*memory_is_zero=*/true); })
+      .and_then([&] {
+        return machine->saved_ ? AboutSaved(machine->LoadSavedGuest(), config)
+                               : machine->LoadGuest(/*memory_is_zero=*/true);
+      })
       .map([&] { return std::move(machine); });
 }
 
@@ -61,7 +97,8 @@ Result<void> Machine::MakeHostSide() {
       !added) {
     return added;
   }
-  const Supervisor::Hooks hooks{[this] { return Reset(); }, [this] { board_->PressPowerButton(); }};
+  const Supervisor::Hooks hooks{[this] { return Reset(); }, [this] { board_->PressPowerButton(); },
+                                [this] { return Save(); }};
   if (auto made = Take(Supervisor::Create({config_, *loop_, clock_, vcpus_}, hooks), supervisor_);
       !made) {
     return made;
@@ -72,7 +109,8 @@ Result<void> Machine::MakeHostSide() {
                                   supervisor.OnConsoleOutput(console, data);
                                 },
                                 [&supervisor] { supervisor.StopNow("Ctrl-A x"); },
-                                [&supervisor] { supervisor.PressPowerButton(); }}),
+                                [&supervisor] { supervisor.PressPowerButton(); },
+                                [&supervisor] { supervisor.Suspend("Ctrl-A s"); }}),
               consoles_);
 }
 
@@ -83,17 +121,34 @@ Result<void> Machine::MakeBoard() {
       [&supervisor](std::string_view source) { supervisor.OnResetRequest(source); },
       [&supervisor](uint32_t value) { supervisor.OnDebugExit(value); },
       [&supervisor] { supervisor.OnPvPanic(); }};
-  return Take(Board::Create({config_, *memory_, clock_, *loop_, consoles_->backends(),
-                             consoles_->debug_console()},
-                            std::move(events)),
-              board_);
+  auto made = Take(Board::Create({config_, *memory_, clock_, *loop_, consoles_->backends(),
+                                  consoles_->debug_console()},
+                                 std::move(events)),
+                   board_);
+  if (!made) return made;
+  MachineDescription description = Describe();
+  description.name.clear();  // a machine that was renamed is the same one
+  if (auto tree = Take(BuildDeviceTree(description), description_); !tree) return tree;
+  return saved_ ? AboutSaved(saved_->CheckDescription(description_), config_) : Result<void>();
+}
+
+Result<void> Machine::ChooseEngineFor(const CpuidOptions& options, EngineSources& engines) {
+  auto chosen = Take(ChooseEngine(config_.accel, options, engines), engine_);
+  if (!chosen || !saved_) return chosen;
+  auto adopted = saved_->AdoptCpuid(engine_.cpuid);
+  if (!adopted && config_.accel == AccelChoice::kAuto && engine_.accelerator->name() == "kvm") {
+    const std::string why = adopted.error().message;
+    const auto other = engines.bt ? AccelChoice::kBt : AccelChoice::kInterpreter;
+    if (chosen = Take(ChooseEngine(other, options, engines), engine_); !chosen) return chosen;
+    engine_.reason += " for the suspended machine: with KVM " + why;
+    adopted = saved_->AdoptCpuid(engine_.cpuid);
+  }
+  return AboutSaved(std::move(adopted), config_);
 }
 
 Result<void> Machine::MakeEngine(EngineSources& engines) {
   const CpuidOptions options{.cpu_count = config_.cpus, .tsc_hz = clock_.tsc_hz()};
-  if (auto chosen = Take(ChooseEngine(config_.accel, options, engines), engine_); !chosen) {
-    return chosen;
-  }
+  if (auto chosen = ChooseEngineFor(options, engines); !chosen) return chosen;
   const VmParts parts{*memory_,      board_->ports(),  board_->mmio(), clock_,      *loop_,
                       board_->pic(), board_->ioapic(), engine_.cpuid,  config_.cpus};
   if (auto made = Take(engine_.accelerator->CreateVm(parts), vm_); !made) return made;
@@ -110,7 +165,9 @@ Result<void> Machine::MakeEngine(EngineSources& engines) {
 
 void Machine::OnSignals() {
   for (const int signal : signals_->Take()) {
-    if (signal == SIGQUIT) {
+    if (signal == SIGUSR1) {
+      supervisor_->Suspend(SignalName(signal));
+    } else if (signal == SIGQUIT) {
       supervisor_->StopNow(SignalName(signal));
     } else {
       supervisor_->RequestStop(SignalName(signal));
@@ -144,6 +201,54 @@ Result<void> Machine::LoadGuest(bool memory_is_zero) {
   return {};
 }
 
+Result<void> Machine::LoadSavedGuest() {
+  states_.clear();
+  for (unsigned id = 0; id < config_.cpus; ++id) {
+    auto state = saved_->TakeCpu(id, engine_.cpuid);
+    if (!state) return tl::unexpected(std::move(state.error()));
+    states_.push_back(*state);
+  }
+  return saved_->LoadMemory(*memory_);
+}
+
+Result<void> Machine::Restore() {
+  clock_.Set(Nanoseconds(saved_->clock().now_ns));
+  auto loaded = board_->LoadInterruptControllers(saved_->sections())
+                    .and_then([&] { return LoadVcpus(); })
+                    .and_then([&] { return board_->LoadDevices(saved_->sections()); })
+                    .and_then([&] { return saved_->sections().CheckAllTaken(); });
+  if (!loaded) return AboutSaved(std::move(loaded), config_);
+  saved_.reset();
+  // From the next instruction on the file is of the past: a run from it would go back in time.
+  std::error_code error;
+  if (!std::filesystem::remove(config_.suspend_file, error)) {
+    return Fail(ExitCode::kIoError, "can't delete " + config_.suspend_file.string() +
+                                        ", which the machine goes on from: " + error.message());
+  }
+  Log(LogLevel::kInfo, "resumed from " + config_.suspend_file.string());
+  return {};
+}
+
+// Devices first: what is due in them goes on to the interrupt controllers, and from there to the
+// processors.
+Result<void> Machine::Save() {
+  if (const auto time = vm_->GuestTime(); time > clock_.Now()) clock_.Set(*time);
+  Sections sections;
+  board_->SaveState(sections);
+  MachineParts parts;
+  parts.description = description_;
+  parts.cpuid = engine_.cpuid.entries();
+  parts.clock = {clock_.Now().count(), clock_.tsc_hz()};
+  parts.cpus.resize(config_.cpus);
+  Result<void> saved;
+  for (unsigned id = 0; id < config_.cpus && saved; ++id) {
+    vcpus_.Call(id, [&](Vcpu& vcpu) { saved = vcpu.Save(parts.cpus[id]); });
+  }
+  if (!saved) return saved;
+  PutParts(parts, sections);
+  return WriteMachine(config_.suspend_file, sections, *memory_);
+}
+
 Result<void> Machine::LoadVcpus() {
   Result<void> loaded;
   for (unsigned id = 0; id < config_.cpus && loaded; ++id) {
@@ -161,7 +266,9 @@ Result<void> Machine::Reset() {
 }
 
 Result<void> Machine::StartVcpus() {
-  return vcpus_.Start().and_then([&] { return LoadVcpus(); });
+  return vcpus_.Start().and_then([&] { return saved_ ? Restore() : LoadVcpus(); }).map([&] {
+    vm_->SetGuestTime(clock_.Now());
+  });
 }
 
 RunOutcome Machine::Run() {

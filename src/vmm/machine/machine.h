@@ -16,6 +16,7 @@
 #include "vmm/machine/host_signals.h"
 #include "vmm/machine/machine_description.h"
 #include "vmm/machine/run_outcome.h"
+#include "vmm/machine/saved_machine.h"
 #include "vmm/machine/supervisor.h"
 #include "vmm/machine/vcpu_set.h"
 #include "vmm/probe/engine_choice.h"
@@ -45,13 +46,18 @@ class Machine {
   Supervisor& supervisor() { return *supervisor_; }
 
  private:
-  explicit Machine(const Config& config) : config_(config) {}
+  Machine(const Config& config, std::unique_ptr<SavedMachine> saved);
   Result<void> MakeHostSide();
   Result<void> MakeBoard();
   Result<void> MakeEngine(EngineSources& engines);
+  Result<void> ChooseEngineFor(const CpuidOptions& options, EngineSources& engines);
   void OnSignals();
   // ACPI tables and kernel into RAM; states_ becomes that of power-on.
   Result<void> LoadGuest(bool memory_is_zero);
+  // The same from saved_, and what comes after once the vCPUs have threads.
+  Result<void> LoadSavedGuest();
+  Result<void> Restore();
+  Result<void> Save();
   Result<void> LoadVcpus();
   Result<void> Reset();
   Result<void> StartVcpus();
@@ -59,6 +65,7 @@ class Machine {
   // In the order of dependency: what is lower uses what is higher. The destructor ends the vCPU
   // threads first.
   const Config config_;
+  std::unique_ptr<SavedMachine> saved_;  // until its state is in the machine
   std::unique_ptr<HostSignals> signals_;
   std::unique_ptr<GuestMemory> memory_;
   HostClock clock_;
@@ -69,7 +76,8 @@ class Machine {
   std::unique_ptr<Board> board_;
   EngineChoice engine_;
   std::unique_ptr<Vm> vm_;
-  std::vector<CpuState> states_;  // one a CPU, between LoadGuest() and LoadVcpus()
+  std::vector<uint8_t> description_;  // as a device tree, before the guest moves anything
+  std::vector<CpuState> states_;      // one a CPU, between LoadGuest() and LoadVcpus()
 };
 
 }  // namespace vmm

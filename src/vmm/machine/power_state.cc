@@ -56,6 +56,10 @@ PowerState::Action PowerState::OnStop(std::string who) {
   return End(ExitCode::kStopped, std::move(who));
 }
 
+PowerState::Action PowerState::OnSuspended(std::string where) {
+  return End(ExitCode::kSuspended, "suspended to " + std::move(where));
+}
+
 PowerState::Action PowerState::OnPanicSeen(std::string reason) {
   if (!panic_seen() && !ended()) panic_reason_ = std::move(reason);
   return Action::kGoOn;

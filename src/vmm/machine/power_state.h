@@ -39,6 +39,7 @@ class PowerState {
   Action OnEngineFailed(unsigned cpu, std::string detail);
   Action OnLimit(Limit limit, std::string detail);
   Action OnStop(std::string who);
+  Action OnSuspended(std::string where);
 
   // A panic was seen (console or pvpanic) but the kernel may still be printing: from here on a
   // power-off, a reset or a triple fault counts as the panic's end. kGoOn.

@@ -219,6 +219,37 @@ void Supervisor::Reset() {
   loop_.Post([this] { DecideHere([] { return PowerState::Action::kReset; }); });
 }
 
+// What the vCPUs have done until they parked is decided first: those events are posted by then, and
+// would be lost with this process.
+void Supervisor::Suspend(std::string who) {
+  loop_.Post([this, who = std::move(who)] {
+    vcpus_.Pause();
+    loop_.Post([this, who] { SuspendHere(who); });
+  });
+}
+
+void Supervisor::SuspendHere(const std::string& who) {
+  if (power_.ended() || failure_) return;
+  std::string refusal;
+  if (config_.suspend_file.empty()) {
+    refusal = "no file to suspend to is named; use --suspend-to FILE";
+  } else if (power_.panic_seen()) {
+    refusal = "its kernel panicked";
+  } else {
+    const bool was_running = clock_.running();
+    clock_.Pause();
+    auto saved = hooks_.save_machine();
+    if (saved) {
+      Perform(power_.OnSuspended(fmt::format("{} by {}", config_.suspend_file.string(), who)));
+      return;
+    }
+    refusal = std::move(saved.error().message);
+    if (was_running) clock_.Resume();
+  }
+  Log(LogLevel::kError, fmt::format("the guest is not suspended and goes on: {}", refusal));
+  vcpus_.Release();
+}
+
 void Supervisor::StartLimits() {
   if (config_.limits.wall.count() > 0) wall_timer_->Start(config_.limits.wall);
   last_output_ns_ = SteadyNs();
@@ -240,7 +271,7 @@ void Supervisor::OnIdleTimer() {
 Verdict Supervisor::Run() {
   started_ = std::chrono::steady_clock::now();
   StartLimits();
-  clock_.Start();
+  clock_.Resume();
   vcpus_.Release();
   // Stop() may also come from an event that PowerState does not end on; go on until one does.
   while (!power_.ended() && !failure_) loop_.Run();

@@ -34,6 +34,8 @@ class Supervisor {
     // Brings devices, memory and vCPUs to the state of power-on. The vCPUs are parked.
     std::function<Result<void>()> reset_machine;
     std::function<void()> press_power_button;
+    // Writes the whole machine to Config::suspend_file. The vCPUs are parked, the clock stands.
+    std::function<Result<void>()> save_machine;
   };
 
   static Result<std::unique_ptr<Supervisor>> Create(const Parts& parts, Hooks hooks);
@@ -56,6 +58,8 @@ class Supervisor {
   void Pause();
   void Resume();
   void Reset();
+  // Saves the machine and ends the run with kSuspended. When that fails the guest goes on.
+  void Suspend(std::string who);
 
   // Lets the guest run and returns when an outcome exists; the vCPUs are held then. Once, on the
   // thread that becomes the I/O thread; VcpuSet::Start() was called.
@@ -76,6 +80,7 @@ class Supervisor {
   void Perform(PowerState::Action action);
   void DecideHere(const Event& event);
   void ResetMachine();
+  void SuspendHere(const std::string& who);
   void PauseHere();
   void ResumeHere();
   void OnPanicBegin(std::string message);

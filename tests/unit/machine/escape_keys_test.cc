@@ -40,10 +40,10 @@ struct Console {
   FakeBackend terminal;
   FakeGuest guest;
   std::vector<std::function<void()>> posted;
-  unsigned stops = 0, presses = 0;
+  unsigned stops = 0, presses = 0, suspends = 0;
   EscapeKeys keys{terminal,
                   [this](std::function<void()> work) { posted.push_back(std::move(work)); },
-                  {[this] { ++stops; }, [this] { ++presses; }}};
+                  {[this] { ++stops; }, [this] { ++presses; }, [this] { ++suspends; }}};
 
   Console() { keys.SetReceiver(&guest); }
   void RunPosted() {
@@ -55,6 +55,15 @@ TEST_CASE("Keys reach the guest unchanged, Ctrl-C and Ctrl-Z included") {
   Console console;
   CHECK(console.terminal.Type("ls -l\r\x03\x1a") == 8);
   CHECK(console.guest.got == "ls -l\r\x03\x1a");
+}
+
+TEST_CASE("Ctrl-A s suspends and reaches the guest in no part") {
+  Console console;
+  console.terminal.Type(
+      "a\x01s"
+      "b");
+  CHECK(console.suspends == 1);
+  CHECK(console.guest.got == "ab");
 }
 
 TEST_CASE("Ctrl-A x stops and Ctrl-A p presses the power button, however the keys arrive") {

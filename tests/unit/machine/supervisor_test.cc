@@ -23,6 +23,7 @@ struct Rig {
   std::unique_ptr<Supervisor> supervisor;
   std::atomic<unsigned> resets{0}, presses{0};
   Result<void> reset_result;
+  std::function<Result<void>()> save;
 
   explicit Rig(std::vector<FakeVcpu::Step> guest) {
     for (unsigned id = 0; id < guest.size(); ++id) {
@@ -36,15 +37,16 @@ struct Rig {
   ~Rig() { vcpus.Stop(); }
 
   Verdict Run() {
-    auto made = Supervisor::Create({config, *loop, clock, vcpus},
-                                   {[this] {
-                                      ++resets;
-                                      for (unsigned id = 0; id < vcpus.size(); ++id) {
-                                        vcpus.Call(id, [](Vcpu& cpu) { cpu.Load(CpuState{}); });
-                                      }
-                                      return reset_result;
-                                    },
-                                    [this] { ++presses; }});
+    auto made = Supervisor::Create(
+        {config, *loop, clock, vcpus},
+        {[this] {
+           ++resets;
+           for (unsigned id = 0; id < vcpus.size(); ++id) {
+             vcpus.Call(id, [](Vcpu& cpu) { cpu.Load(CpuState{}); });
+           }
+           return reset_result;
+         },
+         [this] { ++presses; }, [this] { return save ? save() : Result<void>(); }});
     REQUIRE(made);
     supervisor = std::move(*made);
     REQUIRE(vcpus.Start());
@@ -346,6 +348,71 @@ TEST_CASE("A pause from outside stops the guest and its clock, a resume lets bot
   });
   CHECK(machine.RunForCode() == 0);
   admin.join();
+}
+
+TEST_CASE("A suspended machine was saved while it stood still, and ends with 88", "[threads]") {
+  std::atomic<unsigned> steps{0};
+  Rig machine({[&](FakeVcpu&) -> std::optional<RunResult> {
+    ++steps;
+    std::this_thread::yield();
+    return {};
+  }});
+  machine.config.suspend_file = "state";
+  bool stood_still = false;
+  machine.save = [&]() -> Result<void> {
+    const unsigned seen = steps;
+    std::this_thread::sleep_for(3ms);
+    stood_still = !machine.clock.running() && steps == seen;
+    return {};
+  };
+  std::thread admin([&] {
+    while (steps == 0) std::this_thread::yield();
+    machine.supervisor->Suspend("the test");
+  });
+  const Verdict verdict = machine.Run();
+  admin.join();
+  CHECK(verdict.code == ExitCode::kSuspended);
+  CHECK(verdict.reason == "suspended to state by the test");
+  CHECK(stood_still);
+}
+
+TEST_CASE("A guest that can't be saved goes on, and its clock too", "[threads]") {
+  std::atomic<unsigned> steps{0};
+  Rig machine({[&](FakeVcpu&) -> std::optional<RunResult> {
+    ++steps;
+    std::this_thread::yield();
+    return {};
+  }});
+  machine.config.suspend_file = "state";
+  std::atomic<unsigned> saves{0};
+  machine.save = [&] {
+    ++saves;
+    return Result<void>(Fail(ExitCode::kIoError, "the disk is full"));
+  };
+  std::thread admin([&] {
+    while (steps == 0) std::this_thread::yield();
+    machine.supervisor->Suspend("the test");
+    while (saves == 0) std::this_thread::yield();
+    const unsigned seen = steps;
+    while (steps == seen || !machine.clock.running()) std::this_thread::yield();
+    machine.supervisor->OnDebugExit(0);
+  });
+  CHECK(machine.RunForCode() == 0);
+  admin.join();
+}
+
+TEST_CASE("What the guest did before it was suspended is decided first", "[threads]") {
+  Rig* rig = nullptr;
+  bool done = false;
+  Rig machine({[&](FakeVcpu& cpu) -> std::optional<RunResult> {
+    if (std::exchange(done, true)) return Idle(cpu);
+    rig->supervisor->Suspend("the test");
+    rig->supervisor->OnPowerOff();
+    return {};
+  }});
+  rig = &machine;
+  machine.config.suspend_file = "state";
+  CHECK(machine.RunForCode() == 0);
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ namespace vmm {
   X(IdleTimeout, 85, "the guest said nothing for too long")                   \
   X(GuestReset, 86, "the guest reset itself and on_reboot is \"exit\"")       \
   X(Stopped, 87, "stopped from outside before the guest powered off")         \
+  X(Suspended, 88, "suspended to a file; the next run goes on from there")    \
   X(EngineFailed, 100, "the engine met a state that it can't continue from")  \
   X(HostMemory, 101, "the host has no memory for the guest")                  \
   X(ConsoleLost, 102, "a console could not be opened or written")             \
