@@ -3,36 +3,48 @@
 #pragma once
 
 #include <random>
-#include <vector>
 
-#include "bt/isa/insn.h"
-#include "native_cpu.h"
+#include "case.h"
+#include "forms.h"
 
 namespace difftest {
 
-struct Case {
-  std::vector<uint8_t> code;
-  bt::Insn insn;
-  Registers registers;
-};
-
 class Generator {
  public:
-  explicit Generator(uint64_t seed) : random_(seed) {}
-  Case Next();
-  // What a case counts as: mnemonic, operand size, memory or register.
-  static uint64_t FormOf(const bt::Insn& insn);
+  // The same seed gives the same cases.
+  Generator(bt::CodeSize code_size, const Forms& forms, const bt::FeatureSet& features,
+            uint64_t seed)
+      : code_size_(code_size), forms_(forms), features_(features), random_(seed) {}
+  // A case of forms.list[form].
+  Case OfForm(size_t form);
+  // Any case: random bytes with odd prefixes, or an encoding that must be #UD.
+  Case Any();
 
  private:
-  bool TryEncode(Case& out);
+  bool Is64() const { return code_size_ == bt::CodeSize::k64; }
+  void EncodeForm(const Form& form, bool stored_reg, std::vector<uint8_t>& code);
+  void EncodeRandom(std::vector<uint8_t>& code);
+  bool BreakEncoding(Case& out);
+  bool Decodes(Case& out);
+  void Finish(Case& out);
   void FillRegisters(Registers& registers);
   void FillFpu(Registers& registers);
-  void PlaceMemoryOperand(Case& out);
+  void FillVectors(Registers& registers);
+  uint64_t PlaceMemoryOperand(Case& out);
+  void PlaceVectorIndex(Case& out, uint64_t target);
+  void PatchDisplacement(Case& out, uint64_t target);
+  void PrepareBranch(Case& out, uint64_t memory);
+  void PrepareState(Case& out, uint64_t memory);
+  void Poke(Case& out, uint64_t address, const void* bytes, size_t size);
+  uint64_t BranchTarget(const Case& out);
   uint64_t Value();
   uint64_t DataAddress(unsigned size);
   uint64_t Below(uint64_t n) { return random_() % n; }
   bool OneIn(unsigned n) { return Below(n) == 0; }
 
+  const bt::CodeSize code_size_;
+  const Forms& forms_;
+  const bt::FeatureSet& features_;
   std::mt19937_64 random_;
 };
 

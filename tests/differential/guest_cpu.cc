@@ -1,5 +1,6 @@
 #include "guest_cpu.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "bt/interp/cpu.h"
@@ -21,23 +22,25 @@ class GuestCpu::NoIoapic final : public vmm::EoiListener {
 
 namespace {
 
+constexpr unsigned kYmmHigh = 576;  // in the XSAVE area
+
 vmm::GuestMemory MakeMemory() {
   auto memory = vmm::GuestMemory::Create(vmm::GuestMemory::kMinSize);
   CHECK(memory.has_value());
   return std::move(*memory);
 }
 
-vmm::SegmentState UserSegment(bool code) {
+vmm::SegmentState UserSegment(uint16_t selector) {
   vmm::SegmentState state;
-  state.selector = code ? 0x33 : 0x2b;
-  state.access = code ? 0xa0fb : 0xc0f3;
+  state.selector = selector;
+  state.access = selector == 0x33 ? 0xa0fb : selector == 0x23 ? 0xc0fb : 0xc0f3;
   state.limit = 0xffffffff;
   return state;
 }
 
 }  // namespace
 
-GuestCpu::GuestCpu()
+GuestCpu::GuestCpu(bt::CodeSize code_size)
     : pic_(new NoPic),
       ioapic_(new NoIoapic),
       memory_(MakeMemory()),
@@ -49,15 +52,27 @@ GuestCpu::GuestCpu()
   vcpu_ = std::move(*vm_->CreateVcpu(0));
   cpu_ = static_cast<bt::Cpu*>(vcpu_.get());
 
+  LoadState(code_size);
+}
+
+void GuestCpu::LoadState(bt::CodeSize code_size) {
   vmm::ResetCpuState(state_, 0, cpuid_.signature());
   state_.cr0 = 0x80050033;
   state_.cr3 = 0x1000;
   state_.cr4 = bt::cr4::PAE | bt::cr4::OSFXSR | bt::cr4::OSXMMEXCPT;
+  if (cpuid_.Has("xsave")) state_.cr4 |= bt::cr4::OSXSAVE;
+  state_.xcr0 = std::max<uint64_t>(cpuid_.xcr0_mask(), 1);
   state_.msr.efer = bt::efer::LME | bt::efer::LMA | bt::efer::NXE | bt::efer::SCE;
-  for (vmm::SegmentState& segment : state_.seg) segment = UserSegment(false);
-  state_.seg[static_cast<unsigned>(vmm::Seg::CS)] = UserSegment(true);
+  for (vmm::SegmentState& segment : state_.seg) segment = UserSegment(0x2b);
+  const bool wide = code_size == bt::CodeSize::k64;
+  state_.seg[static_cast<unsigned>(vmm::Seg::CS)] = UserSegment(wide ? 0x33 : 0x23);
+  state_.tr.limit = 0x60;  // ends before the offset of an I/O bitmap
   state_.activity = vmm::Activity::kRunning;
   CHECK(vcpu_->Load(state_).has_value());
+}
+
+const bt::FeatureSet& GuestCpu::features() const {
+  return static_cast<bt::InterpreterVm&>(*vm_).features();
 }
 
 GuestCpu::~GuestCpu() = default;
@@ -87,26 +102,28 @@ void GuestCpu::BuildPageTables() {
   map(kData + 0x4000, kReadOnlyFrame, 5 | kNx);
 }
 
-Outcome GuestCpu::Run(std::span<const uint8_t> code, Registers& registers) {
-  uint8_t* at = ram_ + kCodeFrame;
-  std::memcpy(at, code.data(), code.size());
-  std::memset(at + code.size(), 0x90, 15);
-  vm_->OnHostWrite(vmm::GuestPhys(kCodeFrame), code.size() + 15);
-  cpu_->ResetForTest(registers.gpr, kCode, registers.rflags | 0x200, registers.fx);
+Outcome GuestCpu::Run(const Case& test, Registers& registers) {
+  // INT3 follows, which ends the decoded block.
+  constexpr unsigned kRoom = 32;
+  uint8_t* at = ram_ + kCodeFrame + (kInsn - kCode);
+  std::memcpy(at, test.code.data(), test.code.size());
+  std::memset(at + test.code.size(), 0xcc, kRoom - test.code.size());
+  vm_->OnHostWrite(vmm::GuestPhys(kCodeFrame + (kInsn - kCode)), kRoom);
+  cpu_->ResetForTest(registers.gpr, kInsn, registers.rflags | 0x200, registers.fx);
+  std::memcpy(cpu_->fpu_.bytes.data() + kYmmHigh, registers.ymm_high.data(), 256);
   cpu_->Step();
   registers.rflags = cpu_->Rflags();
   std::copy_n(cpu_->r, 16, registers.gpr.begin());
   std::memcpy(registers.fx.data(), cpu_->fpu_.bytes.data(), 512);
+  std::memcpy(registers.ymm_high.data(), cpu_->fpu_.bytes.data() + kYmmHigh, 256);
   Outcome outcome;
   const bt::Fault& fault = cpu_->fault_;
   outcome.faulted = fault.active;
+  outcome.rip = cpu_->r[bt::kRip];
   if (fault.active) {
     outcome.vector = fault.vector;
     outcome.error = fault.has_error ? fault.error : 0;
     if (fault.vector == bt::kPF) outcome.cr2 = cpu_->cr2_;
-  } else if (cpu_->r[bt::kRip] != kCode + code.size()) {
-    // A long repeat stops on its instruction; the generator keeps counts below that.
-    outcome = {true, 0xfe, 0, cpu_->r[bt::kRip]};
   }
   return outcome;
 }

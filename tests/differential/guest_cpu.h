@@ -1,11 +1,13 @@
-// The interpreter set up like the native side: 64-bit user mode, the same pages at the same places.
+// The interpreter set up like the native side: user mode, in a 64-bit or a 32-bit code segment, the
+// same pages at the same places.
 #pragma once
 
 #include <memory>
 #include <span>
 
 #include "../support/fake_clock.h"
-#include "native_cpu.h"
+#include "bt/interp/feature_set.h"
+#include "case.h"
 #include "vmm/core/accel/accelerator.h"
 
 namespace bt {
@@ -16,16 +18,18 @@ namespace difftest {
 
 class GuestCpu {
  public:
-  GuestCpu();
+  explicit GuestCpu(bt::CodeSize code_size);
   ~GuestCpu();
   std::span<uint8_t> writable() { return {ram_ + kWritableFrame, 0x2000}; }
   std::span<uint8_t> read_only() { return {ram_ + kReadOnlyFrame, 0x1000}; }
-  Outcome Run(std::span<const uint8_t> code, Registers& registers);
+  Outcome Run(const Case& test, Registers& registers);
+  const bt::FeatureSet& features() const;
 
  private:
   static constexpr uint64_t kCodeFrame = 0x10000, kWritableFrame = 0x20000,
                             kReadOnlyFrame = 0x24000;
   void BuildPageTables();
+  void LoadState(bt::CodeSize code_size);
 
   class NoPic;
   class NoIoapic;

@@ -76,7 +76,23 @@ bool BlockBuilder::BuildCrossing(uint64_t linear, const uint8_t* head, unsigned 
   return true;
 }
 
-void BlockBuilder::Append(const Insn& insn) {
+// What the guest's processor lacks is #UD, but LZCNT and TZCNT are what older ones read: BSR and
+// BSF with a prefix that they ignore. [SDM 2A] LZCNT
+bool BlockBuilder::Offered(Insn& insn) const {
+  if (cpu_.vm_.features().Has(insn.feature)) return true;
+  if (insn.mnemonic == Mnemonic::LZCNT) {
+    insn.mnemonic = Mnemonic::BSR;
+    return true;
+  }
+  if (insn.mnemonic == Mnemonic::TZCNT) {
+    insn.mnemonic = Mnemonic::BSF;
+    return true;
+  }
+  return false;
+}
+
+void BlockBuilder::Append(Insn& insn) {
+  if (!Offered(insn)) return AppendInvalid(insn.length);
   Op& op = ops_[block_.op_count];
   op = Op{};
   FillOperands(insn, op);

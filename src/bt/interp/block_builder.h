@@ -17,7 +17,8 @@ class BlockBuilder {
 
  private:
   bool BuildCrossing(uint64_t linear, const uint8_t* page, unsigned offset);
-  void Append(const Insn& insn);
+  bool Offered(Insn& insn) const;
+  void Append(Insn& insn);
   void AppendInvalid(unsigned length);
 
   Cpu& cpu_;

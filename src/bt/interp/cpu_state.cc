@@ -1,5 +1,6 @@
 // The interpreter's registers from and to the engines' common CpuState.
 #include "bt/interp/cpu.h"
+#include "bt/interp/fpu.h"
 #include "bt/interp/interpreter.h"
 
 namespace bt {
@@ -21,6 +22,9 @@ void Cpu::LoadRegisters(const vmm::CpuState& state) {
   gdtr_ = state.gdtr;
   idtr_ = state.idtr;
   fpu_ = state.xsave;
+  // What an engine left out is in its initial configuration. [SDM 1] 13.6
+  const uint64_t present = FpuState(fpu_).Get<uint64_t>(FpuState::kXstateBv);
+  InitComponents(fpu_.bytes.data(), ~present, 256);
   seg_ = state.seg;
   for (unsigned i = 0; i < seg_.size(); ++i) seg_base_[i] = seg_[i].base;
   SetRflags(state.rflags);
@@ -98,6 +102,8 @@ vmm::Result<void> Cpu::Save(vmm::CpuState& state) {
   state.idtr = idtr_;
   state.seg = seg_;
   state.xsave = fpu_;
+  FpuState(state.xsave).Set<uint64_t>(FpuState::kXstateBv, vm_.parts().cpuid.xcr0_mask() | 3);
+  FpuState(state.xsave).Set<uint64_t>(FpuState::kXstateBv + 8, 0);
   state.apic = apic_->Save();
   state.events = {};
   state.events.exception_pending = fault_.active;

@@ -11,12 +11,16 @@ namespace bt {
 #define VMM_BT_FAMILIES(X)                                                      \
   X(Alu) X(Unary) X(Mov) X(Cmov) X(Setcc) X(Jcc) X(Branch) X(Shift) X(Bit)      \
   X(MulDiv) X(Atomic) X(Bcd) X(Stack) X(String) X(Flag) X(Nop) X(Io) X(Far)     \
-  X(Segment) X(System) X(X87) X(XState) X(Sse)
+  X(Segment) X(System) X(X87) X(XState) X(Sse) X(Bmi)   \
+  X(Vex)
 // clang-format on
 
 #define X(family) bool Select##family(const Insn& insn, Op& op);
 VMM_BT_FAMILIES(X)
 #undef X
+
+// MASKMOVDQU, MASKMOVQ and VMASKMOVDQU. (sse.cc)
+bool SelectMaskedMove(const Insn& insn, Op& op);
 
 // Calls `choose` with a value of the unsigned type of `bits`; the handler it returns.
 template <class F>

@@ -16,6 +16,7 @@ vmm::Result<std::unique_ptr<vmm::Vm>> InterpreterAccelerator::CreateVm(const vmm
 
 InterpreterVm::InterpreterVm(const vmm::VmParts& parts)
     : parts_(parts),
+      features_(parts.cpuid),
       apic_bus_(parts.pic, parts.ioapic),
       cpus_(parts.cpu_count, nullptr),
       code_pages_(new std::atomic<uint8_t>[(parts.memory.size() >> 12) + 1]()) {}

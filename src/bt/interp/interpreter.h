@@ -8,6 +8,7 @@
 #include <mutex>
 #include <vector>
 
+#include "bt/interp/feature_set.h"
 #include "vmm/core/accel/accelerator.h"
 #include "vmm/core/irq/apic_bus.h"
 
@@ -37,6 +38,7 @@ class InterpreterVm final : public vmm::Vm {
   void OnHostWrite(vmm::GuestPhys start, uint64_t length) override;
 
   const vmm::VmParts& parts() const { return parts_; }
+  const FeatureSet& features() const { return features_; }
   vmm::ApicBus& apic_bus() { return apic_bus_; }
   uint64_t address_mask() const { return address_mask_.load(std::memory_order_relaxed); }
   void Forget(Cpu* cpu);
@@ -71,6 +73,7 @@ class InterpreterVm final : public vmm::Vm {
   void EndExclusive(Cpu& self);
 
   vmm::VmParts parts_;
+  const FeatureSet features_;
   vmm::ApicBus apic_bus_;
   std::vector<Cpu*> cpus_;
   std::vector<std::unique_ptr<vmm::Device>> doorbells_;

@@ -130,12 +130,13 @@ bool MovbeStore(Cpu& cpu, const Op& op) {
 }
 
 bool Xlat(Cpu& cpu, const Op& op) {
-  Op at = op;
-  at.base = static_cast<uint8_t>(vmm::Gpr::RBX);
-  at.index = kZero;
-  at.disp = cpu.Reg<uint8_t>(0);
+  const uint64_t ea = cpu.Effective(op) + cpu.Reg<uint8_t>(0);
+  uint64_t linear;
   uint8_t value;
-  if (!cpu.LoadOperand(at, value)) return false;
+  if (!cpu.AddressAt(op, ea, 1, Access::kRead, linear) ||
+      !cpu.Load(linear, value, op.mode & Op::kStack)) {
+    return false;
+  }
   cpu.SetReg<uint8_t>(0, value);
   return true;
 }
@@ -300,6 +301,7 @@ bool SelectMov(const Insn& insn, Op& op) {
     case Mnemonic::BSWAP:
       return Use(op, BySize(bits, [](auto z) -> Handler { return &Bswap<decltype(z)>; }));
     case Mnemonic::XLAT:
+      FillImplicitAddress(insn, static_cast<uint8_t>(vmm::Gpr::RBX), op);
       return Use(op, &Xlat);
     case Mnemonic::CBW:
       return Use(op, &ExtendAccumulator<uint16_t, int8_t>);

@@ -5,6 +5,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <mutex>
@@ -14,9 +15,9 @@
 namespace bt {
 namespace {
 
-// Bounds the number of encodings that exist: about forty opcodes with an immediate byte, each in
-// two widths and with register or memory, at 128 bytes. Untouched pages cost nothing.
-constexpr size_t kCapacity = 16 << 20;
+// Bounds the number of encodings that exist: about a hundred opcodes with an immediate byte, each
+// in a few widths and with register or memory, at 200 bytes. Untouched pages cost nothing.
+constexpr size_t kCapacity = 64 << 20;
 
 class ThunkMemory {
  public:
@@ -76,10 +77,40 @@ ThunkMemory& Memory() {
 }
 
 // The registers that stand for the guest's: see NativeContext.
-constexpr uint8_t kRegVector = 2, kRmVector = 3, kRegGeneral = 0, kRmGeneral = 1, kMemoryBase = 6;
+constexpr uint8_t kRegVector = 2, kRmVector = 3, kVvvvVector = 4, kIs4Vector = 5, kRegGeneral = 0,
+                  kRmGeneral = 1, kMemoryBase = 6;
+
+bool HasField(const Insn& insn, Field field) {
+  return std::any_of(insn.operand.begin(), insn.operand.begin() + insn.operand_count,
+                     [field](const Operand& operand) { return operand.field == field; });
+}
+
+// ModRM with the operands renamed, and the immediate.
+void ReencodeTail(const Insn& insn, std::string& out);
+
+// The three-byte form does for every instruction. [SDM 2A] 2.3.5
+std::string ReencodeVex(const Insn& insn) {
+  const bool general =
+      std::any_of(insn.operand.begin(), insn.operand.begin() + insn.operand_count,
+                  [](const Operand& operand) { return operand.reg_class == RegClass::kGpr; });
+  // Outside 64-bit mode VEX.W does not widen a general operand.
+  const bool wide = insn.rex_w && !(general && insn.code_size != CodeSize::k64);
+  const unsigned vvvv = HasField(insn, Field::kVexVvvv) ? kVvvvVector : 0u;
+  const unsigned pp = insn.mandatory_prefix == 0x66   ? 1
+                      : insn.mandatory_prefix == 0xf3 ? 2
+                      : insn.mandatory_prefix == 0xf2 ? 3
+                                                      : 0;
+  std::string out = "\xc4";
+  out += static_cast<char>(0xe0 | insn.opcode_map);
+  out += static_cast<char>((wide ? 0x80 : 0) | (~vvvv & 15) << 3 | (insn.vex_256 ? 4 : 0) | pp);
+  out += static_cast<char>(insn.opcode);
+  ReencodeTail(insn, out);
+  return out;
+}
 
 // The instruction itself with its operands renamed.
 std::string Reencode(const Insn& insn) {
+  if (insn.has_vex) return ReencodeVex(insn);
   std::string out;
   if (insn.mandatory_prefix == 0x66 || insn.mandatory_prefix == 0xf2 ||
       insn.mandatory_prefix == 0xf3) {
@@ -93,8 +124,11 @@ std::string Reencode(const Insn& insn) {
   if (insn.opcode_map == 2) out += '\x38';
   if (insn.opcode_map == 3) out += '\x3a';
   out += static_cast<char>(insn.opcode);
-  if (insn.modrm_offset == 0) return out;
+  if (insn.modrm_offset != 0) ReencodeTail(insn, out);
+  return out;
+}
 
+void ReencodeTail(const Insn& insn, std::string& out) {
   const uint8_t modrm = insn.bytes[insn.modrm_offset];
   uint8_t mod = modrm >> 6, reg = (modrm >> 3) & 7, rm = modrm & 7;
   for (unsigned i = 0; i < insn.operand_count; ++i) {
@@ -113,8 +147,8 @@ std::string Reencode(const Insn& insn) {
   out += static_cast<char>(mod << 6 | reg << 3 | rm);
   for (unsigned i = 0; i < insn.operand_count; ++i) {
     if (insn.operand[i].kind == OperandKind::kImm) out += static_cast<char>(insn.operand[i].imm);
+    if (insn.operand[i].field == Field::kVexIs4) out += static_cast<char>(kIs4Vector << 4);
   }
-  return out;
 }
 
 // Emits `opcode` bytes followed by ModRM for [rdi + offset] with `reg`.
@@ -125,6 +159,9 @@ void EmitContext(std::string& code, std::string_view opcode, uint8_t reg, size_t
   code.append(reinterpret_cast<const char*>(&disp), 4);
 }
 
+// VMOVUPS of a YMM register, VZEROUPPER.
+constexpr std::string_view kVmovupsLoad("\xc5\xfc\x10", 3), kVmovupsStore("\xc5\xfc\x11", 3),
+    kVzeroupper("\xc5\xf8\x77", 3);
 constexpr std::string_view kMovupsLoad("\x0f\x10", 2), kMovupsStore("\x0f\x11", 2),
     kMovqMmLoad("\x0f\x6f", 2), kMovqMmStore("\x0f\x7f", 2), kLoad64("\x48\x8b", 2),
     kStore64("\x48\x89", 2), kLea("\x48\x8d", 2), kGroup15("\x0f\xae", 2), kFx64("\x48\x0f\xae", 3);
@@ -135,7 +172,9 @@ constexpr uint8_t kLdmxcsr = 2, kStmxcsr = 3, kFxsave = 0, kFxrstor = 1;
 void ThunkMemory::EmitTrapExit() {
   std::string code;
   EmitContext(code, kGroup15, kLdmxcsr, AT(host_mxcsr));
-  code += "\x0f\x77\xc3";  // EMMS; RET
+  code += "\x0f\x77";  // EMMS
+  if (__builtin_cpu_supports("avx")) code += kVzeroupper;
+  code += '\xc3';
   std::memcpy(write_, code.data(), code.size());
   used_ = 64;
 }
@@ -168,6 +207,51 @@ std::string EmitX87(const std::string& insn) {
   EmitContext(code, kStore64, 0, AT(flags));
   EmitContext(code, kFx64, kFxsave, AT(fx));
   code += "\xdb\xe3";  // FNINIT: what the ABI expects of us
+  code += '\xc3';
+  return code;
+}
+
+// Operands that the instruction has not are neither loaded nor stored. MXCSR is always the guest's:
+// which of the many forms look at it need not be known here.
+std::string EmitVex(const Insn& insn, const std::string& encoded) {
+  struct Place {
+    Field field;
+    uint8_t reg;
+    size_t at;
+  };
+  static constexpr Place kPlaces[] = {{Field::kModrmReg, kRegVector, AT(reg)},
+                                      {Field::kModrmRm, kRmVector, AT(rm)},
+                                      {Field::kVexVvvv, kVvvvVector, AT(vvvv)},
+                                      {Field::kVexIs4, kIs4Vector, AT(is4)}};
+  const auto move = [&insn](std::string& code, std::string_view opcode, bool written_only) {
+    for (unsigned i = 0; i < insn.operand_count; ++i) {
+      const Operand& operand = insn.operand[i];
+      if (operand.kind != OperandKind::kReg || operand.reg_class == RegClass::kGpr) continue;
+      if (written_only && !operand.written) continue;
+      for (const Place& place : kPlaces) {
+        if (place.field == operand.field) EmitContext(code, opcode, place.reg, place.at);
+      }
+    }
+  };
+  std::string code;
+  EmitContext(code, kLea, kMemoryBase, AT(memory));
+  EmitContext(code, kLoad64, 0, AT(rax));
+  EmitContext(code, kLoad64, 1, AT(rcx));
+  EmitContext(code, kLoad64, 2, AT(rdx));
+  EmitContext(code, kVmovupsLoad, 0, AT(xmm0));
+  move(code, kVmovupsLoad, false);
+  EmitContext(code, kGroup15, kStmxcsr, AT(host_mxcsr));
+  EmitContext(code, kGroup15, kLdmxcsr, AT(mxcsr));
+  code += encoded;
+  EmitContext(code, kStore64, 0, AT(rax));
+  EmitContext(code, kStore64, 1, AT(rcx));
+  code += "\x9f\x0f\x90\xc0";  // LAHF; SETO AL
+  EmitContext(code, kStore64, 0, AT(flags));
+  EmitContext(code, kGroup15, kStmxcsr, AT(mxcsr));
+  EmitContext(code, kGroup15, kLdmxcsr, AT(host_mxcsr));
+  move(code, kVmovupsStore, true);
+  EmitContext(code, kVmovupsStore, 0, AT(xmm0));
+  code += kVzeroupper;
   code += '\xc3';
   return code;
 }
@@ -216,6 +300,8 @@ NativeThunk GetNativeThunk(const Insn& insn, ThunkKind kind) {
   std::string code;
   if (kind == ThunkKind::kX87) {
     code = EmitX87(encoded);
+  } else if (kind == ThunkKind::kVex) {
+    code = EmitVex(insn, encoded);
   } else {
     code = EmitVector(encoded, kind);
     const auto store = [&code](Field field, RegClass reg_class) {

@@ -15,9 +15,11 @@ namespace bt {
 struct alignas(64) NativeContext {
   std::array<uint8_t, 512> fx;      // x87 thunks: FXSAVE image, loaded before and stored after
   std::array<uint8_t, 128> memory;  // the memory operand, wherever the guest has it
-  std::array<uint8_t, 16> reg{};    // the XMM or MM operand that ModRM.reg names
-  std::array<uint8_t, 16> rm{};     // that ModRM.rm names
-  std::array<uint8_t, 16> xmm0{};   // implicit XMM0
+  using Vector = std::array<uint8_t, 32>;
+  Vector reg{};      // the YMM, XMM or MM operand that ModRM.reg names
+  Vector rm{};       // that ModRM.rm names
+  Vector xmm0{};     // implicit XMM0
+  Vector vvvv, is4;  // those that VEX.vvvv and the immediate name; VEX thunks only
   uint64_t rax = 0, rcx = 0,
            rdx = 0;         // general operands: ModRM.reg in RAX, ModRM.rm in RCX; implicit ones
   uint32_t mxcsr = 0x1f80;  // loaded before, stored after
@@ -30,11 +32,12 @@ struct alignas(64) NativeContext {
 // holds the exact flags, and `trapped` is set. Other SIGFPEs go to whoever handled them before.
 using NativeThunk = void (*)(NativeContext*);
 
-enum class ThunkKind : uint8_t { kSse, kSseArithmetic, kMmx, kX87 };
+enum class ThunkKind : uint8_t { kSse, kSseArithmetic, kMmx, kX87, kVex };
 
 // The thunk for `insn`; made once for all instructions that differ only in operands. Null when the
-// room for thunks is used up. Any thread. The code is written through one mapping and run through
-// another: no page is ever writable and executable.
+// room for thunks is used up. The host must have the instruction: see Feature::native. Any thread.
+// The code is written through one mapping and run through another: no page is ever writable and
+// executable.
 NativeThunk GetNativeThunk(const Insn& insn, ThunkKind kind);
 
 }  // namespace bt

@@ -48,6 +48,9 @@ inline constexpr uint8_t kFlatSegment = 6;
 // dst, second to src, third to src2), immediate.
 void FillOperands(const Insn& insn, Op& op);
 
+// The memory operand that an encoding implies: [register `base`], in DS or the segment of a prefix.
+void FillImplicitAddress(const Insn& insn, uint8_t base, Op& op);
+
 // Chooses the handler for `insn`; false when this form raises #UD.
 bool SelectHandler(const Insn& insn, Op& op);
 

@@ -100,10 +100,11 @@ bool Arpl(Cpu& cpu, const Op& op) {
   };
   if (op.aux) {
     uint64_t linear;
-    if (!cpu.Address(op, 2, Access::kWrite, linear) ||
-        !cpu.Modify<uint16_t>(linear, false, op.mode & Op::kStack, adjust)) {
-      return false;
-    }
+    uint16_t value;
+    const bool stack = op.mode & Op::kStack;
+    if (!cpu.Address(op, 2, Access::kRead, linear) || !cpu.Load(linear, value, stack)) return false;
+    const uint16_t adjusted = adjust(value);  // nothing is written when nothing changes
+    if (raised && !cpu.StoreOperand(op, adjusted)) return false;
   } else {
     cpu.SetReg<uint16_t>(op.dst, adjust(cpu.Reg<uint16_t>(op.dst)));
   }

@@ -64,6 +64,21 @@ void FillOperands(const Insn& insn, Op& op) {
   }
 }
 
+void FillImplicitAddress(const Insn& insn, uint8_t base, Op& op) {
+  op.base = base;
+  op.index = kZero;
+  op.disp = 0;
+  op.shift = 0;
+  op.mode &= Op::kLock | Op::kRep | Op::kRepne;
+  op.seg = insn.string_segment;
+  if (insn.string_segment == static_cast<uint8_t>(vmm::Seg::SS)) op.mode |= Op::kStack;
+  if (insn.address_bits == 16) op.mode |= Op::kAddr16;
+  if (insn.address_bits == 32) op.mode |= Op::kAddr32;
+  if (insn.code_size != CodeSize::k64) return;
+  if (insn.string_segment < 4) op.seg = kFlatSegment;
+  if (insn.address_bits == 64) op.mode |= Op::kPlain64;
+}
+
 bool SelectHandler(const Insn& insn, Op& op) {
   switch (kFamilyOf[static_cast<unsigned>(insn.mnemonic)]) {
 #define X(family)         \

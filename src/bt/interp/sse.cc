@@ -1,5 +1,6 @@
-// MMX and SSE to SSE4.2. What moves data is written out, since it is frequent; all that computes is
-// the host's own instruction on copies of the operands (native_thunk.h). [SDM 2A-2B], [SDM 1] 10-12
+// MMX, SSE to SSE4.2, AES, PCLMULQDQ, SHA and GFNI. What moves data is written out, since it is
+// frequent; all that computes is the host's own instruction on copies of the operands
+// (native_thunk.h). [SDM 2A-2B], [SDM 1] 10-12
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -76,7 +77,7 @@ bool RunNative(Cpu& cpu, const Op& op) {
       return false;
     }
   }
-  const auto fill = [&](RegClass reg_class, uint8_t number, std::array<uint8_t, 16>& vector,
+  const auto fill = [&](RegClass reg_class, uint8_t number, NativeContext::Vector& vector,
                         uint64_t& general) {
     if (reg_class == RegClass::kGpr)
       general = cpu.r[number];
@@ -104,7 +105,7 @@ bool RunNative(Cpu& cpu, const Op& op) {
     return false;
   }
   if ((op.aux & kMmx) && (op.aux & kToMemory)) EnterMmx(state);
-  const auto keep = [&](RegClass reg_class, uint8_t number, const std::array<uint8_t, 16>& vector,
+  const auto keep = [&](RegClass reg_class, uint8_t number, const NativeContext::Vector& vector,
                         uint64_t general) {
     if (reg_class == RegClass::kGpr) {
       const auto offset = static_cast<uint8_t>(number * 8);
@@ -178,9 +179,9 @@ Handler ChooseMove(const Insn& insn, Op& op) {
   return &CopyVector;
 }
 
-// MASKMOVDQU, MASKMOVQ: bytes under a mask to DS:rDI.
+// MASKMOVDQU, MASKMOVQ, VMASKMOVDQU (src2 = 1): bytes under a mask to DS:rDI.
 bool MaskedMove(Cpu& cpu, const Op& op) {
-  if (!Usable(cpu, op)) return false;
+  if (op.src2 ? !VexUsable(cpu) : !Usable(cpu, op)) return false;
   FpuState state(cpu.fpu_);
   const RegClass reg_class = op.aux & kMmx ? RegClass::kMmx : RegClass::kXmm;
   const unsigned size = VectorSize(reg_class);
@@ -210,8 +211,9 @@ bool IsCompareString(Mnemonic m) {
   return m == Mnemonic::PCMPESTRI || m == Mnemonic::PCMPESTRM || m == Mnemonic::PCMPISTRI ||
          m == Mnemonic::PCMPISTRM;
 }
-bool IsBlendByXmm0(Mnemonic m) {
-  return m == Mnemonic::BLENDVPS || m == Mnemonic::BLENDVPD || m == Mnemonic::PBLENDVB;
+bool ReadsXmm0(Mnemonic m) {
+  return m == Mnemonic::BLENDVPS || m == Mnemonic::BLENDVPD || m == Mnemonic::PBLENDVB ||
+         m == Mnemonic::SHA256RNDS2;
 }
 bool IsScalarCompare(Mnemonic m) {
   return m == Mnemonic::COMISS || m == Mnemonic::COMISD || m == Mnemonic::UCOMISS ||
@@ -258,7 +260,7 @@ uint8_t TraitsOf(const Insn& insn) {
       IsCompareString(insn.mnemonic)) {
     aux |= kWritesFlags;
   }
-  if (IsCompareString(insn.mnemonic) || IsBlendByXmm0(insn.mnemonic)) aux |= kImplicit;
+  if (IsCompareString(insn.mnemonic) || ReadsXmm0(insn.mnemonic)) aux |= kImplicit;
   return aux;
 }
 
@@ -271,29 +273,6 @@ const Form* KeepForm(const Form& form) {
   auto [at, added] = forms.try_emplace(key);
   if (added) at->second = std::make_unique<const Form>(form);
   return at->second.get();
-}
-
-// The address is DS:rDI, or with another segment by prefix; ModRM names two registers.
-void SelectMaskedMove(const Insn& insn, Op& op) {
-  op.dst = insn.operand[0].reg;
-  op.src = insn.operand[1].reg;
-  for (unsigned i = 0; i < insn.operand_count; ++i) {
-    if (!IsReg(insn.operand[i])) continue;
-    if (insn.operand[i].field == Field::kModrmReg) op.dst = insn.operand[i].reg;
-    if (insn.operand[i].field == Field::kModrmRm) op.src = insn.operand[i].reg;
-  }
-  op.base = 7;
-  op.index = kZero;
-  op.disp = 0;
-  op.shift = 0;
-  op.mode &= Op::kPlain64 | Op::kAddr32 | Op::kAddr16;
-  if (insn.code_size != CodeSize::k64) {
-    op.seg = insn.string_segment;
-    op.mode |= insn.address_bits == 16 ? Op::kAddr16 : Op::kAddr32;
-  } else {
-    op.seg = insn.string_segment >= 4 ? insn.string_segment : kFlatSegment;
-    if (insn.address_bits == 64) op.mode = Op::kPlain64;
-  }
 }
 
 bool UseNative(const Insn& insn, Op& op) {
@@ -327,6 +306,21 @@ bool UseNative(const Insn& insn, Op& op) {
 
 }  // namespace
 
+// The address is DS:rDI, or with another segment by prefix; ModRM names two registers.
+bool SelectMaskedMove(const Insn& insn, Op& op) {
+  op.aux = insn.mnemonic == Mnemonic::MASKMOVQ ? kMmx : 0;
+  op.dst = insn.operand[0].reg;
+  op.src = insn.operand[1].reg;
+  for (unsigned i = 0; i < insn.operand_count; ++i) {
+    if (!IsReg(insn.operand[i])) continue;
+    if (insn.operand[i].field == Field::kModrmReg) op.dst = insn.operand[i].reg;
+    if (insn.operand[i].field == Field::kModrmRm) op.src = insn.operand[i].reg;
+  }
+  FillImplicitAddress(insn, 7, op);
+  op.src2 = insn.has_vex;
+  return Use(op, &MaskedMove);
+}
+
 bool SelectSse(const Insn& insn, Op& op) {
   switch (insn.mnemonic) {
     case Mnemonic::MOVAPS:
@@ -342,6 +336,9 @@ bool SelectSse(const Insn& insn, Op& op) {
     case Mnemonic::MOVDQU:
     case Mnemonic::LDDQU:
       return Use(op, ChooseMove<false>(insn, op));
+    case Mnemonic::MASKMOVDQU:
+    case Mnemonic::MASKMOVQ:
+      return SelectMaskedMove(insn, op);
     case Mnemonic::EMMS:
       op.aux = kMmx;
       return Use(op, &Emms);
@@ -349,10 +346,6 @@ bool SelectSse(const Insn& insn, Op& op) {
       break;
   }
   op.aux = TraitsOf(insn);
-  if (insn.mnemonic == Mnemonic::MASKMOVDQU || insn.mnemonic == Mnemonic::MASKMOVQ) {
-    SelectMaskedMove(insn, op);
-    return Use(op, &MaskedMove);
-  }
   return UseNative(insn, op);
 }
 

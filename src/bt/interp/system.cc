@@ -2,6 +2,7 @@
 #include <sys/random.h>
 
 #include "bt/interp/families.h"
+#include "bt/interp/fpu.h"
 #include "bt/interp/interpreter.h"
 
 namespace bt {
@@ -171,8 +172,9 @@ bool Random(Cpu& cpu, const Op& op) {
 bool Xgetbv(Cpu& cpu, const Op&) {
   if (!(cpu.cr4_ & cr4::OSXSAVE)) return cpu.Raise(kUD);
   const uint32_t index = cpu.Reg<uint32_t>(1 * 8);
-  if (index > 1) return cpu.Raise(kGP, 0);
-  SetPair(cpu, cpu.xcr0_);
+  const bool in_use = index == 1 && cpu.vm_.parts().cpuid.Has("xgetbv1");
+  if (index != 0 && !in_use) return cpu.Raise(kGP, 0);
+  SetPair(cpu, in_use ? cpu.xcr0_ & ComponentsInUse(cpu) : cpu.xcr0_);
   return true;
 }
 

@@ -6,6 +6,19 @@
 
 namespace bt {
 
+bool CheckWrite(Cpu& cpu, uint64_t linear, unsigned size, bool stack) {
+  const auto canonical = [](uint64_t at) {
+    return static_cast<uint64_t>(static_cast<int64_t>(at << 16) >> 16) == at;
+  };
+  const uint64_t last = linear + size - 1;
+  if (cpu.In64() && (!canonical(linear) || !canonical(last)))
+    return cpu.Raise(stack ? kSS : kGP, 0);
+  uint64_t phys;
+  if (!cpu.Translate(linear, Access::kWrite, cpu.view_, &phys, nullptr)) return false;
+  const uint64_t last_page = last & ~(vmm::kPageSize - 1);
+  return linear >= last_page || cpu.Translate(last_page, Access::kWrite, cpu.view_, &phys, nullptr);
+}
+
 bool X87Usable(Cpu& cpu, bool waiting) {
   if (cpu.cr0_ & (cr0::EM | cr0::TS)) return cpu.Raise(kNM);
   // FSW.ES; with CR0.NE clear the exception goes out as FERR# on IRQ 13, which boards of our age
@@ -42,10 +55,19 @@ void FixEnvironment(const FpuState& state, std::span<uint8_t> memory, bool wide)
   }
 }
 
+// An unmasked exception other than precision leaves the destination as it was. [SDM 1] 8.6
+bool Withheld(const FpuState& before, const NativeContext& context) {
+  uint16_t fcw, fsw;
+  std::memcpy(&fcw, context.fx.data() + FpuState::kFcw, 2);
+  std::memcpy(&fsw, context.fx.data() + FpuState::kFsw, 2);
+  return !(before.fsw() & 0x80) && (fsw & ~fcw & 0x1f);
+}
+
 // src2: bytes of the memory operand, 0 = none. imm: the thunk.
 bool RunX87(Cpu& cpu, const Op& op) {
   if (!X87Usable(cpu, !(op.aux & kNoWait))) return false;
   NativeContext context;
+  context.memory = {};
   FpuState state(cpu.fpu_);
   std::memcpy(context.fx.data(), state.data(), 512);
   std::memset(context.fx.data() + 464, 0, 48);
@@ -65,9 +87,12 @@ bool RunX87(Cpu& cpu, const Op& op) {
   reinterpret_cast<NativeThunk>(op.imm)(&context);
   cpu.flags_ = static_cast<Flags>(context.flags);
   if (op.aux & kEnvironment) FixEnvironment(state, context.memory, op.dst == 32);
-  if ((op.aux & kStores) &&
-      !cpu.StoreSlow(linear, context.memory.data(), size, op.mode & Op::kStack, cpu.view_)) {
-    return false;
+  if (op.aux & kStores) {
+    const bool stack = op.mode & Op::kStack;
+    const bool done = Withheld(state, context)
+                          ? CheckWrite(cpu, linear, size, stack)
+                          : cpu.StoreSlow(linear, context.memory.data(), size, stack, cpu.view_);
+    if (!done) return false;
   }
   // Registers and control words come back; pointers are the guest's, MXCSR and XMM were not ours.
   std::memcpy(state.data(), context.fx.data(), 6);
@@ -108,6 +133,9 @@ uint8_t Traits(Mnemonic mnemonic) {
       return kStores | kNoWait | kControl | kEnvironment;
     case Mnemonic::FNINIT:
     case Mnemonic::FNCLEX:
+    case Mnemonic::FDISI8087_NOP:
+    case Mnemonic::FENI8087_NOP:
+    case Mnemonic::FSETPM287_NOP:
       return kNoWait | kControl;
     case Mnemonic::FLDCW:
     case Mnemonic::FLDENV:

@@ -1,12 +1,16 @@
-// FXSAVE FXRSTOR XSAVE XRSTOR LDMXCSR STMXCSR. [SDM 1] 10.5, 13
+// FXSAVE FXRSTOR, XSAVE XSAVEOPT XSAVEC XSAVES XRSTOR XRSTORS, LDMXCSR STMXCSR. [SDM 1] 10.5, 13
+#include <algorithm>
+#include <utility>
+
 #include "bt/interp/families.h"
 #include "bt/interp/fpu.h"
+#include "bt/interp/interpreter.h"
 
 namespace bt {
 namespace {
 
-constexpr uint32_t kMxcsrMask = 0xffff;
-constexpr uint64_t kX87 = 1, kSse = 2;
+constexpr uint64_t kX87 = 1, kSse = 2, kAvx = 4;
+constexpr uint64_t kCompacted = uint64_t{1} << 63;  // in XCOMP_BV
 
 bool Usable(Cpu& cpu) {
   if (cpu.cr0_ & cr0::EM) return cpu.Raise(kNM);
@@ -14,10 +18,14 @@ bool Usable(Cpu& cpu) {
   return true;
 }
 
-// Bytes of the legacy region that a component, or a mode, has.
+// Bytes of the XMM registers, or of the upper halves of the YMM registers: XMM8 to XMM15 are there
+// in 64-bit mode only.
+unsigned VectorBytes(const Cpu& cpu) {
+  return cpu.In64() ? 256 : 128;
+}
 unsigned LegacySize(const Cpu& cpu) {
-  return cpu.In64() ? 416 : 288;
-}  // XMM8-15 in 64-bit mode only
+  return FpuState::kXmm0 + VectorBytes(cpu);
+}
 
 void FillConstants(uint8_t* image) {
   std::memcpy(image + 28, &kMxcsrMask, 4);
@@ -38,102 +46,167 @@ bool Fxsave(Cpu& cpu, const Op& op) {
   std::memcpy(image, cpu.fpu_.bytes.data(), sizeof(image));
   FillConstants(image);
   const unsigned size = cpu.cr4_ & cr4::OSFXSR ? LegacySize(cpu) : 160;
+  if (!CheckWrite(cpu, linear, 512, op.mode & Op::kStack)) return false;
   return StoreBlock(cpu, linear, image, size, op.mode & Op::kStack);
+}
+
+// FCW and FSW as a load leaves them: reserved bits at their fixed values, ES and B as the pending
+// exceptions and their masks say. [SDM 1] 8.1.3, 8.1.5
+void SettleX87(uint8_t* image) {
+  uint16_t fcw, fsw;
+  std::memcpy(&fcw, image + FpuState::kFcw, 2);
+  std::memcpy(&fsw, image + FpuState::kFsw, 2);
+  fcw = static_cast<uint16_t>((fcw & 0x1f3f) | 0x40);
+  fsw = static_cast<uint16_t>((fsw & 0x7f7f) | ((fsw & ~fcw & 0x3f) ? 0x8080 : 0));
+  std::memcpy(image + FpuState::kFcw, &fcw, 2);
+  std::memcpy(image + FpuState::kFsw, &fsw, 2);
 }
 
 bool Fxrstor(Cpu& cpu, const Op& op) {
   uint64_t linear;
   if (!Usable(cpu) || !cpu.Address(op, 512, Access::kRead, linear)) return false;
   if (linear & 15) return cpu.Raise(kGP, 0);
-  uint8_t image[416];
-  std::memcpy(image, cpu.fpu_.bytes.data(), sizeof(image));
+  uint8_t image[416], area[512];
   const unsigned size = cpu.cr4_ & cr4::OSFXSR ? LegacySize(cpu) : 160;
-  if (!LoadBlock(cpu, linear, image, size, op.mode & Op::kStack)) return false;
+  if (!LoadBlock(cpu, linear, area, sizeof(area), op.mode & Op::kStack)) return false;
+  std::memcpy(image, area, size);
+  std::memcpy(image + size, cpu.fpu_.bytes.data() + size, sizeof(image) - size);
   uint32_t mxcsr;
   std::memcpy(&mxcsr, image + FpuState::kMxcsr, 4);
   if (size > 160 && (mxcsr & ~kMxcsrMask)) return cpu.Raise(kGP, 0);
   if (size == 160)
     std::memcpy(image + FpuState::kMxcsr, cpu.fpu_.bytes.data() + FpuState::kMxcsr, 8);
+  SettleX87(image);
   std::memcpy(cpu.fpu_.bytes.data(), image, sizeof(image));
   return true;
 }
 
-bool XsaveUsable(Cpu& cpu, uint64_t linear) {
+// ---- The XSAVE family. With nothing above AVX, component 2 is at the same place in the standard
+// and the compacted form.
+
+enum class Form : uint8_t {
+  kXsave,
+  kXsaveOpt,  // leaves out what is in its initial configuration
+  kXsaveC,    // compacted form
+  kXsaveS,    // the same for the supervisor
+};
+
+// LDMXCSR's order: what the control registers forbid comes before what the address is.
+bool XsaveUsable(Cpu& cpu, const Op& op, Access access, uint64_t& linear) {
   if (!(cpu.cr4_ & cr4::OSXSAVE)) return cpu.Raise(kUD);
   if (cpu.cr0_ & cr0::TS) return cpu.Raise(kNM);
-  if (linear & 63) return cpu.Raise(kGP, 0);
-  return true;
+  if (!cpu.Address(op, 576, access, linear)) return false;
+  return (linear & 63) == 0 || cpu.Raise(kGP, 0);
 }
 
+// IA32_XSS is always 0: no supervisor component is offered.
 uint64_t RequestedComponents(const Cpu& cpu) {
   return (static_cast<uint64_t>(cpu.Reg<uint32_t>(2 * 8)) << 32 | cpu.Reg<uint32_t>(0)) & cpu.xcr0_;
 }
 
-// Component 0 is bytes 0-23 and 32-159 of the legacy region, component 1 the XMM registers and,
-// with it or AVX, MXCSR.
-bool Xsave(Cpu& cpu, const Op& op) {
-  uint64_t linear;
-  if (!cpu.Address(op, 576, Access::kWrite, linear) || !XsaveUsable(cpu, linear)) return false;
-  const uint64_t wanted = RequestedComponents(cpu);
-  const bool stack = op.mode & Op::kStack;
+bool AllZero(const uint8_t* bytes, unsigned size) {
+  return std::all_of(bytes, bytes + size, [](uint8_t byte) { return byte == 0; });
+}
+
+// Component 0 is bytes 0-23 and 32-159, component 1 the XMM registers, component 2 the upper halves
+// of the YMM registers. MXCSR belongs to 1 and 2 in the standard form, to 1 in the compacted one.
+bool StoreComponents(Cpu& cpu, uint64_t linear, uint64_t components, bool stack) {
   const uint8_t* state = cpu.fpu_.bytes.data();
-  uint64_t header;
-  if (!cpu.Load(linear + FpuState::kXstateBv, header, stack)) return false;
-  if (wanted & kX87) {
+  if (components & kX87) {
     if (!StoreBlock(cpu, linear, state, 24, stack) ||
         !StoreBlock(cpu, linear + 32, state + 32, 128, stack)) {
       return false;
     }
   }
-  if (wanted & kSse) {
-    if (!StoreBlock(cpu, linear + FpuState::kXmm0, state + FpuState::kXmm0, LegacySize(cpu) - 160,
-                    stack))
-      return false;
-    if (!cpu.Store<uint32_t>(linear + FpuState::kMxcsr, FpuState(cpu.fpu_).mxcsr(), stack) ||
-        !cpu.Store<uint32_t>(linear + 28, kMxcsrMask, stack)) {
-      return false;
-    }
+  if ((components & kSse) && !StoreBlock(cpu, linear + FpuState::kXmm0, state + FpuState::kXmm0,
+                                         VectorBytes(cpu), stack)) {
+    return false;
   }
-  // XINUSE: both are always reported in use, which is legal. [SDM 1] 13.6
-  return cpu.Store<uint64_t>(linear + FpuState::kXstateBv, (header & ~wanted) | wanted, stack);
+  return !(components & kAvx) || StoreBlock(cpu, linear + FpuState::kYmmHigh0,
+                                            state + FpuState::kYmmHigh0, VectorBytes(cpu), stack);
 }
 
+bool StoreMxcsr(Cpu& cpu, uint64_t linear, bool stack) {
+  return cpu.Store<uint32_t>(linear + FpuState::kMxcsr, FpuState(cpu.fpu_).mxcsr(), stack) &&
+         cpu.Store<uint32_t>(linear + 28, kMxcsrMask, stack);
+}
+
+template <Form kForm>
+bool Xsave(Cpu& cpu, const Op& op) {
+  uint64_t linear;
+  if (kForm == Form::kXsaveS && (cpu.cr4_ & cr4::OSXSAVE) && cpu.cpl_ != 0)
+    return cpu.Raise(kGP, 0);
+  if (!XsaveUsable(cpu, op, Access::kWrite, linear)) return false;
+  const bool stack = op.mode & Op::kStack;
+  const uint64_t wanted = RequestedComponents(cpu);
+  const uint64_t in_use = ComponentsInUse(cpu) & wanted;
+  if constexpr (kForm == Form::kXsave || kForm == Form::kXsaveOpt) {
+    const auto update = [&](uint64_t header) { return (header & ~wanted) | in_use; };
+    return StoreComponents(cpu, linear, kForm == Form::kXsave ? wanted : in_use, stack) &&
+           (!(wanted & (kSse | kAvx)) || StoreMxcsr(cpu, linear, stack)) &&
+           cpu.Modify<uint64_t>(linear + FpuState::kXstateBv, false, stack, update);
+  } else {
+    // A changed MXCSR counts as SSE state in use here. [SDM 1] 13.10
+    const bool mxcsr_changed = FpuState(cpu.fpu_).mxcsr() != kInitialMxcsr;
+    const uint64_t saved = in_use | (mxcsr_changed ? wanted & kSse : 0);
+    return StoreComponents(cpu, linear, saved, stack) &&
+           (!(saved & kSse) || StoreMxcsr(cpu, linear, stack)) &&
+           cpu.Store<uint64_t>(linear + FpuState::kXstateBv, saved, stack) &&
+           cpu.Store<uint64_t>(linear + FpuState::kXstateBv + 8, wanted | kCompacted, stack);
+  }
+}
+
+// [SDM 1] 13.8.1, 13.8.2, 13.12
+bool HeaderValid(const Cpu& cpu, const uint64_t (&header)[8], bool supervisor) {
+  const bool compacted = header[1] & kCompacted;
+  if (!compacted) {
+    return !supervisor && !(header[0] & ~cpu.xcr0_) && header[1] == 0 && header[2] == 0;
+  }
+  return cpu.vm_.features().Has(Feature::kXsavec) && !(header[1] & ~kCompacted & ~cpu.xcr0_) &&
+         !(header[0] & ~header[1]) &&
+         std::all_of(header + 2, header + 8, [](uint64_t word) { return word == 0; });
+}
+
+template <bool kSupervisor>
 bool Xrstor(Cpu& cpu, const Op& op) {
   uint64_t linear;
-  if (!cpu.Address(op, 576, Access::kRead, linear) || !XsaveUsable(cpu, linear)) return false;
-  const uint64_t wanted = RequestedComponents(cpu);
+  if (kSupervisor && (cpu.cr4_ & cr4::OSXSAVE) && cpu.cpl_ != 0) return cpu.Raise(kGP, 0);
+  if (!XsaveUsable(cpu, op, Access::kRead, linear)) return false;
   const bool stack = op.mode & Op::kStack;
-  uint8_t image[576];
-  if (!LoadBlock(cpu, linear, image, sizeof(image), stack)) return false;
   uint64_t header[8];
-  std::memcpy(header, image + FpuState::kXstateBv, sizeof(header));
-  const bool header_bad = (header[0] & ~cpu.xcr0_) || header[1] || header[2] || header[3] ||
-                          header[4] || header[5] || header[6] || header[7];
-  if (header_bad) return cpu.Raise(kGP, 0);
-  uint8_t* state = cpu.fpu_.bytes.data();
-  uint32_t mxcsr;
-  std::memcpy(&mxcsr, image + FpuState::kMxcsr, 4);
-  if ((wanted & kSse) && (mxcsr & ~kMxcsrMask)) return cpu.Raise(kGP, 0);
-  if (wanted & kX87) {
-    if (header[0] & kX87) {
-      std::memcpy(state, image, 24);
-      std::memcpy(state + 32, image + 32, 128);
-    } else {
-      std::memset(state, 0, 24);
-      std::memset(state + 32, 0, 128);
-      state[0] = 0x7f;
-      state[1] = 0x03;
+  uint8_t raw[64];
+  if (!LoadBlock(cpu, linear + FpuState::kXstateBv, raw, sizeof(raw), stack)) return false;
+  std::memcpy(header, raw, sizeof(header));
+  if (!HeaderValid(cpu, header, kSupervisor)) return cpu.Raise(kGP, 0);
+
+  const uint64_t wanted = RequestedComponents(cpu), present = header[0] & wanted;
+  const bool compacted = header[1] & kCompacted;
+  const unsigned vectors = VectorBytes(cpu);
+  // All is read before anything is changed.
+  vmm::XsaveArea image = cpu.fpu_;
+  uint8_t* bytes = image.bytes.data();
+  InitComponents(bytes, wanted & ~present, vectors);
+  if ((present & kX87) && (!LoadBlock(cpu, linear, bytes, 24, stack) ||
+                           !LoadBlock(cpu, linear + 32, bytes + 32, 128, stack))) {
+    return false;
+  }
+  const bool load_mxcsr = compacted ? present & kSse : wanted & (kSse | kAvx);
+  if (load_mxcsr) {
+    uint32_t mxcsr;
+    if (!cpu.Load(linear + FpuState::kMxcsr, mxcsr, stack)) return false;
+    if (mxcsr & ~kMxcsrMask) return cpu.Raise(kGP, 0);
+    std::memcpy(bytes + FpuState::kMxcsr, &mxcsr, 4);
+  } else if (compacted && (wanted & kSse)) {
+    std::memcpy(bytes + FpuState::kMxcsr, &kInitialMxcsr, 4);
+  }
+  for (const auto& [component, offset] :
+       {std::pair{kSse, FpuState::kXmm0}, std::pair{kAvx, FpuState::kYmmHigh0}}) {
+    if ((present & component) && !LoadBlock(cpu, linear + offset, bytes + offset, vectors, stack)) {
+      return false;
     }
   }
-  if (wanted & kSse) {
-    const unsigned size = LegacySize(cpu) - 160;
-    if (header[0] & kSse)
-      std::memcpy(state + FpuState::kXmm0, image + FpuState::kXmm0, size);
-    else
-      std::memset(state + FpuState::kXmm0, 0, size);
-    std::memcpy(state + FpuState::kMxcsr, &mxcsr,
-                4);  // loaded from memory even in initial configuration
-  }
+  if (present & kX87) SettleX87(bytes);
+  cpu.fpu_ = image;
   return true;
 }
 
@@ -151,6 +224,28 @@ bool Stmxcsr(Cpu& cpu, const Op& op) {
 
 }  // namespace
 
+void InitComponents(uint8_t* area, uint64_t components, unsigned vector_bytes) {
+  if (components & kX87) {
+    std::memset(area, 0, 24);
+    std::memset(area + 32, 0, 128);
+    constexpr uint16_t kInitialFcw = 0x037f;
+    std::memcpy(area + FpuState::kFcw, &kInitialFcw, 2);
+  }
+  if (components & kSse) std::memset(area + FpuState::kXmm0, 0, vector_bytes);
+  if (components & kAvx) std::memset(area + FpuState::kYmmHigh0, 0, vector_bytes);
+}
+
+// Exact: in use is what differs from the initial configuration. [SDM 1] 13.6
+uint64_t ComponentsInUse(const Cpu& cpu) {
+  const uint8_t* state = cpu.fpu_.bytes.data();
+  vmm::XsaveArea initial;
+  InitComponents(initial.bytes.data(), kX87, 0);
+  const bool x87 = std::memcmp(state, initial.bytes.data(), 24) != 0 || !AllZero(state + 32, 128);
+  const bool sse = !AllZero(state + FpuState::kXmm0, VectorBytes(cpu));
+  const bool avx = !AllZero(state + FpuState::kYmmHigh0, VectorBytes(cpu));
+  return (x87 ? kX87 : 0) | (sse ? kSse : 0) | (avx ? kAvx : 0);
+}
+
 bool SelectXState(const Insn& insn, Op& op) {
   switch (insn.mnemonic) {
     case Mnemonic::FXSAVE:
@@ -161,10 +256,22 @@ bool SelectXState(const Insn& insn, Op& op) {
       return Use(op, &Fxrstor);
     case Mnemonic::XSAVE:
     case Mnemonic::XSAVE64:
-      return Use(op, &Xsave);
+      return Use(op, &Xsave<Form::kXsave>);
+    case Mnemonic::XSAVEOPT:
+    case Mnemonic::XSAVEOPT64:
+      return Use(op, &Xsave<Form::kXsaveOpt>);
+    case Mnemonic::XSAVEC:
+    case Mnemonic::XSAVEC64:
+      return Use(op, &Xsave<Form::kXsaveC>);
+    case Mnemonic::XSAVES:
+    case Mnemonic::XSAVES64:
+      return Use(op, &Xsave<Form::kXsaveS>);
     case Mnemonic::XRSTOR:
     case Mnemonic::XRSTOR64:
-      return Use(op, &Xrstor);
+      return Use(op, &Xrstor<false>);
+    case Mnemonic::XRSTORS:
+    case Mnemonic::XRSTORS64:
+      return Use(op, &Xrstor<true>);
     case Mnemonic::LDMXCSR:
       return Use(op, &Ldmxcsr);
     case Mnemonic::STMXCSR:

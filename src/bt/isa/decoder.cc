@@ -105,14 +105,19 @@ void FillMemory(const ZydisDecodedOperandMem& in, MemoryOperand& out) {
   out.segment = static_cast<uint8_t>(std::max<ZyanI8>(0, ZydisRegisterGetId(in.segment)));
   out.base = AddressRegister(in.base);
   out.index = AddressRegister(in.index);
+  const ZydisRegisterClass index_class = ZydisRegisterGetClass(in.index);
+  out.vector_index = index_class == ZYDIS_REGCLASS_XMM || index_class == ZYDIS_REGCLASS_YMM;
   out.shift = in.scale > 1 ? static_cast<uint8_t>(std::countr_zero(in.scale)) : 0;
   out.disp = in.disp.has_displacement ? in.disp.value : 0;
 }
 
 void FillOperand(const ZydisDecodedOperand& in, Insn& insn, Operand& out) {
   out.bits = in.size;
+  out.written = in.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
   if (in.encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG) out.field = Field::kModrmReg;
   if (in.encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM) out.field = Field::kModrmRm;
+  if (in.encoding == ZYDIS_OPERAND_ENCODING_NDSNDD) out.field = Field::kVexVvvv;
+  if (in.encoding == ZYDIS_OPERAND_ENCODING_IS4) out.field = Field::kVexIs4;
   switch (in.type) {
     case ZYDIS_OPERAND_TYPE_REGISTER:
       FillRegister(in.reg.value, out);
@@ -136,6 +141,10 @@ void FillOperand(const ZydisDecodedOperand& in, Insn& insn, Operand& out) {
 }
 
 uint8_t MandatoryPrefix(const ZydisDecodedInstruction& in) {
+  if (in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
+    constexpr uint8_t kByPp[] = {0, 0x66, 0xf3, 0xf2};  // [SDM 2A] 2.3.5.6
+    return kByPp[in.raw.vex.pp & 3];
+  }
   for (unsigned i = 0; i < in.raw.prefix_count; ++i) {
     if (in.raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY) return in.raw.prefixes[i].value;
   }
@@ -152,6 +161,94 @@ uint8_t OpcodeMap(ZydisOpcodeMap map) {
       return 3;
     default:
       return 0;
+  }
+}
+
+// The feature behind an encoding; what is older than the i486, or cannot be had apart, is kAlways.
+Feature FeatureOf(const ZydisDecodedInstruction& in, Mnemonic mnemonic) {
+  switch (mnemonic) {
+    case Mnemonic::RDTSC:
+      return Feature::kTsc;
+    case Mnemonic::RDMSR:
+    case Mnemonic::WRMSR:
+      return Feature::kMsr;
+    case Mnemonic::CMPXCHG8B:
+      return Feature::kCx8;
+    case Mnemonic::SYSENTER:
+    case Mnemonic::SYSEXIT:
+      return Feature::kSep;
+    case Mnemonic::SYSCALL:
+    case Mnemonic::SYSRET:
+      return Feature::kSyscall;
+    case Mnemonic::VPCLMULQDQ:
+      return in.raw.vex.L ? Feature::kVpclmulqdq : Feature::kPclmulqdq;
+    case Mnemonic::UD0:
+    case Mnemonic::UD1:
+    case Mnemonic::UD2:
+      return Feature::kAlways;
+    default:
+      break;
+  }
+  switch (in.meta.isa_set) {
+#define SET(zydis, feature)   \
+  case ZYDIS_ISA_SET_##zydis: \
+    return Feature::feature;
+    SET(X87, kFpu)
+    SET(FCMOV, kCmov)
+    SET(CMOV, kCmov)
+    SET(PPRO, kCmov)
+    SET(FAT_NOP, kCmov)
+    SET(PREFETCH_NOP, kCmov)
+    SET(CLFSH, kClflush)
+    SET(PENTIUMMMX, kMmx)
+    SET(FXSAVE, kFxsr)
+    SET(FXSAVE64, kFxsr)
+    SET(SSE, kSse)
+    SET(SSEMXCSR, kSse)
+    SET(SSE_PREFETCH, kSse)
+    SET(SSE2, kSse2)
+    SET(SSE2MMX, kSse2)
+    SET(SSE3, kSse3)
+    SET(SSE3X87, kSse3)
+    SET(SSSE3, kSsse3)
+    SET(SSSE3MMX, kSsse3)
+    SET(SSE4, kSse41)
+    SET(SSE42, kSse42)
+    SET(PCLMULQDQ, kPclmulqdq)
+    SET(CMPXCHG16B, kCx16)
+    SET(MOVBE, kMovbe)
+    SET(POPCNT, kPopcnt)
+    SET(LZCNT, kAbm)
+    SET(AES, kAes)
+    SET(AVXAES, kAes)
+    SET(XSAVE, kXsave)
+    SET(XSAVEOPT, kXsaveopt)
+    SET(XSAVEC, kXsavec)
+    SET(XSAVES, kXsaves)
+    SET(AVX, kAvx)
+    SET(AVX2, kAvx2)
+    SET(AVX2GATHER, kAvx2)
+    SET(FMA, kFma)
+    SET(F16C, kF16c)
+    SET(VAES, kVaes)
+    SET(AVX_GFNI, kGfni)
+    SET(GFNI, kGfni)
+    SET(SHA, kSha)
+    SET(BMI1, kBmi1)
+    SET(BMI2, kBmi2)
+    SET(ADOX_ADCX, kAdx)
+    SET(RDRAND, kRdrand)
+    SET(RDSEED, kRdseed)
+    SET(RDPID, kRdpid)
+    SET(RDTSCP, kRdtscp)
+    SET(RDWRFSGS, kFsgsbase)
+    SET(INVPCID, kInvpcid)
+    SET(SMAP, kSmap)
+    SET(CLFLUSHOPT, kClflushopt)
+    SET(CLWB, kClwb)
+#undef SET
+    default:
+      return Feature::kAlways;
   }
 }
 
@@ -230,9 +327,14 @@ DecodeStatus Decode(std::span<const uint8_t> bytes, CodeSize code_size, Insn& in
   insn.modrm_offset = in.raw.modrm.offset;
   insn.opcode = in.opcode;
   insn.opcode_map = OpcodeMap(in.opcode_map);
-  insn.has_vex = in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY;
+  insn.has_vex = in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+  insn.vex_256 = insn.has_vex && in.raw.vex.L;
   insn.mandatory_prefix = MandatoryPrefix(in);
-  insn.rex_w = in.raw.rex.W;
+  insn.rex_w = insn.has_vex ? in.raw.vex.W : in.raw.rex.W;
+  insn.feature = FeatureOf(in, insn.mnemonic);
+  // A VEX encoding without a feature of ours is Knights Corner's or Advanced Matrix Extensions'.
+  const bool known_encoding = insn.has_vex ? insn.feature != Feature::kAlways
+                                           : in.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
 
   ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT_VISIBLE];
   const ZyanU8 count = std::min<ZyanU8>(in.operand_count_visible, 4);
@@ -243,8 +345,8 @@ DecodeStatus Decode(std::span<const uint8_t> bytes, CodeSize code_size, Insn& in
   insn.operand_count = count;
   for (unsigned i = 0; i < count; ++i) FillOperand(operands[i], insn, insn.operand[i]);
   CorrectZydis(in, insn);
-  return insn.mnemonic == Mnemonic::INVALID || insn.has_vex ? DecodeStatus::kInvalid
-                                                            : DecodeStatus::kOk;
+  return insn.mnemonic == Mnemonic::INVALID || !known_encoding ? DecodeStatus::kInvalid
+                                                               : DecodeStatus::kOk;
 }
 
 const char* MnemonicName(Mnemonic mnemonic) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 
+#include "bt/isa/feature.h"
 #include "bt/isa/mnemonic.h"
 
 namespace bt {
@@ -26,7 +27,7 @@ enum class RegClass : uint8_t {
 enum class OperandKind : uint8_t { kNone, kReg, kMem, kImm, kFar };
 
 // Where the encoding names an operand.
-enum class Field : uint8_t { kOther, kModrmReg, kModrmRm };
+enum class Field : uint8_t { kOther, kModrmReg, kModrmRm, kVexVvvv, kVexIs4 };
 
 struct Operand {
   Field field = Field::kOther;
@@ -34,6 +35,7 @@ struct Operand {
   RegClass reg_class = RegClass::kNone;
   uint8_t reg = 0;    // number within its class; AH CH DH BH are 0-3 with `high`
   bool high = false;  // bits 15:8 of a general register
+  bool written = false;
   uint16_t bits = 0;  // operand size
   uint64_t imm = 0;   // sign-extended where the encoding sign-extends; branch displacement for
                       // relative branches
@@ -43,12 +45,14 @@ struct MemoryOperand {
   static constexpr uint8_t kNoReg = 0xff, kRip = 0xfe;
   uint8_t segment = 3;  // vmm::Seg encoding, override and defaults applied
   uint8_t base = kNoReg, index = kNoReg;
-  uint8_t shift = 0;  // log2 of the scale
+  bool vector_index = false;  // VSIB: `index` numbers an XMM or YMM register
+  uint8_t shift = 0;          // log2 of the scale
   int64_t disp = 0;
 };
 
 struct Insn {
   Mnemonic mnemonic = Mnemonic::INVALID;
+  Feature feature = Feature::kAlways;
   uint8_t length = 0;        // bytes, 1 to 15
   uint8_t operand_bits = 0;  // effective operand size: 8, 16, 32, 64
   uint8_t address_bits = 0;  // effective address size: 16, 32, 64
@@ -68,7 +72,8 @@ struct Insn {
   uint8_t modrm_offset = 0;            // 0 = no ModRM
   uint8_t opcode = 0, opcode_map = 0;  // map 0 = one byte, 1 = 0F, 2 = 0F38, 3 = 0F3A
   bool has_vex = false;
-  uint8_t mandatory_prefix = 0;  // 0, 0x66, 0xF2, 0xF3
+  bool vex_256 = false;          // VEX.L
+  uint8_t mandatory_prefix = 0;  // 0, 0x66, 0xF2, 0xF3; of VEX: as VEX.pp implies
   bool rex_w = false;
 };
 

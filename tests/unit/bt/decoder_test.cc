@@ -23,8 +23,8 @@ TEST_CASE("an instruction that runs past the bytes asks for more") {
 
 TEST_CASE("what is not on the list is invalid") {
   Insn insn;
-  const std::vector<uint8_t> vaddps = {0xc5, 0xf8, 0x58, 0xc1};
-  CHECK(Decode(vaddps, CodeSize::k64, insn) == DecodeStatus::kInvalid);
+  const std::vector<uint8_t> evex_vaddps = {0x62, 0xf1, 0x74, 0x48, 0x58, 0xc1};  // AVX-512
+  CHECK(Decode(evex_vaddps, CodeSize::k64, insn) == DecodeStatus::kInvalid);
   const std::vector<uint8_t> aaa = {0x37};
   CHECK(Decode(aaa, CodeSize::k64, insn) == DecodeStatus::kInvalid);
   CHECK(Decode(aaa, CodeSize::k32, insn) == DecodeStatus::kOk);

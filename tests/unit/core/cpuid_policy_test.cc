@@ -221,8 +221,11 @@ TEST_CASE("OSXSAVE and APIC follow the control registers ([SDM 2A] CPUID)") {
   REQUIRE((policy.Query(1, 0, 0, dynamic).ecx >> 27 & 1) == 1);
   REQUIRE((policy.Query(1, 0, 0, dynamic).edx >> 9 & 1) == 0);
   REQUIRE((policy.Query(0x80000001, 0, 0, dynamic).edx >> 9 & 1) == 0);
-  REQUIRE(policy.Query(0xd, 0, 0, dynamic) == CpuidRegs{3, 576, 576, 0});
-  REQUIRE(policy.xcr0_mask() == 3);
+  REQUIRE(policy.Query(0xd, 0, 0, dynamic) == CpuidRegs{7, 576, 832, 0});
+  dynamic.xcr0 = 7;
+  REQUIRE(policy.Query(0xd, 0, 0, dynamic) == CpuidRegs{7, 832, 832, 0});
+  REQUIRE(policy.Query(0xd, 1, 0, dynamic) == CpuidRegs{0xf, 832, 0, 0});
+  REQUIRE(policy.xcr0_mask() == 7);
 }
 
 TEST_CASE("A leaf beyond the last is zero on AMD and the last basic leaf on Intel") {
@@ -246,7 +249,9 @@ TEST_CASE("Restrict takes away what the engine lacks, with what hangs on it, and
   }
   std::erase_if(engine, [](const CpuidEntry& e) { return e.leaf == 0x80000007; });
   const std::vector<std::string_view> removed = policy.Restrict(engine);
-  REQUIRE(removed == std::vector<std::string_view>{"cx16", "xsave", "pge", "invariant_tsc"});
+  REQUIRE(removed == std::vector<std::string_view>{"cx16", "xsave", "pge", "invariant_tsc",
+                                                   "xsaveopt", "xsavec", "xgetbv1", "xsaves", "avx",
+                                                   "avx2", "fma", "f16c", "vaes", "vpclmulqdq"});
   REQUIRE_FALSE(policy.Has("cx16"));
   REQUIRE_FALSE(policy.Has("invariant_tsc"));
   REQUIRE(policy.Has("tsc_deadline_timer"));

@@ -104,6 +104,7 @@ void CpuidBuilder::AddBasic() {
 
   Add(6, {});
   AddSubleaf(7, 0, {});
+  AddSubleaf(0xd, 1, {});
 }
 
 // Leaves 2 and 4 as the host has them, shared as one socket of single-threaded cores shares them.
@@ -179,6 +180,8 @@ void CpuidBuilder::CollectXsaveComponents() {
   for (const XsaveComponent& component : XsaveComponents()) {
     const CpuidRegs regs = HostLeaf(0xd, component.bit);
     if (regs.eax == 0 || uint64_t{regs.eax} + regs.ebx > XsaveArea::kSize) continue;
+    // Engines rely on where AVX is; every processor that has it keeps it there.
+    if (component.bit == 2 && (regs.ebx != 576 || regs.eax != 256)) continue;
     policy_.host_components_.push_back(
         {.leaf = 0xd, .subleaf = component.bit, .has_subleaf = true, .regs = regs});
   }

@@ -12,11 +12,12 @@ using enum EngineCheck;
 // its own list has it. [SDM 2A] CPUID, [APM 3] E
 //
 // Not here, on purpose: VMX and SVM, TSX, PKU, CET, AMX, LA57, SGX, MONITOR, performance counters
-// (no engine gives them to every guest). To come with their parts: AVX and up, BMI, AES,
-// PCLMULQDQ, FMA, F16C, RDRAND, LZCNT, PCID, UMIP.
+// (no engine gives them to every guest); AVX-512, which the interpreter has not.
 constexpr CpuidFeature kFeatures[] = {
     {0x1, 0, ECX, 0, "pni", kHost},                               // vector: SSE3; x87 FISTTP
+    {0x1, 0, ECX, 1, "pclmulqdq", kHost},                         // vector
     {0x1, 0, ECX, 9, "ssse3", kHost},                             // vector
+    {0x1, 0, ECX, 12, "fma", kHost},                              // vector
     {0x1, 0, ECX, 13, "cx16", kHost},                             // integer: CMPXCHG16B
     {0x1, 0, ECX, 19, "sse4_1", kHost},                           // vector
     {0x1, 0, ECX, 20, "sse4_2", kHost},                           // vector, strings, CRC32
@@ -24,7 +25,11 @@ constexpr CpuidFeature kFeatures[] = {
     {0x1, 0, ECX, 22, "movbe", kHost},                            // integer
     {0x1, 0, ECX, 23, "popcnt", kHost},                           // integer
     {0x1, 0, ECX, 24, "tsc_deadline_timer", kAlways, kUnlisted},  // core/irq: local APIC timer
+    {0x1, 0, ECX, 25, "aes", kHost},                              // vector
     {0x1, 0, ECX, 26, "xsave", kHost},                            // system: XSAVE and its kin
+    {0x1, 0, ECX, 28, "avx", kHost},                              // vector
+    {0x1, 0, ECX, 29, "f16c", kHost},                             // vector
+    {0x1, 0, ECX, 30, "rdrand", kHost},                           // system: from the host kernel
     {0x1, 0, ECX, 31, "hypervisor", kAlways, kUnlisted},          // leaves from 0x40000000 on
     {0x1, 0, EDX, 0, "fpu", kHost},                               // x87
     {0x1, 0, EDX, 1, "vme", kHost},                               // system: V86 mode extensions
@@ -50,14 +55,33 @@ constexpr CpuidFeature kFeatures[] = {
     {0x1, 0, EDX, 26, "sse2", kHost},                      // vector
     {0x6, 0, EAX, 2, "arat", kAlways},                     // core/irq: local APIC timer
     {0x7, 0, EBX, 0, "fsgsbase", kHost},                   // system: RDFSBASE and its kin
+    {0x7, 0, EBX, 3, "bmi1", kHost},                       // integer
+    {0x7, 0, EBX, 5, "avx2", kHost},                       // vector
     {0x7, 0, EBX, 7, "smep", kHost},                       // MMU
+    {0x7, 0, EBX, 8, "bmi2", kHost},                       // integer
     {0x7, 0, EBX, 9, "erms", kHost},                       // integer: REP MOVSB is fast
+    {0x7, 0, EBX, 18, "rdseed", kHost},                    // system: from the host kernel
+    {0x7, 0, EBX, 19, "adx", kHost},                       // integer
     {0x7, 0, EBX, 20, "smap", kHost},                      // MMU; system: CLAC, STAC
+    {0x7, 0, EBX, 23, "clflushopt", kHost},                // integer: no effect but faults
+    {0x7, 0, EBX, 24, "clwb", kHost},                      // integer: no effect but faults
+    {0x7, 0, EBX, 29, "sha_ni", kHost},                    // vector
+    {0x7, 0, ECX, 8, "gfni", kHost},                       // vector
+    {0x7, 0, ECX, 9, "vaes", kHost},                       // vector
+    {0x7, 0, ECX, 10, "vpclmulqdq", kHost},                // vector
+    {0x7, 0, ECX, 22, "rdpid", kHost},                     // system, with IA32_TSC_AUX
+    {0x7, 0, EDX, 4, "fsrm", kHost},                       // integer: short REP MOVSB is fast
+    {0xd, 1, EAX, 0, "xsaveopt", kHost},                   // system
+    {0xd, 1, EAX, 1, "xsavec", kHost},                     // system
+    {0xd, 1, EAX, 2, "xgetbv1", kHost},                    // system
+    {0xd, 1, EAX, 3, "xsaves", kHost},                     // system: IA32_XSS stays 0
     {0x40000001, 0, EAX, 0, "kvmclock_old", kAlways},      // core/time: PvClock
     {0x40000001, 0, EAX, 1, "kvm_nopiodelay", kAlways},    // port I/O needs no delay
     {0x40000001, 0, EAX, 3, "kvmclock", kAlways},          // core/time: PvClock
     {0x40000001, 0, EAX, 24, "kvmclock_stable", kAlways},  // core/time: PvClock
     {0x80000001, 0, ECX, 0, "lahf_lm", kHost},             // integer
+    {0x80000001, 0, ECX, 5, "abm", kHost},                 // integer: LZCNT
+    {0x80000001, 0, ECX, 8, "3dnowprefetch", kHost},       // integer: no effect
     {0x80000001, 0, EDX, 11, "syscall", kHost},            // system: SYSCALL, SYSRET
     {0x80000001, 0, EDX, 20, "nx", kHost},                 // MMU
     {0x80000001, 0, EDX, 26, "pdpe1gb", kHost},            // MMU: 1 GiB pages
@@ -66,13 +90,68 @@ constexpr CpuidFeature kFeatures[] = {
     {0x80000007, 0, EDX, 8, "invariant_tsc", kAlways},     // core/time: Clock
 };
 
-// To come with AVX: {2, "avx"}, then {5, "avx512f"}, {6, "avx512f"}, {7, "avx512f"}.
-constexpr std::span<const XsaveComponent> kComponents;
+constexpr XsaveComponent kComponents[] = {{2, "avx"}};
+
+// What makes no sense, or is not allowed, without something else. [SDM 1] 10-14
+constexpr FeatureDependency kDependencies[] = {
+    {"fxsr", "fpu"},
+    {"mmx", "fpu"},
+    {"sse", "fxsr"},
+    {"sse2", "sse"},
+    {"pni", "sse2"},
+    {"ssse3", "pni"},
+    {"sse4_1", "ssse3"},
+    {"sse4_2", "sse4_1"},
+    {"aes", "sse2"},
+    {"pclmulqdq", "sse2"},
+    {"sha_ni", "sse2"},
+    {"gfni", "sse2"},
+    {"xsave", "fxsr"},
+    {"xsaveopt", "xsave"},
+    {"xsavec", "xsave"},
+    {"xgetbv1", "xsave"},
+    {"xsaves", "xsavec"},
+    {"avx", "xsave"},
+    {"avx", "sse4_2"},
+    {"avx2", "avx"},
+    {"fma", "avx"},
+    {"f16c", "avx"},
+    {"vaes", "avx"},
+    {"vaes", "aes"},
+    {"vpclmulqdq", "avx"},
+    {"vpclmulqdq", "pclmulqdq"},
+    {"x2apic", "apic"},
+    {"tsc_deadline_timer", "apic"},
+    {"arat", "apic"},
+    {"tsc_deadline_timer", "tsc"},
+    {"invariant_tsc", "tsc"},
+    {"rdtscp", "tsc"},
+    {"kvmclock", "tsc"},
+    {"kvmclock_old", "tsc"},
+    {"kvmclock_stable", "tsc"},
+    {"kvmclock", "msr"},
+    {"kvmclock_old", "msr"},
+    {"x2apic", "msr"},
+    {"mtrr", "msr"},
+    {"pat", "msr"},
+    {"pae", "cx8"},
+    {"nx", "pae"},
+    {"lm", "pae"},
+    {"lm", "sse2"},
+    {"pdpe1gb", "lm"},
+    {"lahf_lm", "lm"},
+    {"cx16", "lm"},
+    {"fsgsbase", "lm"},
+};
 
 }  // namespace
 
 std::span<const CpuidFeature> CpuidFeatures() {
   return kFeatures;
+}
+
+std::span<const FeatureDependency> FeatureDependencies() {
+  return kDependencies;
 }
 
 std::span<const XsaveComponent> XsaveComponents() {

@@ -34,6 +34,12 @@ struct CpuidFeature {
 // All features, in the order of leaf, register and bit. A bit that is in no row is never set.
 std::span<const CpuidFeature> CpuidFeatures();
 
+// `feature` is never offered without `needs`; both are names of CpuidFeatures().
+struct FeatureDependency {
+  std::string_view feature, needs;
+};
+std::span<const FeatureDependency> FeatureDependencies();
+
 // A component of the XSAVE area. It is offered when its feature is.
 struct XsaveComponent {
   unsigned bit;              // in XCR0

@@ -62,7 +62,7 @@ CpuidRegs CpuidPolicy::Query(uint32_t leaf, uint32_t subleaf, uint32_t apic_id,
     if (!dynamic.apic_enabled) regs.edx &= ~(1u << 9);
   } else if (leaf == 0x80000001 && !intel_style_) {
     if (!dynamic.apic_enabled) regs.edx &= ~(1u << 9);
-  } else if (leaf == 0xd && subleaf == 0 && regs.eax != 0) {
+  } else if (leaf == 0xd && subleaf <= 1 && regs.ebx != 0) {
     regs.ebx = kLegacyAndHeader;
     for (const CpuidEntry& component : host_components_) {
       if (dynamic.xcr0 >> component.subleaf & 1) {
@@ -84,7 +84,7 @@ std::vector<std::string_view> CpuidPolicy::Restrict(const std::vector<CpuidEntry
   for (const CpuidFeature& feature : CpuidFeatures()) {
     if (feature.check == EngineCheck::kUnlisted) continue;
     const uint32_t bit = 1u << feature.bit;
-    uint32_t& ours = Find(feature.leaf, feature.subleaf)->regs[feature.reg];
+    uint32_t& ours = RegisterOf(feature);
     if ((ours & bit) == 0) continue;
     const CpuidEntry* theirs = FindIn(supported, feature.leaf, feature.subleaf);
     if (theirs != nullptr && (theirs->regs[feature.reg] & bit)) continue;
@@ -100,11 +100,28 @@ std::vector<std::string_view> CpuidPolicy::Restrict(const std::vector<CpuidEntry
   std::erase_if(host_components_, [xsave](const CpuidEntry& component) {
     return xsave == nullptr || !(xsave->regs.eax >> component.subleaf & 1);
   });
-  FillDerived();
+  const auto dependents = FillDerived();
+  removed.insert(removed.end(), dependents.begin(), dependents.end());
   return removed;
 }
 
-void CpuidPolicy::FillDerived() {
+uint32_t& CpuidPolicy::RegisterOf(const CpuidFeature& feature) {
+  return Find(feature.leaf, feature.subleaf)->regs[feature.reg];
+}
+
+std::vector<std::string_view> CpuidPolicy::FillDerived() {
+  std::vector<std::string_view> removed;
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (const FeatureDependency& dependency : FeatureDependencies()) {
+      if (!Has(dependency.feature) || Has(dependency.needs)) continue;
+      for (const CpuidFeature& feature : CpuidFeatures()) {
+        if (feature.name == dependency.feature) RegisterOf(feature) &= ~(1u << feature.bit);
+      }
+      removed.push_back(dependency.feature);
+      changed = true;
+    }
+  }
   if (!intel_style_) {
     // AMD repeats the old features of leaf 1 in 0x80000001. [APM 3] E.4.2
     constexpr uint32_t kRepeated = 0x0183f3ff;
@@ -112,11 +129,15 @@ void CpuidPolicy::FillDerived() {
     edx = (edx & ~kRepeated) | (Find(1, 0)->regs.edx & kRepeated);
   }
   FillXsave();
+  return removed;
 }
 
 // Leaf 0xd follows from XSAVE and the features of its components. [SDM 1] 13.2
 void CpuidPolicy::FillXsave() {
-  std::erase_if(entries_, [](const CpuidEntry& entry) { return entry.leaf == 0xd; });
+  std::erase_if(entries_,
+                [](const CpuidEntry& entry) { return entry.leaf == 0xd && entry.subleaf != 1; });
+  CpuidRegs& extensions = Find(0xd, 1)->regs;  // its EAX holds features, EBX a size
+  extensions.ebx = 0;
   if (!Has("xsave")) return;
   std::erase_if(host_components_, [this](const CpuidEntry& component) {
     const auto rows = XsaveComponents();
@@ -130,8 +151,8 @@ void CpuidPolicy::FillXsave() {
     area.eax |= 1u << component.subleaf;
     area.ecx = std::max(area.ecx, component.regs.ebx + component.regs.eax);
   }
+  if (Has("xsavec")) extensions.ebx = area.ecx;  // with AVX alone, compacting moves nothing
   entries_.push_back({.leaf = 0xd, .subleaf = 0, .has_subleaf = true, .regs = area});
-  entries_.push_back({.leaf = 0xd, .subleaf = 1, .has_subleaf = true, .regs = {}});
   entries_.insert(entries_.end(), host_components_.begin(), host_components_.end());
   std::sort(entries_.begin(), entries_.end(), [](const CpuidEntry& a, const CpuidEntry& b) {
     return std::pair(a.leaf, a.subleaf) < std::pair(b.leaf, b.subleaf);

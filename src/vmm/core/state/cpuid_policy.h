@@ -33,6 +33,8 @@ struct CpuidEntry {
 // Answers CPUID with EAX = leaf, ECX = subleaf: a host's, replaceable in tests (host_cpuid.h).
 using CpuidSource = std::function<CpuidRegs(uint32_t leaf, uint32_t subleaf)>;
 
+struct CpuidFeature;
+
 struct CpuidOptions {
   unsigned cpu_count = 1;  // one socket with so many cores
   uint64_t tsc_hz = 0;     // Clock::tsc_hz(); 0 = the guest is not told
@@ -75,8 +77,10 @@ class CpuidPolicy {
   friend class CpuidBuilder;
   CpuidEntry* Find(uint32_t leaf, uint32_t subleaf);
   const CpuidEntry* Find(uint32_t leaf, uint32_t subleaf) const;
-  // What follows from the features. To be called when they have changed.
-  void FillDerived();
+  // What follows from the features. To be called when they have changed. Returns the names of those
+  // that lack what they depend on, and so are gone.
+  std::vector<std::string_view> FillDerived();
+  uint32_t& RegisterOf(const CpuidFeature& feature);
   void FillXsave();
 
   std::vector<CpuidEntry> entries_;

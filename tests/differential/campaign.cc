@@ -1,0 +1,189 @@
+#include "campaign.h"
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <random>
+#include <unordered_map>
+
+#include "bt/isa/decoder.h"
+#include "compare.h"
+#include "generator.h"
+#include "guest_cpu.h"
+#include "native_cpu.h"
+
+namespace difftest {
+namespace {
+
+NativeCpu& Native() {
+  static NativeCpu native;
+  return native;
+}
+
+// Four chunks of five are 64-bit.
+bool IsNarrow(uint64_t chunk) {
+  return chunk % 5 == 4;
+}
+
+std::string Bits(const std::vector<bool>& bits) {
+  std::string text;
+  for (bool bit : bits) text += bit ? '1' : '0';
+  return text;
+}
+
+uint64_t Count(const std::vector<bool>& bits) {
+  return static_cast<uint64_t>(std::count(bits.begin(), bits.end(), true));
+}
+
+}  // namespace
+
+// One code size: the interpreter in it, its forms, and how far they are covered.
+class Campaign::Side {
+ public:
+  Side(bt::CodeSize code_size, std::vector<bool>& covered_forms)
+      : code_size(code_size),
+        guest(code_size),
+        forms(FindForms(code_size, guest.features())),
+        covered(covered_forms) {
+    if (covered.size() != forms.list.size()) covered.assign(forms.list.size(), false);
+    for (size_t i = 0; i < forms.list.size(); ++i) index.emplace(forms.list[i].key, i);
+  }
+  const bt::CodeSize code_size;
+  GuestCpu guest;
+  const Forms forms;
+  std::unordered_map<uint64_t, size_t> index;
+  std::vector<bool>& covered;
+};
+
+Campaign::Campaign(const Options& options) : options_(options) {}
+
+void Campaign::RunChunk(Side& side, uint64_t chunk, uint64_t cases) {
+  NativeCpu& native = Native();
+  const uint64_t seed = options_.seed * 0x9e3779b97f4a7c15 + chunk;
+  Generator generator(side.code_size, side.forms, side.guest.features(), seed);
+  std::mt19937_64 filler(seed);
+  const auto fill = [&filler](std::span<uint8_t> a, std::span<uint8_t> b) {
+    for (size_t i = 0; i < a.size(); ++i) a[i] = b[i] = static_cast<uint8_t>(filler());
+  };
+  fill(native.writable(), side.guest.writable());
+  fill(native.read_only(), side.guest.read_only());
+  Result a{{}, {}, native.writable()}, b{{}, {}, side.guest.writable()};
+  for (uint64_t i = 0; i < cases; ++i) {
+    // Every other case goes through the forms one after the other.
+    const bool by_form = i % 2 == 0;
+    const size_t form = (chunk / 5 * cases + i) / 2 % side.forms.list.size();
+    Case test = by_form ? generator.OfForm(form) : generator.Any();
+    test.insn.code_size = side.code_size;
+    for (const Case::Poke& poke : test.pokes) {
+      std::ranges::copy(poke.bytes,
+                        a.memory.begin() + static_cast<int64_t>(poke.address - kWritable));
+      std::ranges::copy(poke.bytes,
+                        b.memory.begin() + static_cast<int64_t>(poke.address - kWritable));
+    }
+    a.registers = b.registers = test.registers;
+    a.outcome = native.Run(test, a.registers);
+    b.outcome = side.guest.Run(test, b.registers);
+    totals_.faults += a.outcome.faulted;
+    uint32_t mxcsr;
+    std::memcpy(&mxcsr, a.registers.fx.data() + 24, 4);
+    // AMD's MXCSR.MM: offered to no guest, so #GP there.
+    const bool amd_only = mxcsr & 0x20000;
+    const std::string difference = amd_only ? "" : Compare(test, a, b);
+    if (amd_only) std::ranges::copy(a.memory, b.memory.begin());
+    if (!test.illegal) {
+      const auto found = side.index.find(FormKey(test.insn));
+      if (found != side.index.end()) side.covered[found->second] = true;
+    }
+    if (!difference.empty() && ++totals_.mismatches <= options_.most) {
+      std::printf("chunk %" PRIu64 " case %" PRIu64 ": %s%s", chunk, i, Describe(test).c_str(),
+                  difference.c_str());
+      std::fflush(stdout);
+    }
+  }
+  (side.code_size == bt::CodeSize::k64 ? totals_.cases64 : totals_.cases32) += cases;
+}
+
+bool Campaign::Run() {
+  if (!LoadState()) return false;
+  Side wide(bt::CodeSize::k64, totals_.covered64), narrow(bt::CodeSize::k32, totals_.covered32);
+  while (totals_.cases64 + totals_.cases32 < options_.cases) {
+    const uint64_t left = options_.cases - totals_.cases64 - totals_.cases32;
+    const uint64_t chunk = totals_.next_chunk++;
+    if (options_.only64 && IsNarrow(chunk)) continue;
+    if (options_.only32 && !IsNarrow(chunk)) continue;
+    RunChunk(IsNarrow(chunk) ? narrow : wide, chunk, std::min(left, kChunk));
+    if (!SaveState()) return false;
+  }
+  return Report(wide, narrow);
+}
+
+// A state file is text: a version, the seed, the counts, and a digit for each form.
+bool Campaign::LoadState() {
+  if (options_.state_file.empty()) return true;
+  std::ifstream in(options_.state_file);
+  if (!in) return true;  // the first run
+  std::string word, bits64, bits32;
+  uint64_t version = 0, seed = 0;
+  in >> word >> version >> seed >> totals_.next_chunk >> totals_.cases64 >> totals_.cases32 >>
+      totals_.faults >> totals_.mismatches >> bits64 >> bits32;
+  if (!in || word != "differential" || version != 1 || seed != options_.seed) {
+    std::fprintf(stderr,
+                 "differential: %s is not a state file of this test with seed %" PRIu64 "\n",
+                 options_.state_file.c_str(), options_.seed);
+    return false;
+  }
+  for (char bit : bits64) totals_.covered64.push_back(bit == '1');
+  for (char bit : bits32) totals_.covered32.push_back(bit == '1');
+  std::printf("differential: going on at chunk %" PRIu64 "\n", totals_.next_chunk);
+  return true;
+}
+
+bool Campaign::SaveState() const {
+  if (options_.state_file.empty()) return true;
+  const std::string next = options_.state_file + ".new";
+  {
+    std::ofstream out(next);
+    out << "differential 1 " << options_.seed << ' ' << totals_.next_chunk << ' ' << totals_.cases64
+        << ' ' << totals_.cases32 << ' ' << totals_.faults << ' ' << totals_.mismatches << '\n'
+        << Bits(totals_.covered64) << '\n'
+        << Bits(totals_.covered32) << '\n';
+    if (!out.flush()) {
+      std::perror(next.c_str());
+      return false;
+    }
+  }
+  if (std::rename(next.c_str(), options_.state_file.c_str()) == 0) return true;
+  std::perror(options_.state_file.c_str());
+  return false;
+}
+
+bool Campaign::Report(const Side& wide, const Side& narrow) const {
+  bool complete = true;
+  for (const Side* side : {&wide, &narrow}) {
+    const char* bits = side == &wide ? "64-bit" : "32-bit";
+    if (side == &wide ? options_.only32 : options_.only64) continue;
+    const uint64_t covered = Count(side->covered);
+    for (const std::string& name : side->forms.missing)
+      std::printf("%s: %s is advertised, but neither generated nor excluded\n", bits, name.c_str());
+    for (const std::string& line : side->forms.excluded)
+      std::printf("%s: excluded %s\n", bits, line.c_str());
+    std::printf(
+        "%s: %u instructions advertised, %u generated, %zu excluded; forms covered: %" PRIu64
+        " of %zu\n",
+        bits, side->forms.advertised_rows, side->forms.generated_rows, side->forms.excluded.size(),
+        covered, side->forms.list.size());
+    // A run too short to go once through all forms proves nothing of coverage.
+    const uint64_t cases = side == &wide ? totals_.cases64 : totals_.cases32;
+    const bool enough = cases >= 2 * side->forms.list.size();
+    complete &= side->forms.missing.empty() && (!enough || covered == side->forms.list.size());
+  }
+  std::printf("differential: %" PRIu64 " cases (%" PRIu64 " 64-bit, %" PRIu64 " 32-bit), %" PRIu64
+              " faults, %" PRIu64 " mismatches (seed %" PRIu64 ")%s\n",
+              totals_.cases64 + totals_.cases32, totals_.cases64, totals_.cases32, totals_.faults,
+              totals_.mismatches, options_.seed, complete ? "" : ", coverage incomplete");
+  return complete && totals_.mismatches == 0;
+}
+
+}  // namespace difftest

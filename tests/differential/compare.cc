@@ -1,0 +1,170 @@
+#include "compare.h"
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+
+#include "bt/isa/decoder.h"
+
+namespace difftest {
+namespace {
+
+using bt::Mnemonic;
+
+struct Difference {
+  std::string text;
+  void Add(const char* what, uint64_t native, uint64_t guest) {
+    if (native == guest) return;
+    char line[128];
+    std::snprintf(line, sizeof(line), "  %-9s native %016" PRIx64 "  interpreter %016" PRIx64 "\n",
+                  what, native, guest);
+    text += line;
+  }
+};
+
+uint64_t Word(const uint8_t* at, unsigned size) {
+  uint64_t value = 0;
+  std::memcpy(&value, at, size);
+  return value;
+}
+
+void CompareFpu(const Registers& native, const Registers& guest, Difference& difference) {
+  const auto compare = [&](const char* what, unsigned offset, unsigned size) {
+    difference.Add(what, Word(native.fx.data() + offset, size),
+                   Word(guest.fx.data() + offset, size));
+  };
+  compare("fcw", 0, 2);
+  compare("fsw", 2, 2);
+  compare("ftw", 4, 1);
+  compare("mxcsr", 24, 4);
+  for (unsigned i = 0; i < 8; ++i) {
+    compare("st low", 32 + 16 * i, 8);
+    compare("st high", 32 + 16 * i + 8, 2);
+  }
+  for (unsigned i = 0; i < 32; ++i) {
+    char name[16];
+    std::snprintf(name, sizeof(name), "xmm%u %s", i / 2, i & 1 ? "high" : "low");
+    compare(name, 160 + 8 * i, 8);
+    std::snprintf(name, sizeof(name), "ymm%u %s", i / 2, i & 1 ? "high" : "low");
+    difference.Add(name, Word(native.ymm_high.data() + 8 * i, 8),
+                   Word(guest.ymm_high.data() + 8 * i, 8));
+  }
+}
+
+// Stores or loads an image in parts, of which any may meet the fault.
+bool MovesState(Mnemonic m) {
+  switch (m) {
+    case Mnemonic::FXRSTOR:
+    case Mnemonic::FXRSTOR64:
+    case Mnemonic::XRSTOR:
+    case Mnemonic::XRSTOR64:
+    case Mnemonic::FLDENV:
+    case Mnemonic::FRSTOR:
+    case Mnemonic::FXSAVE:
+    case Mnemonic::FXSAVE64:
+    case Mnemonic::XSAVE:
+    case Mnemonic::XSAVE64:
+    case Mnemonic::XSAVEC:
+    case Mnemonic::XSAVEC64:
+    case Mnemonic::XSAVEOPT:
+    case Mnemonic::XSAVEOPT64:
+    case Mnemonic::FNSTENV:
+    case Mnemonic::FNSAVE:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool MovesParts(Mnemonic m) {
+  return MovesState(m) && m != Mnemonic::FXRSTOR && m != Mnemonic::FXRSTOR64 &&
+         m != Mnemonic::FLDENV && m != Mnemonic::FRSTOR && m != Mnemonic::FXSAVE &&
+         m != Mnemonic::FXSAVE64 && m != Mnemonic::FNSTENV && m != Mnemonic::FNSAVE;
+}
+
+// Of a gather's mask only the sign bits count; what a fault leaves of the others differs.
+void SettleMask(const Case& test, Registers& registers) {
+  const unsigned size = test.insn.rex_w ? 8 : 4, reg = test.insn.operand[2].reg;
+  for (unsigned at = 0; at < 32; at += size) {
+    uint8_t* half = at < 16 ? registers.fx.data() + 160 + 16 * reg + at
+                            : registers.ymm_high.data() + 16 * reg + at - 16;
+    std::memset(half, half[size - 1] & 0x80 ? 0xff : 0, size);
+  }
+}
+
+void CompareMemory(const Case& test, const Result& native, Result& guest, Difference& difference) {
+  if (std::ranges::equal(native.memory, guest.memory)) return;
+  for (size_t at = 0; at < native.memory.size(); ++at) {
+    if (native.memory[at] == guest.memory[at]) continue;
+    const uint64_t address = kWritable + at;
+    const bool ignored = std::ranges::any_of(test.ignored, [address](const Case::Range& range) {
+      return address - range.address < range.size;
+    });
+    if (ignored) continue;
+    difference.Add("memory", native.memory[at], guest.memory[at]);
+    difference.Add("  at", address, ~address);
+    break;
+  }
+  std::ranges::copy(native.memory, guest.memory.begin());
+}
+
+}  // namespace
+
+std::string Compare(const Case& test, Result& native, Result& guest) {
+  Difference difference;
+  Outcome a = native.outcome, b = guest.outcome;
+  // A branch to where nothing can be executed: its own processor has not fetched there yet.
+  const bool fetch_fault = a.faulted && a.vector == 14 && (a.error & 16) && a.cr2 == a.rip;
+  if (fetch_fault && !b.faulted && test.transfers) a = {false, 0, 0, 0, a.rip};
+  if (a.faulted && a.vector == 14 && MovesState(test.insn.mnemonic)) {
+    // Which part of an area meets the fault first is the processor's affair, and whether XSAVE and
+    // XRSTOR touch parts that they need not.
+    std::ranges::copy(native.memory, guest.memory.begin());
+    const bool good = b.faulted || MovesParts(test.insn.mnemonic);
+    return good ? "" : "  no fault where there must be one\n";
+  }
+  // Above the user's half the host's kernel has pages where the guest has none.
+  if (a.vector == 14 && (a.cr2 >> 47)) a.error = (a.error & ~1u) | (b.error & 1);
+  const bool is64 = test.insn.code_size == bt::CodeSize::k64;
+  difference.Add("faulted", a.faulted, b.faulted);
+  difference.Add("vector", a.vector, b.vector);
+  difference.Add("error", a.error, b.error);
+  difference.Add("cr2", a.cr2, b.cr2);
+  difference.Add("rip", a.rip, b.rip);
+  const uint64_t gpr_mask = is64 ? ~0ull : 0xffffffff;
+  for (unsigned i = 0; i < (is64 ? 16 : 8); ++i) {
+    char name[8];
+    std::snprintf(name, sizeof(name), "gpr %u", i);
+    difference.Add(name, native.registers.gpr[i] & gpr_mask, guest.registers.gpr[i] & gpr_mask);
+  }
+  constexpr uint64_t kFlags = 0x8d5 | 0x400 | 0x4000 | 0x200000;  // arithmetic, DF, NT, ID
+  const uint64_t mask =
+      kFlags & ~(test.illegal ? 0 : static_cast<uint64_t>(test.insn.undefined_flags));
+  difference.Add("flags", native.registers.rflags & mask, guest.registers.rflags & mask);
+  if (a.faulted && !test.illegal && test.insn.mem.vector_index) {
+    SettleMask(test, native.registers);
+    SettleMask(test, guest.registers);
+  }
+  CompareFpu(native.registers, guest.registers, difference);
+  CompareMemory(test, native, guest, difference);
+  return difference.text;
+}
+
+std::string Describe(const Case& test) {
+  std::string text = test.illegal ? "must be #UD" : bt::MnemonicName(test.insn.mnemonic);
+  text += test.insn.code_size == bt::CodeSize::k64 ? " (64-bit):" : " (32-bit):";
+  char word[32];
+  for (uint8_t byte : test.code) {
+    std::snprintf(word, sizeof(word), " %02x", byte);
+    text += word;
+  }
+  text += "\n  from";
+  for (uint64_t reg : test.registers.gpr) {
+    std::snprintf(word, sizeof(word), " %" PRIx64, reg);
+    text += word;
+  }
+  return text + "\n";
+}
+
+}  // namespace difftest
