@@ -99,21 +99,32 @@ void StringPorts() {
 }
 
 template <class T>
-void MemoryOfSize() {
+void MemoryOfSize(uint64_t hole) {
   for (uint64_t offset : {0, 1, 3, 7}) {
-    EXPECT_EQ(ReadMemory<T>(kHole + offset), static_cast<T>(nothing));
-    EXPECT_NO_TRAP(Try([=] { WriteMemory<T>(kHole + offset, 0); }));
-    EXPECT_EQ(ReadMemory<T>(kHole + offset), static_cast<T>(nothing));
+    EXPECT_EQ(ReadMemory<T>(hole + offset), static_cast<T>(nothing));
+    EXPECT_NO_TRAP(Try([=] { WriteMemory<T>(hole + offset, 0); }));
+    EXPECT_EQ(ReadMemory<T>(hole + offset), static_cast<T>(nothing));
   }
+}
+
+void MemoryOfEverySize(uint64_t hole) {
+  MemoryOfSize<uint8_t>(hole);
+  MemoryOfSize<uint16_t>(hole);
+  MemoryOfSize<uint32_t>(hole);
+  MemoryOfSize<uint64_t>(hole);
+  EXPECT_EQ(ReadMemory<uint32_t>(hole + 0xffe), static_cast<uint32_t>(nothing));  // across pages
 }
 
 void Memory() {
   Section("memory without a device");
-  MemoryOfSize<uint8_t>();
-  MemoryOfSize<uint16_t>();
-  MemoryOfSize<uint32_t>();
-  MemoryOfSize<uint64_t>();
-  EXPECT_EQ(ReadMemory<uint32_t>(kHole + 0xffe), static_cast<uint32_t>(nothing));  // across pages
+  MemoryOfEverySize(kHole);
+  // Far above 4 GiB, up to the last pages that an address has bits for.
+  const uint64_t end = uint64_t{1} << (Cpuid(0x80000008).eax & 0xff);
+  for (uint64_t far : {uint64_t{3} << 32, end / 2, end - 0x2000}) {
+    MapWindow(20, far | kPresent | kWrite);
+    MapWindow(21, (far + 0x1000) | kPresent | kWrite);
+    MemoryOfEverySize(WindowPage(20));
+  }
   uint64_t value = 5;
   asm volatile("addq (%1), %0" : "+r"(value) : "r"(kHole) : "cc");
   EXPECT_EQ(value, 5 + nothing);
