@@ -51,17 +51,7 @@ bool Cpu::WriteCr3(uint64_t value) {
 }
 
 bool Cpu::WriteCr4(uint64_t value) {
-  constexpr uint64_t kAlways = cr4::TSD | cr4::DE | cr4::PSE | cr4::PAE | cr4::MCE | cr4::PGE |
-                               cr4::PCE | cr4::OSFXSR | cr4::OSXMMEXCPT;
-  const vmm::CpuidPolicy& cpuid = vm_.parts().cpuid;
-  uint64_t allowed = kAlways;
-  if (cpuid.Has(1, 0, 3, 1)) allowed |= cr4::VME | cr4::PVI;
-  if (cpuid.Has(7, 0, 1, 0)) allowed |= cr4::FSGSBASE;
-  if (cpuid.Has(1, 0, 2, 26)) allowed |= cr4::OSXSAVE;
-  if (cpuid.Has(7, 0, 1, 7)) allowed |= cr4::SMEP;
-  if (cpuid.Has(7, 0, 1, 20)) allowed |= cr4::SMAP;
-  if (cpuid.Has(7, 0, 2, 2)) allowed |= cr4::UMIP;
-  if (value & ~allowed) return Raise(kGP, 0);
+  if (value & ~vm_.features().cr4_bits()) return Raise(kGP, 0);
   if (LongMode() && !(value & cr4::PAE)) return Raise(kGP, 0);
   const uint64_t changed = cr4_ ^ value;
   if ((changed & cr4::PAE) && (value & cr4::PAE) && (cr0_ & cr0::PG) && !LongMode() &&

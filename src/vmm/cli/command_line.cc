@@ -56,6 +56,8 @@ std::string ValueWord(const ConfigKey& key) {
       return std::string(key.choices);
     case ValueKind::kFile:
       return "FILE";
+    case ValueKind::kCpu:
+      return "CPU";
     case ValueKind::kConsole:
       return "PLACE";
     case ValueKind::kModules:

@@ -49,6 +49,9 @@ std::string DeviceText(const MachineDescription::DeviceEntry& device) {
 
 std::string InspectText(const MachineDescription& machine) {
   std::string text = fmt::format("machine: {}\nCPUs: {}\n", machine.name, machine.cpus);
+  if (!machine.cpu_model.empty()) text += fmt::format("CPU model: {}\n", machine.cpu_model);
+  if (!machine.cpu_features.empty())
+    text += fmt::format("CPU features: {}\n", fmt::join(machine.cpu_features, " "));
   if (machine.tsc_hz != 0) {
     text += fmt::format("TSC: {}.{:03} MHz\n", machine.tsc_hz / 1'000'000,
                         machine.tsc_hz / 1000 % 1000);

@@ -11,12 +11,12 @@
 #include <vector>
 
 #include "vmm/core/base/types.h"
+#include "vmm/core/state/cpu_models.h"
 
 namespace vmm {
 
 enum class MachineKind : uint8_t { kPc };
 enum class AccelChoice : uint8_t { kAuto, kKvm, kBt, kInterpreter };
-enum class CpuModel : uint8_t { kHost };
 enum class OnReboot : uint8_t { kReset, kExit };
 enum class OnPanic : uint8_t { kExit, kReset, kPause };
 
@@ -51,9 +51,9 @@ struct Config {
   std::filesystem::path file;       // vm.toml itself
 
   MachineKind machine = MachineKind::kPc;
-  unsigned cpus = 1;               // 1 to kMaxCpus
-  uint64_t memory = 256 * kMiB;    // bytes, a multiple of 4 KiB
-  CpuModel cpu = CpuModel::kHost;  // what CPUID shows
+  unsigned cpus = 1;             // 1 to kMaxCpus
+  uint64_t memory = 256 * kMiB;  // bytes, a multiple of 4 KiB
+  CpuChoice cpu;                 // what CPUID shows
   AccelChoice accel = AccelChoice::kAuto;
   // May a running machine move to another engine? Not given: yes under auto, no under "kvm".
   std::optional<bool> accel_move;

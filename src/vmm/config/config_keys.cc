@@ -37,6 +37,8 @@ std::string_view KindForDocs(const ConfigKey& key) {
       return "choice";
     case ValueKind::kFile:
       return "file";
+    case ValueKind::kCpu:
+      return "processor";
     case ValueKind::kConsole:
       return "console";
     case ValueKind::kModules:
@@ -125,6 +127,8 @@ std::string DescribeKind(const ConfigKey& key) {
       return fmt::format("one of \"{}\"", fmt::join(SplitChoices(key.choices), "\", \""));
     case ValueKind::kFile:
       return "the path of a file, a string";
+    case ValueKind::kCpu:
+      return "a processor, a string such as \"x86-64-v3\"";
     case ValueKind::kConsole:
       return "a place for a console, a string such as \"stdio\"";
     case ValueKind::kModules:

@@ -23,6 +23,7 @@ enum class ValueKind : uint8_t {
   kTime,  // "30s"
   kChoice,
   kFile,     // the path of a file that must be there
+  kCpu,      // "host", "x86-64-v3,-avx2"
   kConsole,  // "stdio", "unix:PATH" ...
   kModules,  // a list of paths, or of tables with path and args
 };
@@ -34,6 +35,7 @@ struct ConfigValue {
   std::chrono::milliseconds time{0};
   std::filesystem::path path{};
   ConsoleSpec console{};
+  CpuChoice cpu{};
   std::vector<ModuleSpec> modules{};
 };
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "vmm/config/spelling.h"
+#include "vmm/core/state/cpuid_features.h"
 
 namespace vmm {
 namespace {
@@ -42,6 +43,29 @@ Parsed<ConfigValue> ReadName(const ConfigKey& key, std::string_view text) {
                            "letter or digit",
                            kLongestName),
                fmt::format("write a name such as {}", key.example));
+}
+
+Parsed<ConfigValue> ReadCpu(const ConfigKey& key, std::string_view text) {
+  auto choice = ParseCpuChoice(text);
+  if (choice) return ConfigValue{.text = std::string(text), .cpu = std::move(*choice)};
+  const std::string word = IsOneLine(choice.error().word) ? choice.error().word : "?";
+  std::vector<std::string_view> known;
+  if (!choice.error().is_feature) {
+    known.push_back("host");
+    for (const CpuModel& model : CpuModels()) known.push_back(model.name);
+    const std::string_view near = NearestSpelling(word, known);
+    return Wrong(fmt::format("'{}' is no value of '{}'", word, key.name),
+                 fmt::format("known: \"{}\"", fmt::join(known, "\", \"")),
+                 fmt::format("write \"{}\"", near.empty() ? known.front() : near));
+  }
+  for (const CpuidFeature& feature : CpuidFeatures()) known.push_back(feature.name);
+  const bool sign = !word.empty() && (word.front() == '-' || word.front() == '+');
+  const std::string_view name = std::string_view(word).substr(sign ? 1 : 0);
+  const std::string_view near = NearestSpelling(name, known);
+  return Wrong(fmt::format("'{}' changes no feature of the processor", word),
+               "after the model come names as /proc/cpuinfo has them, with - or + before each",
+               fmt::format("write \"{},{}{}\"", text.substr(0, text.find(',')),
+                           sign ? word.front() : '-', near.empty() ? "avx2" : near));
 }
 
 Parsed<ConfigValue> CheckInteger(const ConfigKey& key, uint64_t number) {
@@ -143,6 +167,8 @@ Parsed<ConfigValue> ReadText(const ConfigKey& key, std::string_view text,
                    "it is one line of text", "write it on one line, with spaces");
     case ValueKind::kName:
       return ReadName(key, text);
+    case ValueKind::kCpu:
+      return ReadCpu(key, text);
     case ValueKind::kInteger:
       return ParseInteger(text).and_then([&](uint64_t n) { return CheckInteger(key, n); });
     case ValueKind::kBoolean:

@@ -147,7 +147,8 @@ Result<void> Machine::ChooseEngineFor(const CpuidOptions& options, EngineSources
 }
 
 Result<void> Machine::MakeEngine(EngineSources& engines) {
-  const CpuidOptions options{.cpu_count = config_.cpus, .tsc_hz = clock_.tsc_hz()};
+  const CpuidOptions options{
+      .cpu_count = config_.cpus, .tsc_hz = clock_.tsc_hz(), .cpu = config_.cpu};
   if (auto chosen = ChooseEngineFor(options, engines); !chosen) return chosen;
   const VmParts parts{*memory_,      board_->ports(),  board_->mmio(), clock_,      *loop_,
                       board_->pic(), board_->ioapic(), engine_.cpuid,  config_.cpus};
@@ -302,6 +303,11 @@ MachineDescription Machine::Describe() const {
   description.name = config_.name;
   description.cpus = config_.cpus;
   description.tsc_hz = clock_.tsc_hz();
+  description.cpu_model = FormatCpuChoice(config_.cpu);
+  if (engine_.accelerator) {
+    for (const std::string_view name : engine_.cpuid.FeatureNames())
+      description.cpu_features.emplace_back(name);
+  }
   for (const MemoryMapEntry& entry : BuildMemoryMap(*memory_)) {
     using Kind = MachineDescription::Memory::Kind;
     const Kind kind = entry.type == MemoryType::kRam        ? Kind::kRam

@@ -38,8 +38,10 @@ struct MachineDescription {
 
   std::string name;  // of the machine: Config::name
   unsigned cpus = 1;
-  uint64_t tsc_hz = 0;         // 0: not known before the engine starts
-  std::vector<Memory> memory;  // as the guest's memory map says, in address order
+  std::string cpu_model;                  // Config::cpu
+  std::vector<std::string> cpu_features;  // that CPUID shows; empty before the engine is chosen
+  uint64_t tsc_hz = 0;                    // 0: not known before the engine starts
+  std::vector<Memory> memory;             // as the guest's memory map says, in address order
   std::vector<DeviceEntry> devices;
   std::vector<PciEntry> pci;
   std::vector<Gsi> level_irqs;  // ISA interrupts that are levels, active high; the others are edges

@@ -1,6 +1,7 @@
 #include "vmm/probe/engine_choice.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace vmm {
 namespace {
@@ -8,6 +9,18 @@ namespace {
 std::string WithRemedy(const ProbeResult& result) {
   if (result.remedy.empty()) return result.reason;
   return fmt::format("{} (to change that: {})", result.reason, result.remedy);
+}
+
+// A processor that can't be had in full is refused: the guest would miss what it was promised.
+Result<void> CheckCpu(const CpuidPolicy& cpuid, const CpuidOptions& options,
+                      std::string_view where) {
+  const std::vector<std::string_view> missing = cpuid.Missing();
+  if (missing.empty()) return {};
+  std::string without = FormatCpuChoice(options.cpu);
+  for (const std::string_view name : missing) without += fmt::format(",-{}", name);
+  return Fail(ExitCode::kEngineUnavailable,
+              fmt::format("cpu = \"{}\": {} has no {}; take a lesser model, or write \"{}\"",
+                          FormatCpuChoice(options.cpu), where, fmt::join(missing, ", "), without));
 }
 
 using Factory = std::function<Result<std::unique_ptr<Accelerator>>()>;
@@ -21,6 +34,8 @@ Result<EngineChoice> Software(const Factory& factory, std::string_view name,
   if (!made) return tl::unexpected(made.error());
   EngineChoice choice;
   choice.cpuid = CpuidPolicy::Build(options);
+  if (auto good = CheckCpu(choice.cpuid, options, "this host"); !good)
+    return tl::unexpected(good.error());
   choice.accelerator = std::move(*made);
   choice.reason = fmt::format("engine: {}: {}", choice.accelerator->name(), why);
   return choice;
@@ -36,7 +51,11 @@ EngineChoice UseKvm(ProbedKvm probed) {
 Result<EngineChoice> Auto(const CpuidOptions& options, EngineSources& sources) {
   ProbedKvm probed = ProbeKvm(sources.kvm, options);
   ProbeResult result = probed.result;
-  if (result.verdict == KvmVerdict::kGood) {
+  const bool cpu_good = CheckCpu(probed.cpuid, options, "KVM on this host").has_value();
+  if (result.verdict == KvmVerdict::kGood && !cpu_good)
+    result.reason = fmt::format("KVM has no {}, which cpu = \"{}\" asks for",
+                                fmt::join(probed.cpuid.Missing(), ", "), options.cpu.model);
+  if (result.verdict == KvmVerdict::kGood && cpu_good) {
     EngineChoice choice = UseKvm(std::move(probed));
     choice.reason = fmt::format("engine: kvm: {}", WithRemedy(result));
     choice.probe = std::move(result);
@@ -56,6 +75,10 @@ Result<EngineChoice> RequiredKvm(const CpuidOptions& options, EngineSources& sou
   ProbeResult result = probed.result;
   if (probed.accelerator == nullptr)
     return tl::unexpected(std::move(*probed.refusal).WithContext("accel = \"kvm\""));
+  if (auto good = CheckCpu(probed.cpuid, options, "KVM on this host"); !good) {
+    Discard(std::move(probed.accelerator));
+    return tl::unexpected(good.error());
+  }
   result.engine = "kvm";
   EngineChoice choice = UseKvm(std::move(probed));
   choice.reason = "engine: kvm: as asked for";

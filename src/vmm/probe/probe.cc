@@ -81,7 +81,15 @@ void ProbeInto(kvm::KvmApi& api, const CpuidOptions& options, ProbedKvm& probed)
   if (!accelerator) return Refuse(accelerator.error(), api.Facts(), probed);
   probed.cpuid = CpuidPolicy::Build(options);
   (*accelerator)->Restrict(probed.cpuid);
-  auto prepared = (*accelerator)->Prepare(probed.cpuid);
+  // The guest that measures needs long mode; for an older processor the VM is made anew afterwards.
+  CpuidPolicy measured_as = probed.cpuid;
+  if (!measured_as.Has("lm")) {
+    CpuidOptions wide = options;
+    wide.cpu = {};
+    measured_as = CpuidPolicy::Build(wide);
+    (*accelerator)->Restrict(measured_as);
+  }
+  auto prepared = (*accelerator)->Prepare(measured_as);
   if (!prepared) return Refuse(prepared.error(), api.Facts(), probed);
 
   probed.accelerator = std::move(*accelerator);

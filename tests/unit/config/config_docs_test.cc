@@ -75,7 +75,8 @@ TEST_CASE("every choice of a key reaches the Config as its own value", "[config]
   CHECK(with("on_panic = \"reset\"").on_panic == vmm::OnPanic::kReset);
   CHECK(with("on_panic = \"pause\"").on_panic == vmm::OnPanic::kPause);
   CHECK(with("machine = \"pc\"").machine == vmm::MachineKind::kPc);
-  CHECK(with("cpu = \"host\"").cpu == vmm::CpuModel::kHost);
+  CHECK(with("cpu = \"x86-64-v3,-avx2\"").cpu ==
+        vmm::CpuChoice{.model = "x86-64-v3", .remove = {"avx2"}, .add = {}});
 }
 
 TEST_CASE("the defaults of a Config are those that the table promises", "[config][docs]") {

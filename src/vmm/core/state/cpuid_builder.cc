@@ -57,20 +57,24 @@ Ratio TscRatio(uint64_t hz) {
 
 CpuidBuilder::CpuidBuilder(const CpuidOptions& options, const CpuidSource& host)
     : host_(host),
+      choice_(options.cpu),
+      model_(FindCpuModel(options.cpu.model)),
       cpus_(std::max(options.cpu_count, 1u)),
       core_id_bits_(static_cast<unsigned>(std::bit_width(cpus_ - 1))),
       tsc_hz_(options.tsc_hz) {
-  policy_.intel_style_ = !FollowsAmd(host_(0, 0));
+  policy_.intel_style_ = is_legacy() || !FollowsAmd(host_(0, 0));
 }
 
 CpuidPolicy CpuidBuilder::Build() {
   AddBasic();
-  AddCaches();
-  AddTopology();
-  AddTscFrequency();
-  AddHypervisor();
-  AddExtended();
-  CollectXsaveComponents();
+  if (!is_legacy()) {
+    AddCaches();
+    AddTopology();
+    AddTscFrequency();
+    AddHypervisor();
+    AddExtended();
+    CollectXsaveComponents();
+  }
   AddFeatures();
   policy_.FillDerived();
   return std::move(policy_);
@@ -94,6 +98,11 @@ CpuidRegs& CpuidBuilder::AddSubleaf(uint32_t leaf, uint32_t subleaf, const Cpuid
 
 // Leaves 0, 1, 6 and 7 without their features.
 void CpuidBuilder::AddBasic() {
+  if (is_legacy()) {
+    Add(0, {.eax = 1, .ebx = Word("Genu"), .ecx = Word("ntel"), .edx = Word("ineI")});
+    Add(1, {.eax = model_->signature});
+    return;
+  }
   CpuidRegs vendor = host_(0, 0);
   vendor.eax = kMaxBasic;
   Add(0, vendor);
@@ -165,15 +174,41 @@ void CpuidBuilder::AddExtended() {
   if (is_amd()) widths.ecx = (cpus_ - 1) | core_id_bits_ << 12;  // NC, ApicIdCoreIdSize
 }
 
-void CpuidBuilder::AddFeatures() {
-  for (const CpuidFeature& feature : CpuidFeatures()) {
-    CpuidEntry* entry = policy_.Find(feature.leaf, feature.subleaf);
-    const CpuidRegs host = HostLeaf(feature.leaf, feature.subleaf);
-    const uint32_t bit = 1u << feature.bit;
-    if (feature.rule == FeatureRule::kAlways || (host[feature.reg] & bit)) {
-      entry->regs[feature.reg] |= bit;
+// What the user takes away, and what hangs on it.
+std::set<std::string_view> CpuidBuilder::Removed() const {
+  std::set<std::string_view> removed(choice_.remove.begin(), choice_.remove.end());
+  for (size_t before = 0; before != removed.size();) {
+    before = removed.size();
+    for (const FeatureDependency& dependency : FeatureDependencies()) {
+      if (removed.count(dependency.needs)) removed.insert(dependency.feature);
     }
   }
+  return removed;
+}
+
+// Which features, and which of them must not be missing later.
+void CpuidBuilder::AddFeatures() {
+  const std::set<std::string_view> removed = Removed();
+  const auto has = [](const auto& list, std::string_view name) {
+    return std::ranges::find(list, name) != std::ranges::end(list);
+  };
+  for (const CpuidFeature& feature : CpuidFeatures()) {
+    const bool of_model = model_ != nullptr && has(model_->features, feature.name);
+    const bool added = has(choice_.add, feature.name);
+    const bool ours = feature.rule == FeatureRule::kAlways && !is_legacy();
+    if (removed.count(feature.name)) continue;
+    if (of_model || added) policy_.required_.emplace_back(feature.name);
+    if (model_ == nullptr || of_model || added || ours) AddFeature(feature);
+  }
+}
+
+void CpuidBuilder::AddFeature(const CpuidFeature& feature) {
+  CpuidEntry* const entry = policy_.Find(feature.leaf, feature.subleaf);
+  if (entry == nullptr) return;  // a processor too old for the leaf
+  const uint32_t bit = 1u << feature.bit;
+  const bool modelled = feature.rule == FeatureRule::kAlways;
+  if (modelled || (HostLeaf(feature.leaf, feature.subleaf)[feature.reg] & bit))
+    entry->regs[feature.reg] |= bit;
 }
 
 void CpuidBuilder::CollectXsaveComponents() {

@@ -84,17 +84,18 @@ std::vector<std::string_view> CpuidPolicy::Restrict(const std::vector<CpuidEntry
   for (const CpuidFeature& feature : CpuidFeatures()) {
     if (feature.check == EngineCheck::kUnlisted) continue;
     const uint32_t bit = 1u << feature.bit;
-    uint32_t& ours = RegisterOf(feature);
-    if ((ours & bit) == 0) continue;
+    CpuidEntry* const ours = Find(feature.leaf, feature.subleaf);
+    if (ours == nullptr || (ours->regs[feature.reg] & bit) == 0) continue;
     const CpuidEntry* theirs = FindIn(supported, feature.leaf, feature.subleaf);
     if (theirs != nullptr && (theirs->regs[feature.reg] & bit)) continue;
-    ours &= ~bit;
+    ours->regs[feature.reg] &= ~bit;
     removed.push_back(feature.name);
   }
-  if (const CpuidEntry* widths = FindIn(supported, 0x80000008, 0)) {
-    uint32_t& ours = Find(0x80000008, 0)->regs.eax;
+  const CpuidEntry* const widths = FindIn(supported, 0x80000008, 0);
+  if (CpuidEntry* const ours = Find(0x80000008, 0); ours != nullptr && widths != nullptr) {
     const uint32_t physical = widths->regs.eax & 0xff;
-    if (physical != 0 && physical < (ours & 0xff)) ours = (ours & ~0xffu) | physical;
+    if (physical != 0 && physical < (ours->regs.eax & 0xff))
+      ours->regs.eax = (ours->regs.eax & ~0xffu) | physical;
   }
   const CpuidEntry* xsave = FindIn(supported, 0xd, 0);
   std::erase_if(host_components_, [xsave](const CpuidEntry& component) {
@@ -105,8 +106,28 @@ std::vector<std::string_view> CpuidPolicy::Restrict(const std::vector<CpuidEntry
   return removed;
 }
 
-uint32_t& CpuidPolicy::RegisterOf(const CpuidFeature& feature) {
-  return Find(feature.leaf, feature.subleaf)->regs[feature.reg];
+void CpuidPolicy::Clear(std::string_view name) {
+  for (const CpuidFeature& feature : CpuidFeatures()) {
+    if (feature.name != name) continue;
+    if (CpuidEntry* entry = Find(feature.leaf, feature.subleaf))
+      entry->regs[feature.reg] &= ~(1u << feature.bit);
+  }
+}
+
+std::vector<std::string_view> CpuidPolicy::Missing() const {
+  std::vector<std::string_view> missing;
+  for (const std::string& name : required_) {
+    if (!Has(name)) missing.push_back(name);
+  }
+  return missing;
+}
+
+std::vector<std::string_view> CpuidPolicy::FeatureNames() const {
+  std::vector<std::string_view> names;
+  for (const CpuidFeature& feature : CpuidFeatures()) {
+    if (Has(feature.name)) names.push_back(feature.name);
+  }
+  return names;
 }
 
 std::vector<std::string_view> CpuidPolicy::FillDerived() {
@@ -115,17 +136,15 @@ std::vector<std::string_view> CpuidPolicy::FillDerived() {
     changed = false;
     for (const FeatureDependency& dependency : FeatureDependencies()) {
       if (!Has(dependency.feature) || Has(dependency.needs)) continue;
-      for (const CpuidFeature& feature : CpuidFeatures()) {
-        if (feature.name == dependency.feature) RegisterOf(feature) &= ~(1u << feature.bit);
-      }
+      Clear(dependency.feature);
       removed.push_back(dependency.feature);
       changed = true;
     }
   }
-  if (!intel_style_) {
+  if (CpuidEntry* extended = Find(0x80000001, 0); extended != nullptr && !intel_style_) {
     // AMD repeats the old features of leaf 1 in 0x80000001. [APM 3] E.4.2
     constexpr uint32_t kRepeated = 0x0183f3ff;
-    uint32_t& edx = Find(0x80000001, 0)->regs.edx;
+    uint32_t& edx = extended->regs.edx;
     edx = (edx & ~kRepeated) | (Find(1, 0)->regs.edx & kRepeated);
   }
   FillXsave();
@@ -136,8 +155,8 @@ std::vector<std::string_view> CpuidPolicy::FillDerived() {
 void CpuidPolicy::FillXsave() {
   std::erase_if(entries_,
                 [](const CpuidEntry& entry) { return entry.leaf == 0xd && entry.subleaf != 1; });
-  CpuidRegs& extensions = Find(0xd, 1)->regs;  // its EAX holds features, EBX a size
-  extensions.ebx = 0;
+  CpuidEntry* const extensions = Find(0xd, 1);  // its EAX holds features, EBX a size
+  if (extensions) extensions->regs.ebx = 0;
   if (!Has("xsave")) return;
   std::erase_if(host_components_, [this](const CpuidEntry& component) {
     const auto rows = XsaveComponents();
@@ -151,7 +170,7 @@ void CpuidPolicy::FillXsave() {
     area.eax |= 1u << component.subleaf;
     area.ecx = std::max(area.ecx, component.regs.ebx + component.regs.eax);
   }
-  if (Has("xsavec")) extensions.ebx = area.ecx;  // with AVX alone, compacting moves nothing
+  if (Has("xsavec")) extensions->regs.ebx = area.ecx;  // with AVX alone, compacting moves nothing
   entries_.push_back({.leaf = 0xd, .subleaf = 0, .has_subleaf = true, .regs = area});
   entries_.insert(entries_.end(), host_components_.begin(), host_components_.end());
   std::sort(entries_.begin(), entries_.end(), [](const CpuidEntry& a, const CpuidEntry& b) {
@@ -169,7 +188,8 @@ uint64_t CpuidPolicy::xcr0_mask() const {
 }
 
 unsigned CpuidPolicy::physical_address_bits() const {
-  return Find(0x80000008, 0)->regs.eax & 0xff;
+  if (const CpuidEntry* widths = Find(0x80000008, 0)) return widths->regs.eax & 0xff;
+  return Has("pae") || Has("pse36") ? 36 : 32;  // [SDM 3A] 4.1.4
 }
 
 bool CpuidPolicy::Has(uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit) const {
@@ -179,9 +199,8 @@ bool CpuidPolicy::Has(uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bi
 
 bool CpuidPolicy::Has(std::string_view name) const {
   for (const CpuidFeature& feature : CpuidFeatures()) {
-    if (feature.name == name) {
-      return Find(feature.leaf, feature.subleaf)->regs[feature.reg] >> feature.bit & 1;
-    }
+    if (feature.name == name)
+      return Has(feature.leaf, feature.subleaf, static_cast<unsigned>(feature.reg), feature.bit);
   }
   return false;
 }

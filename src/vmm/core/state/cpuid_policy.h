@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/core/state/cpu_models.h"
+
 namespace vmm {
 
 enum class CpuidReg : uint8_t { EAX, EBX, ECX, EDX };
@@ -38,13 +40,14 @@ struct CpuidFeature;
 struct CpuidOptions {
   unsigned cpu_count = 1;  // one socket with so many cores
   uint64_t tsc_hz = 0;     // Clock::tsc_hz(); 0 = the guest is not told
+  CpuChoice cpu{};         // which processor; features that neither host nor model has are missing
 };
 
 // Threads: immutable but for Restrict().
 class CpuidPolicy {
  public:
-  // The features of cpuid_features.cc that the host has, and around them what the host says of its
-  // vendor, model, caches and address width.
+  // The features of cpuid_features.cc that the host has, of a named model those that it has, and
+  // around them what the host says of its vendor, model, caches and address width.
   static CpuidPolicy Build(const CpuidOptions& options);
   static CpuidPolicy Build(const CpuidOptions& options, const CpuidSource& host);
 
@@ -65,6 +68,12 @@ class CpuidPolicy {
   // on them; lowers the address width to the engine's. Returns the names of what went.
   std::vector<std::string_view> Restrict(const std::vector<CpuidEntry>& supported);
 
+  // What the chosen processor must have and this host or engine does not give, by name. A machine
+  // must not start with it.
+  std::vector<std::string_view> Missing() const;
+  // All that the guest sees, by name, in the order of the table.
+  std::vector<std::string_view> FeatureNames() const;
+
   uint32_t signature() const;  // CPUID.1:EAX
   uint64_t xcr0_mask() const;  // bits that XSETBV accepts; 0 without XSAVE
   unsigned physical_address_bits() const;
@@ -80,12 +89,13 @@ class CpuidPolicy {
   // What follows from the features. To be called when they have changed. Returns the names of those
   // that lack what they depend on, and so are gone.
   std::vector<std::string_view> FillDerived();
-  uint32_t& RegisterOf(const CpuidFeature& feature);
+  void Clear(std::string_view feature);
   void FillXsave();
 
   std::vector<CpuidEntry> entries_;
   // The XSAVE components that the host has, with subleaf = the bit in XCR0. [SDM 1] 13.2
   std::vector<CpuidEntry> host_components_;
+  std::vector<std::string> required_;  // by the model and the user
   bool intel_style_ = false;  // leaves beyond the last one repeat it; leaf 4 describes caches
 };
 
