@@ -171,6 +171,12 @@ int FakeKvm::VmCall(unsigned long request, uintptr_t argument) {
       ++route_updates;
       return 0;
     }
+    case KVM_SET_CLOCK:
+      clock = At<kvm_clock_data>(argument);
+      return 0;
+    case KVM_GET_CLOCK:
+      At<kvm_clock_data>(argument) = clock;
+      return 0;
     case KVM_IOEVENTFD:
       ioeventfds.push_back(At<kvm_ioeventfd>(argument));
       return 0;

@@ -72,6 +72,7 @@ class FakeKvm final : public kvm::KvmApi {
   std::vector<kvm_msi> msis;
   std::vector<kvm_irq_routing_entry> routes;
   unsigned route_updates = 0;
+  kvm_clock_data clock{};  // stands still
   std::vector<kvm_ioeventfd> ioeventfds;
   std::vector<kvm_irqfd> irqfds;
   std::vector<kvm_enable_cap> enabled;
