@@ -134,7 +134,7 @@ uint64_t FormKey(const Insn& insn) {
   uint64_t form = static_cast<uint64_t>(insn.mnemonic) << 8 | insn.opcode;
   form = form << 8 | insn.operand_bits;
   form = form << 3 | insn.opcode_map | (insn.has_vex ? 4u : 0u);
-  const bool wide = insn.has_vex && insn.rex_w && insn.code_size == CodeSize::k64;
+  const bool wide = insn.has_vex && insn.rex_w;
   const bool narrow_address = insn.address_bits != (insn.code_size == CodeSize::k64 ? 64 : 32);
   return form << 7 | (HasMemory(insn) ? 1u : 0u) | (insn.lock ? 2u : 0u) |
          (insn.rep && !insn.has_vex ? 4u : 0u) | (insn.repne && !insn.has_vex ? 8u : 0u) |

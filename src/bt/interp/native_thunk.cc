@@ -88,13 +88,19 @@ bool HasField(const Insn& insn, Field field) {
 // ModRM with the operands renamed, and the immediate.
 void ReencodeTail(const Insn& insn, std::string& out);
 
+// VMOVD, VCVTSI2SS, VCVTSS2SI, VPINSRD, VPCMPESTRI and their kin, by opcode.
+bool MovesGeneral(const Insn& insn) {
+  const uint8_t op = insn.opcode;
+  if (insn.opcode_map == 1)
+    return op == 0x2a || op == 0x2c || op == 0x2d || op == 0x6e || op == 0x7e;
+  return insn.opcode_map == 3 &&
+         ((op >= 0x14 && op <= 0x17) || op == 0x20 || op == 0x22 || op == 0x60 || op == 0x61);
+}
+
 // The three-byte form does for every instruction. [SDM 2A] 2.3.5
 std::string ReencodeVex(const Insn& insn) {
-  const bool general =
-      std::any_of(insn.operand.begin(), insn.operand.begin() + insn.operand_count,
-                  [](const Operand& operand) { return operand.reg_class == RegClass::kGpr; });
-  // Outside 64-bit mode VEX.W does not widen a general operand.
-  const bool wide = insn.rex_w && !(general && insn.code_size != CodeSize::k64);
+  // Outside 64-bit mode VEX.W does not widen a general operand, or what stands for it in memory.
+  const bool wide = insn.rex_w && (insn.code_size == CodeSize::k64 || !MovesGeneral(insn));
   const unsigned vvvv = HasField(insn, Field::kVexVvvv) ? kVvvvVector : 0u;
   const unsigned pp = insn.mandatory_prefix == 0x66   ? 1
                       : insn.mandatory_prefix == 0xf3 ? 2

@@ -69,6 +69,7 @@ bool RunVex(Cpu& cpu, const Op& op) {
   if (form.memory_bytes) {
     if (!cpu.Address(op, form.memory_bytes, store ? Access::kWrite : Access::kRead, linear))
       return false;
+    std::memset(context.memory.data(), 0, 32);  // nothing of ours for a guest to read
     if (!store &&
         !cpu.LoadSlow(linear, context.memory.data(), form.memory_bytes, stack, cpu.view_)) {
       return false;
