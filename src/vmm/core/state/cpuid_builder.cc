@@ -7,6 +7,7 @@
 
 #include "vmm/core/state/cpu_state.h"
 #include "vmm/core/state/cpuid_features.h"
+#include "vmm/core/state/cpuid_vendors.h"
 #include "vmm/core/state/host_cpuid.h"
 
 namespace vmm {
@@ -74,6 +75,7 @@ CpuidPolicy CpuidBuilder::Build() {
     AddHypervisor();
     AddExtended();
     CollectXsaveComponents();
+    AddVendorFields();
   }
   AddFeatures();
   policy_.FillDerived();
@@ -118,7 +120,7 @@ void CpuidBuilder::AddBasic() {
 
 // Leaves 2 and 4 as the host has them, shared as one socket of single-threaded cores shares them.
 void CpuidBuilder::AddCaches() {
-  if (is_amd()) return;  // 0x80000005 and 0x80000006 say it there
+  if (!HabitsOf(policy_.intel_style_).cache_leaves) return;
   Add(2, HostLeaf(2));
   for (uint32_t subleaf = 0; subleaf < 8; ++subleaf) {
     CpuidRegs cache = HostLeaf(4, subleaf);
@@ -158,11 +160,7 @@ void CpuidBuilder::AddExtended() {
   vendor.eax = kMaxExtended;
   Add(0x80000000, vendor);
 
-  CpuidRegs& one = Add(0x80000001, {});
-  if (is_amd()) {
-    one.eax = HostLeaf(0x80000001).eax;
-    if (cpus_ > 1) one.ecx = 1u << 1;  // CmpLegacy: logical processors are cores
-  }
+  Add(0x80000001, {});
   for (uint32_t leaf = 0x80000002; leaf <= 0x80000004; ++leaf) Add(leaf, HostLeaf(leaf));  // name
   Add(0x80000005, HostLeaf(0x80000005));
   Add(0x80000006, HostLeaf(0x80000006));
@@ -170,8 +168,31 @@ void CpuidBuilder::AddExtended() {
 
   const uint32_t host_widths = HostLeaf(0x80000008).eax;
   const uint32_t physical = host_widths & 0xff ? host_widths & 0xff : 36;
-  CpuidRegs& widths = Add(0x80000008, {.eax = physical | 48 << 8});
-  if (is_amd()) widths.ecx = (cpus_ - 1) | core_id_bits_ << 12;  // NC, ApicIdCoreIdSize
+  Add(0x80000008, {.eax = physical | 48 << 8});
+}
+
+// But for kLeaf1, which follows from the features: CpuidPolicy::FillDerived.
+void CpuidBuilder::AddVendorFields() {
+  for (const VendorField& field : VendorFields()) {
+    CpuidEntry* const entry = policy_.Find(field.leaf, 0);
+    if (entry == nullptr) continue;
+    uint32_t value = 0;
+    switch (field.ValueFor(policy_.intel_style_)) {
+      case VendorValue::kHost:
+        value = HostLeaf(field.leaf)[field.reg];
+        break;
+      case VendorValue::kManyCpus:
+        value = cpus_ > 1 ? ~0u : 0;
+        break;
+      case VendorValue::kCoreCount:
+        value = (cpus_ - 1) | core_id_bits_ << 12;
+        break;
+      case VendorValue::kZero:
+      case VendorValue::kLeaf1:
+        break;
+    }
+    entry->regs[field.reg] |= value & field.mask;
+  }
 }
 
 // What the user takes away, and what hangs on it.

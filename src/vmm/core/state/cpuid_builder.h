@@ -15,7 +15,6 @@ class CpuidBuilder {
   CpuidPolicy Build();
 
  private:
-  bool is_amd() const { return !policy_.intel_style_; }
   bool is_legacy() const { return model_ != nullptr && model_->legacy; }
   CpuidRegs HostLeaf(uint32_t leaf, uint32_t subleaf = 0) const;
   CpuidRegs& Add(uint32_t leaf, const CpuidRegs& regs);
@@ -27,6 +26,7 @@ class CpuidBuilder {
   void AddTscFrequency();
   void AddHypervisor();
   void AddExtended();
+  void AddVendorFields();
   void AddFeatures();
   std::set<std::string_view> Removed() const;
   void AddFeature(const CpuidFeature& feature);

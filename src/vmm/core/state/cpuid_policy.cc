@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "vmm/core/state/cpuid_features.h"
+#include "vmm/core/state/cpuid_vendors.h"
 
 namespace vmm {
 namespace {
@@ -41,7 +42,7 @@ CpuidRegs CpuidPolicy::Query(uint32_t leaf, uint32_t subleaf, uint32_t apic_id) 
   const uint32_t last_basic = Find(0, 0)->regs.eax;
   if (first == nullptr || leaf > first->regs.eax) {
     // Intel answers with the highest basic leaf, AMD with zeros. [SDM 2A] CPUID, [APM 3] E.2
-    if (!intel_style_) return {};
+    if (!HabitsOf(intel_style_).repeats_last_leaf) return {};
     leaf = last_basic;
   }
   CpuidRegs regs{};
@@ -141,11 +142,11 @@ std::vector<std::string_view> CpuidPolicy::FillDerived() {
       changed = true;
     }
   }
-  if (CpuidEntry* extended = Find(0x80000001, 0); extended != nullptr && !intel_style_) {
-    // AMD repeats the old features of leaf 1 in 0x80000001. [APM 3] E.4.2
-    constexpr uint32_t kRepeated = 0x0183f3ff;
-    uint32_t& edx = extended->regs.edx;
-    edx = (edx & ~kRepeated) | (Find(1, 0)->regs.edx & kRepeated);
+  for (const VendorField& field : VendorFields()) {
+    CpuidEntry* const entry = Find(field.leaf, 0);
+    if (entry == nullptr || field.ValueFor(intel_style_) != VendorValue::kLeaf1) continue;
+    uint32_t& value = entry->regs[field.reg];
+    value = (value & ~field.mask) | (Find(1, 0)->regs[field.reg] & field.mask);
   }
   FillXsave();
   return removed;
