@@ -83,10 +83,15 @@ Cpu::Next Cpu::RunLoop(vmm::RunResult& result) {
 void Cpu::RunInTurns(vmm::InstructionSchedule& schedule, vmm::RunResult& result) {
   for (Next next = Next::kGoOn; next != Next::kReturn;) {
     const uint64_t budget = schedule.BeginTurn(id_);
+    if (budget == 0) {
+      if (!(attention_.fetch_and(~kAttentionKick) & kAttentionKick)) continue;
+      result.exit = vmm::RunExit::kInterrupted;
+      return;
+    }
     turn_end_ = instructions_ + budget;
     recheck_ = true;
     next = RunLoop(result);
-    if (budget) schedule.EndTurn(id_, next == Next::kSleep);
+    schedule.EndTurn(id_, next == Next::kSleep);
   }
 }
 
@@ -162,24 +167,23 @@ Cpu::Next Cpu::HandleAttention(vmm::RunResult& result) {
     if (bits & kAttentionNmi) nmi_pending_ = true;
     if (pending_debug_ && !mov_ss_shadow_) DeliverDebugTrap();
     // Debug traps that MOV SS holds back are in no CpuState: one instruction more.
-    const bool turn_over = instructions_ >= turn_end_;
-    const bool wait = pending_debug_ && !turn_over;
-    if ((bits & kAttentionKick) && wait) SetAttention(kAttentionKick);
-    if ((bits & kAttentionKick) && !wait) {
+    if ((bits & kAttentionKick) && pending_debug_) SetAttention(kAttentionKick);
+    if ((bits & kAttentionKick) && !pending_debug_) {
       if (bits & ~kAttentionKick) SetAttention(bits & kAttentionApic);
       recheck_ = true;
       result.exit = vmm::RunExit::kInterrupted;
       return Next::kReturn;
     }
-    if (turn_over) {
+    if (fault_.active) {  // comes before anything else; look again in its handler
+      recheck_ = true;
+      return instructions_ < turn_end_ ? Next::kGoOn : Next::kTurnOver;
+    }
+    if (TakeEvents()) {
+      // Falling asleep comes before the end of a turn: turns must not show.
+      if (instructions_ < turn_end_) return Next::kGoOn;
       recheck_ = true;
       return Next::kTurnOver;
     }
-    if (fault_.active) {  // comes before anything else; look again in its handler
-      recheck_ = true;
-      return Next::kGoOn;
-    }
-    if (TakeEvents()) return Next::kGoOn;
     // Asleep: halted, or waiting for SIPI. Wake-ups set an attention bit.
     if (halted_ && !wait_for_sipi_ && !(rflags_ & eflags::IF) && !dead_halt_told_) {
       dead_halt_told_ = true;

@@ -89,12 +89,13 @@ class Parser {
 
   void AddCommand(const CommandRow& row);
   void AddMachineOptions(CLI::App& app);
+  void AddTraceOptions(CLI::App& app);
   Result<CommandLine> Read(const CommandRow& row, CLI::App& app);
   Error UnknownArgument(const CLI::App& app, const std::string& argument) const;
 
   CLI::App app_{"vmm runs one virtual machine, with KVM or without it.", "vmm"};
   CommandLine line_;
-  std::string config_, result_, dtb_, log_level_;
+  std::string config_, result_, dtb_, log_level_, record_, replay_, state_hash_;
   std::vector<std::pair<const CLI::App*, KeyOption>> key_options_;
 };
 
@@ -118,6 +119,7 @@ void Parser::AddCommand(const CommandRow& row) {
         ->type_name("FILE");
     app.add_flag("--discard-state", line_.discard_state,
                  "Delete the suspended machine, if there is one, and start afresh");
+    AddTraceOptions(app);
   } else if (row.command == Command::kInspect) {
     app.add_option("--dtb", dtb_, "Write the machine as a flattened device tree")
         ->type_name("FILE");
@@ -128,6 +130,21 @@ void Parser::AddCommand(const CommandRow& row) {
   }
 }
 
+// Of a deterministic run; docs/deterministic.md.
+void Parser::AddTraceOptions(CLI::App& app) {
+  app.add_option("--record", record_, "Write the inputs of a deterministic run to this file")
+      ->type_name("FILE");
+  app.add_option("--replay", replay_, "Take the inputs from this file, and no others")
+      ->type_name("FILE");
+  app.add_option("--state-hash", state_hash_,
+                 "Write a hash of a deterministic run's state to this file, at every step")
+      ->type_name("FILE");
+  app.add_option("--state-hash-every", line_.trace.state_hash_every,
+                 "How many instructions a step has (1000000)")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 62))
+      ->type_name("N");
+}
+
 void Parser::AddMachineOptions(CLI::App& app) {
   app.add_option("-c,--config,file", config_, "The vm.toml, or the directory that holds it")
       ->type_name("FILE");
@@ -136,7 +153,8 @@ void Parser::AddMachineOptions(CLI::App& app) {
     CLI::Option* option = app.add_option(
         std::string(key.option), [](const CLI::results_t&) { return true; }, std::string(key.help));
     option->type_name(ValueWord(key));
-    option->expected(1)->allow_extra_args(false);
+    // A switch may stand alone: --deterministic.
+    option->expected(key.kind == ValueKind::kBoolean ? 0 : 1, 1)->allow_extra_args(false);
     option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     key_options_.push_back({&app, {&key, option}});
   }
@@ -172,6 +190,9 @@ Result<CommandLine> Parser::Read(const CommandRow& row, CLI::App& app) {
   line_.config = config_;
   line_.result = result_;
   line_.dtb = dtb_;
+  line_.trace.record = record_;
+  line_.trace.replay = replay_;
+  line_.trace.state_hash = state_hash_;
   if (!log_level_.empty()) {
     const auto* level = std::find(std::begin(kLogLevels), std::end(kLogLevels), log_level_);
     if (level == std::end(kLogLevels)) {
@@ -185,7 +206,12 @@ Result<CommandLine> Parser::Read(const CommandRow& row, CLI::App& app) {
   }
   for (const auto& [owner, key_option] : key_options_) {
     if (owner != &app) continue;
-    for (const std::string& value : key_option.option->results()) {
+    std::vector<std::string> values = key_option.option->results();
+    if (key_option.key->kind == ValueKind::kBoolean && key_option.option->count() > 0 &&
+        (values.empty() || values.back().empty() || values.back() == "{}")) {
+      values = {"true"};
+    }
+    for (const std::string& value : values) {
       line_.settings.push_back({key_option.key->name, value, std::string(key_option.key->option)});
     }
   }

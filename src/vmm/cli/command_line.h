@@ -21,6 +21,7 @@ struct CommandLine {
   std::filesystem::path result;    // of run; empty: none
   bool discard_state = false;      // of run: delete the suspended machine and start afresh
   std::filesystem::path dtb;       // of inspect; empty: none
+  TraceOptions trace;              // of run
   bool json = false;               // of probe
   std::string explain;             // of config: a key; empty: all
   LogLevel log_level = LogLevel::kInfo;

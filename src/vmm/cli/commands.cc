@@ -58,11 +58,17 @@ Result<void> DiscardState(const Config& config) {
 }
 
 RunOutcome RunCommand(const CommandLine& line) {
-  const Result<Config> config = ConfigOf(line);
+  Result<Config> config = ConfigOf(line);
   if (!config) return OutcomeOf(config.error());
   if (line.discard_state) {
     if (auto discarded = DiscardState(*config); !discarded) return OutcomeOf(discarded.error());
   }
+  if (line.trace.any() && !config->deterministic) {
+    return OutcomeOf({ExitCode::kUsage,
+                      "--record, --replay and --state-hash are of deterministic runs; fix: add "
+                      "--deterministic"});
+  }
+  config->trace = line.trace;
   Result<std::unique_ptr<Machine>> machine = Machine::Create(*config);
   if (!machine) return OutcomeOf(std::move(machine.error()));
   return (*machine)->Run();

@@ -41,6 +41,14 @@ struct RunLimits {
   std::chrono::milliseconds idle{0};  // since the guest last wrote to a serial line
 };
 
+// What a deterministic run writes and reads, by options of the command line. Empty: nothing.
+struct TraceOptions {
+  std::filesystem::path record, replay;   // inputs (machine/input_log.h)
+  std::filesystem::path state_hash;       // machine/state_hash.h
+  uint64_t state_hash_every = 1'000'000;  // instructions
+  bool any() const { return !record.empty() || !replay.empty() || !state_hash.empty(); }
+};
+
 // Paths are absolute, or relative to the working directory of the process; empty: not given.
 struct Config {
   static constexpr unsigned kMaxCpus = 8;
@@ -75,6 +83,8 @@ struct Config {
 
   // Where the machine is saved when it is suspended, and found by the next run; empty: nowhere.
   std::filesystem::path suspend_file;
+  bool deterministic = false;  // time is the number of instructions
+  TraceOptions trace;
 };
 
 }  // namespace vmm

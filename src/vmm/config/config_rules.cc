@@ -50,6 +50,12 @@ std::vector<Input> InputsOf(const Config& config, const ConfigReader& reader) {
 }
 
 void CheckEngine(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  if (config.deterministic && config.accel == AccelChoice::kKvm) {
+    problems.Add(
+        reader.PlaceOf("deterministic"),
+        {"deterministic = true does not go with accel = \"kvm\"", "KVM can't count instructions",
+         "remove deterministic, or write accel = \"auto\" or \"interpreter\""});
+  }
   const bool can_move = config.accel == AccelChoice::kAuto || config.accel == AccelChoice::kKvm;
   if (!config.accel_move.value_or(false) || can_move) return;
   problems.Add(reader.PlaceOf("accel_move"),

@@ -61,7 +61,7 @@ Result<std::unique_ptr<SavedMachine>> FindSaved(const Config& config) {
 }  // namespace
 
 Machine::Machine(const Config& config, std::unique_ptr<SavedMachine> saved)
-    : config_(config), saved_(std::move(saved)), clock_(TscOf(saved_.get())) {}
+    : config_(config), saved_(std::move(saved)), host_clock_(TscOf(saved_.get())) {}
 
 Result<std::unique_ptr<Machine>> Machine::Create(const Config& config) {
   EngineSources engines = DefaultEngines();
@@ -92,14 +92,21 @@ Result<void> Machine::MakeHostSide() {
   auto memory = GuestMemory::Create(config_.memory);
   if (!memory) return tl::unexpected(std::move(memory.error()));
   memory_ = std::make_unique<GuestMemory>(std::move(*memory));
-  if (auto made = Take(EventLoop::Create(clock_), loop_); !made) return made;
+  if (auto made = Take(EventLoop::Create(host_clock_), loop_); !made) return made;
   if (auto added = loop_->AddFd(signals_->fd(), EPOLLIN, [this](uint32_t) { OnSignals(); });
       !added) {
     return added;
   }
-  const Supervisor::Hooks hooks{[this] { return Reset(); }, [this] { board_->PressPowerButton(); },
+  if (config_.deterministic) {
+    auto press = [this] { board_->PressPowerButton(); };
+    if (auto made = Take(DeterministicRun::Create(config_, *memory_, press), deterministic_);
+        !made) {
+      return made;
+    }
+  }
+  const Supervisor::Hooks hooks{[this] { return Reset(); }, [this] { PressPowerButton(); },
                                 [this] { return Save(); }};
-  if (auto made = Take(Supervisor::Create({config_, *loop_, clock_, vcpus_}, hooks), supervisor_);
+  if (auto made = Take(Supervisor::Create({config_, *loop_, clock(), vcpus_}, hooks), supervisor_);
       !made) {
     return made;
   }
@@ -121,10 +128,12 @@ Result<void> Machine::MakeBoard() {
       [&supervisor](std::string_view source) { supervisor.OnResetRequest(source); },
       [&supervisor](uint32_t value) { supervisor.OnDebugExit(value); },
       [&supervisor] { supervisor.OnPvPanic(); }};
-  auto made = Take(Board::Create({config_, *memory_, clock_, *loop_, consoles_->backends(),
-                                  consoles_->debug_console()},
-                                 std::move(events)),
-                   board_);
+  const Consoles::Backends lines =
+      deterministic_ ? deterministic_->Gate(consoles_->backends()) : consoles_->backends();
+  auto made =
+      Take(Board::Create({config_, *memory_, clock(), timers(), lines, consoles_->debug_console()},
+                         std::move(events)),
+           board_);
   if (!made) return made;
   MachineDescription description = Describe();
   description.name.clear();  // a machine that was renamed is the same one
@@ -133,7 +142,11 @@ Result<void> Machine::MakeBoard() {
 }
 
 Result<void> Machine::ChooseEngineFor(const CpuidOptions& options, EngineSources& engines) {
-  auto chosen = Take(ChooseEngine(config_.accel, options, engines), engine_);
+  // Only an engine that counts will do, and KVM need not be measured.
+  const bool must_count = config_.deterministic && config_.accel == AccelChoice::kAuto;
+  const AccelChoice accel = must_count ? AccelChoice::kInterpreter : config_.accel;
+  auto chosen = Take(ChooseEngine(accel, options, engines), engine_);
+  if (must_count) engine_.reason = "engine: interpreter: deterministic = true counts instructions";
   if (!chosen || !saved_) return chosen;
   auto adopted = saved_->AdoptCpuid(engine_.cpuid);
   if (!adopted && config_.accel == AccelChoice::kAuto && engine_.accelerator->name() == "kvm") {
@@ -147,21 +160,47 @@ Result<void> Machine::ChooseEngineFor(const CpuidOptions& options, EngineSources
 }
 
 Result<void> Machine::MakeEngine(EngineSources& engines) {
-  const CpuidOptions options{
-      .cpu_count = config_.cpus, .tsc_hz = clock_.tsc_hz(), .cpu = config_.cpu};
+  CpuidOptions options{.cpu_count = config_.cpus, .tsc_hz = clock().tsc_hz(), .cpu = config_.cpu};
+  if (deterministic_) {  // no two runs would read the same from them
+    for (const char* feature : {"rdrand", "rdseed"}) options.cpu.remove.emplace_back(feature);
+  }
   if (auto chosen = ChooseEngineFor(options, engines); !chosen) return chosen;
-  const VmParts parts{*memory_,      board_->ports(),  board_->mmio(), clock_,      *loop_,
-                      board_->pic(), board_->ioapic(), engine_.cpuid,  config_.cpus};
+  const VmParts parts{*memory_,         board_->ports(),
+                      board_->mmio(),   clock(),
+                      timers(),         board_->pic(),
+                      board_->ioapic(), engine_.cpuid,
+                      config_.cpus,     deterministic_ ? &deterministic_->time() : nullptr};
   if (auto made = Take(engine_.accelerator->CreateVm(parts), vm_); !made) return made;
   board_->PlugIn(vm_.get());
+  std::vector<Vcpu*> made;
   for (unsigned id = 0; id < config_.cpus; ++id) {
     auto vcpu = vm_->CreateVcpu(id);
     if (!vcpu) return tl::unexpected(std::move(vcpu.error()));
+    made.push_back(vcpu->get());
     vcpus_.Add(std::move(*vcpu), [this](unsigned cpu, const RunResult& result) {
       supervisor_->OnVcpuExit(cpu, result);
     });
   }
+  if (deterministic_) deterministic_->Watch(std::move(made));
   return {};
+}
+
+MachineClock& Machine::clock() {
+  if (deterministic_) return deterministic_->time();
+  return host_clock_;
+}
+
+TimerService& Machine::timers() {
+  if (deterministic_) return deterministic_->time();
+  return *loop_;
+}
+
+void Machine::PressPowerButton() {
+  if (deterministic_) {
+    deterministic_->PressPowerButton();
+  } else {
+    board_->PressPowerButton();
+  }
 }
 
 void Machine::OnSignals() {
@@ -192,6 +231,7 @@ Result<void> Machine::LoadGuest(bool memory_is_zero) {
   }
   request.acpi_rsdp = *rsdp;
   request.memory_is_zero = memory_is_zero;
+  request.seed_random = !config_.deterministic;
   states_.resize(config_.cpus);
   for (unsigned id = 0; id < config_.cpus; ++id) {
     ResetCpuState(states_[id], id, engine_.cpuid.signature());
@@ -213,7 +253,7 @@ Result<void> Machine::LoadSavedGuest() {
 }
 
 Result<void> Machine::Restore() {
-  clock_.Set(Nanoseconds(saved_->clock().now_ns));
+  clock().Set(Nanoseconds(saved_->clock().now_ns));
   auto loaded = board_->LoadInterruptControllers(saved_->sections())
                     .and_then([&] { return LoadVcpus(); })
                     .and_then([&] { return board_->LoadDevices(saved_->sections()); })
@@ -233,13 +273,13 @@ Result<void> Machine::Restore() {
 // Devices first: what is due in them goes on to the interrupt controllers, and from there to the
 // processors.
 Result<void> Machine::Save() {
-  if (const auto time = vm_->GuestTime(); time > clock_.Now()) clock_.Set(*time);
+  if (const auto time = vm_->GuestTime(); time > clock().Now()) clock().Set(*time);
   Sections sections;
   board_->SaveState(sections);
   MachineParts parts;
   parts.description = description_;
   parts.cpuid = engine_.cpuid.entries();
-  parts.clock = {clock_.Now().count(), clock_.tsc_hz()};
+  parts.clock = {clock().Now().count(), clock().tsc_hz()};
   parts.cpus.resize(config_.cpus);
   Result<void> saved;
   for (unsigned id = 0; id < config_.cpus && saved; ++id) {
@@ -268,7 +308,7 @@ Result<void> Machine::Reset() {
 
 Result<void> Machine::StartVcpus() {
   return vcpus_.Start().and_then([&] { return saved_ ? Restore() : LoadVcpus(); }).map([&] {
-    vm_->SetGuestTime(clock_.Now());
+    vm_->SetGuestTime(clock().Now());
   });
 }
 
@@ -290,9 +330,11 @@ RunOutcome Machine::Run() {
   }
   vcpus_.Stop();
   // What a guest that did well has printed may be all that the run was for.
-  if (auto finished = consoles_->Finish(); !finished && outcome.code == ExitCode::kSuccess) {
+  const Result<void> finished = consoles_->Finish().and_then(
+      [&] { return deterministic_ ? deterministic_->Finish() : Result<void>(); });
+  if (!finished && outcome.code == ExitCode::kSuccess) {
     outcome.code = finished.error().code;
-    outcome.reason = std::move(finished.error().message);
+    outcome.reason = finished.error().message;
   }
   outcome.console_tail = supervisor_->LastConsoleLines();
   return outcome;
@@ -302,7 +344,7 @@ MachineDescription Machine::Describe() const {
   MachineDescription description;
   description.name = config_.name;
   description.cpus = config_.cpus;
-  description.tsc_hz = clock_.tsc_hz();
+  description.tsc_hz = clock().tsc_hz();
   description.cpu_model = FormatCpuChoice(config_.cpu);
   if (engine_.accelerator) {
     for (const std::string_view name : engine_.cpuid.FeatureNames())

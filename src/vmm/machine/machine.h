@@ -13,6 +13,7 @@
 #include "vmm/core/time/host_clock.h"
 #include "vmm/machine/board.h"
 #include "vmm/machine/consoles.h"
+#include "vmm/machine/deterministic_run.h"
 #include "vmm/machine/host_signals.h"
 #include "vmm/machine/machine_description.h"
 #include "vmm/machine/run_outcome.h"
@@ -51,6 +52,10 @@ class Machine {
   Result<void> MakeBoard();
   Result<void> MakeEngine(EngineSources& engines);
   Result<void> ChooseEngineFor(const CpuidOptions& options, EngineSources& engines);
+  MachineClock& clock();
+  const MachineClock& clock() const { return const_cast<Machine*>(this)->clock(); }
+  TimerService& timers();
+  void PressPowerButton();
   void OnSignals();
   // ACPI tables and kernel into RAM; states_ becomes that of power-on.
   Result<void> LoadGuest(bool memory_is_zero);
@@ -68,7 +73,8 @@ class Machine {
   std::unique_ptr<SavedMachine> saved_;  // until its state is in the machine
   std::unique_ptr<HostSignals> signals_;
   std::unique_ptr<GuestMemory> memory_;
-  HostClock clock_;
+  HostClock host_clock_;
+  std::unique_ptr<DeterministicRun> deterministic_;  // null: time is the host's
   std::unique_ptr<EventLoop> loop_;
   VcpuSet vcpus_;
   std::unique_ptr<Supervisor> supervisor_;

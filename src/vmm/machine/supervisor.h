@@ -10,7 +10,7 @@
 
 #include "vmm/config/config.h"
 #include "vmm/core/host/event_loop.h"
-#include "vmm/core/time/host_clock.h"
+#include "vmm/core/time/clock.h"
 #include "vmm/machine/hang_watch.h"
 #include "vmm/machine/host_timer.h"
 #include "vmm/machine/panic_watcher.h"
@@ -27,7 +27,7 @@ class Supervisor {
   struct Parts {  // all outlive the supervisor
     const Config& config;
     EventLoop& loop;
-    HostClock& clock;
+    MachineClock& clock;
     VcpuSet& vcpus;
   };
   struct Hooks {  // on the I/O thread
@@ -89,7 +89,7 @@ class Supervisor {
 
   const Config& config_;
   EventLoop& loop_;
-  HostClock& clock_;
+  MachineClock& clock_;
   VcpuSet& vcpus_;
   const Hooks hooks_;
 

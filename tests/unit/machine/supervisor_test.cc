@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "fake_vcpu.h"
+#include "vmm/core/time/host_clock.h"
 
 namespace vmm::test {
 namespace {

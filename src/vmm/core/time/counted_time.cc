@@ -72,7 +72,7 @@ Nanoseconds CountedTime::Now() const {
   return Nanoseconds(now);
 }
 
-void CountedTime::Start(Nanoseconds at) {
+void CountedTime::Set(Nanoseconds at) {
   now_.store(at.count());
 }
 
@@ -113,6 +113,8 @@ uint64_t CountedTime::BeginTurn(unsigned cpu) {
       Advance(static_cast<uint64_t>(idle));
     } else if (posted_.empty()) {
       changed_.wait(lock);
+    } else {
+      Advance(1);
     }
   }
   seat.asleep = false;
@@ -177,6 +179,7 @@ int64_t CountedTime::ToNextEvent() const {
 void CountedTime::RunDue(std::unique_lock<std::mutex>& lock) {
   while (RunOneDue(lock)) {
   }
+  last_point_ = now_.load();
 }
 
 bool CountedTime::RunOneDue(std::unique_lock<std::mutex>& lock) {
@@ -195,6 +198,9 @@ bool CountedTime::RunOneDue(std::unique_lock<std::mutex>& lock) {
   }
   std::deque<MachineInput>& inputs = replaying_ ? replayed_ : posted_;
   if (inputs.empty() || inputs.front().at > now) return false;
+  // Vcpus that sleep are passed over in no time, so one nanosecond may see several of them begin a
+  // turn. Inputs come with the first: their time says all about when.
+  if (!replaying_ && now.count() == last_point_) return false;
   MachineInput input = std::move(inputs.front());
   inputs.pop_front();
   input.at = now;

@@ -65,8 +65,8 @@ class CountedTime final : public MachineClock, public TimerService, public Instr
   Nanoseconds WallTime() const override { return kEpoch + Now(); }
   uint64_t Tsc() const override { return static_cast<uint64_t>(Now().count()); }
   uint64_t tsc_hz() const override { return kHz; }
-  void Start(Nanoseconds at) override;
-  void Set(Nanoseconds at) override { Start(at); }
+  void Start(Nanoseconds at) override { Set(at); }
+  void Set(Nanoseconds at) override;
   void Pause() override {}
   void Resume() override {}
 
@@ -108,6 +108,7 @@ class CountedTime final : public MachineClock, public TimerService, public Instr
   unsigned turn_ = 0;  // whose it is
   uint64_t left_ = 0;  // of the turn, in instructions; 0: a new one begins
   uint64_t position_ = 0;
+  int64_t last_point_ = -1;  // now_ when what was due was last run
   TimerHeap timers_;
   const void* running_timer_ = nullptr;
   std::thread::id callback_thread_;
