@@ -84,7 +84,9 @@ void ReservedBits() {
 }
 
 USER_CODE(R"(
-    .global user_read, user_write, user_call, user_ret, user_move
+    .global user_read, user_write, user_call, user_ret, user_move, user_invpcid
+user_invpcid:
+    invpcid (%rdi), %rax
 user_read:
     mov   (%rdi), %eax
     int   $0x80
@@ -98,7 +100,7 @@ user_move:                      # read at RSI, write at RDI
     mov   %eax, (%rdi)
     int   $0x80
 )");
-extern "C" const char user_read[], user_write[], user_call[];
+extern "C" const char user_read[], user_write[], user_call[], user_invpcid[];
 
 void User() {
   Section("user");
@@ -270,6 +272,74 @@ void SmepAndSmap() {
   }
 }
 
+struct alignas(16) InvpcidDescriptor {
+  uint64_t pcid, address;
+};
+void Invpcid(uint64_t type, uint64_t pcid, uint64_t address) {
+  const InvpcidDescriptor descriptor = {pcid, address};
+  asm volatile("invpcid %0, %1" : : "m"(descriptor), "r"(type) : "memory");
+}
+
+// [SDM 3A] 4.10.1, 4.10.4.1; [SDM 2A] INVPCID
+void AddressSpaces() {
+  Section("PCID");
+  constexpr uint64_t kPcide = 1 << 17, kNoFlush = 1ull << 63;
+  if (!(Cpuid(1).ecx & kPcide)) {
+    if (!UnderTcg()) EXPECT_TRAP(Try([] { WriteCr4(ReadCr4() | kPcide); }), kGP, 0);
+    return Skip("PCID");
+  }
+  const uint64_t cr3 = ReadCr3(), page = WindowPage(7);
+  EXPECT_TRAP(Try([=] { WriteCr3(cr3 | kNoFlush); }), kGP, 0);  // reserved without PCIDE
+  WriteCr3(cr3 | 8);                                            // PWT is a PCID bit then
+  EXPECT_TRAP(Try([] { WriteCr4(ReadCr4() | kPcide); }), kGP, 0);
+  WriteCr3(cr3);
+  WriteCr4(ReadCr4() | kPcide);
+  EXPECT_TRAP(Try([] { WriteCr0(ReadCr0() & ~0x80000000ull); }), kGP, 0);
+  const uint64_t first = ScratchPage(9) | kPresent | kWrite;
+  const uint64_t second = ScratchPage(10) | kPresent | kWrite;
+  WriteMemory<uint32_t>(ScratchPage(9), 0x99999999);
+  WriteMemory<uint32_t>(ScratchPage(10), 0x10101010);
+  // Each of `invalidate` must take away what PCID 5 knows of the page.
+  const auto expect_gone = [&](auto invalidate, int line) {
+    WindowPte(7) = first;
+    WriteCr3(cr3 | 5);
+    EXPECT_EQ(ReadMemory<uint32_t>(page), 0x99999999);
+    WriteCr3(cr3 | 6);
+    WindowPte(7) = second;
+    invalidate();
+    WriteCr3(cr3 | 5 | kNoFlush);
+    EXPECT_EQ(ReadCr3(), cr3 | 5);
+    ExpectEqual(ReadMemory<uint32_t>(page), 0x10101010, "paging.cc", line, "page");
+  };
+  expect_gone([=] { WriteCr3(cr3 | 5); }, __LINE__);
+  WriteCr3(cr3 | 6);
+  EXPECT_EQ(ReadMemory<uint32_t>(page), 0x10101010);
+  // More address spaces than any TLB has room for: none may see another's.
+  for (unsigned round = 0; round < 2; ++round) {
+    for (uint64_t pcid = 1; pcid <= 40; ++pcid) {
+      WindowPte(7) = pcid & 1 ? first : second;
+      WriteCr3(cr3 | pcid);
+      EXPECT_EQ(ReadMemory<uint32_t>(page), pcid & 1 ? 0x99999999 : 0x10101010);
+    }
+  }
+  if (Cpuid(7).ebx & 1u << 10) {
+    expect_gone([=] { Invpcid(0, 5, page + 8); }, __LINE__);
+    expect_gone([=] { Invpcid(1, 5, 0); }, __LINE__);
+    expect_gone([=] { Invpcid(2, 0, 0); }, __LINE__);
+    expect_gone([=] { Invpcid(3, 0, 0); }, __LINE__);
+    EXPECT_TRAP(Try([] { Invpcid(4, 0, 0); }), kGP, 0);
+    EXPECT_TRAP(Try([] { Invpcid(1, 0x1000, 0); }), kGP, 0);
+    EXPECT_TRAP(Try([] { Invpcid(0, 1, 1ull << 63); }), kGP, 0);
+    EXPECT_TRAP(RunUser(user_invpcid, UserAddress(user_invpcid)), kGP, 0);
+  } else {
+    Skip("INVPCID");
+  }
+  WriteCr3(cr3);
+  WriteCr4(ReadCr4() & ~kPcide);
+  EXPECT_EQ(ReadMemory<uint32_t>(page), 0x10101010);
+  if (Cpuid(7).ebx & 1u << 10) EXPECT_TRAP(Try([] { Invpcid(1, 5, 0); }), kGP, 0);
+}
+
 }  // namespace
 
 void GuestMain() {
@@ -284,4 +354,5 @@ void GuestMain() {
   Edges();
   LargePages();
   SmepAndSmap();
+  AddressSpaces();
 }

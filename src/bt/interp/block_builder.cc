@@ -136,7 +136,7 @@ Block* Cpu::LookupBlock(uint64_t linear) {
     }
     if ((next_phys & kPageMask) != block->second_page) {
       blocks_.Invalidate(phys, 1);
-      BumpEpoch();
+      ForgetBlocks();
       block = nullptr;
     }
   }
@@ -145,7 +145,7 @@ Block* Cpu::LookupBlock(uint64_t linear) {
     blocks_.ForEachPage([this](uint64_t page) { vm_.UnmarkCode(*this, page); });
     blocks_.Clear();
     last_block_ = nullptr;
-    BumpEpoch();
+    ForgetBlocks();
   }
   return BlockBuilder(*this).Build(linear, phys);
 }

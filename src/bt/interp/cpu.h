@@ -171,6 +171,8 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   bool StoreSlow(uint64_t linear, const void* in, unsigned size, bool stack, View view);
   void FlushTlb();
   void FlushTlbPage(uint64_t linear);
+  void SelectAddressSpace(bool keep);
+  bool InvalidatePcid(uint64_t type, uint64_t descriptor, uint64_t linear);
 
   // ---- Flags
   uint64_t Rflags() const { return (rflags_ & ~kArithmeticFlags) | FlagsToEflags(flags_) | 2; }
@@ -181,6 +183,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   bool V86() const { return rflags_ & eflags::VM; }
   bool ProtectedMode() const { return (cr0_ & cr0::PE) && !(rflags_ & eflags::VM); }
   bool LongMode() const { return efer_ & efer::LMA; }
+  bool PaePaging() const { return (cr0_ & cr0::PG) && (cr4_ & cr4::PAE) && !LongMode(); }
   unsigned Iopl() const { return (rflags_ >> 12) & 3; }
 
   // ---- Stack: one push or pop of `bytes` with the stack's address size.
@@ -388,12 +391,12 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   void TakeInitAndSipi();
   void HandleInit();
   void RunPostedInvalidations();
-  void BumpEpoch() {
-    ++epoch_;
+  void ForgetBlocks() {
+    banks_.ForgetBlocks();
     UpdateKey();
   }
   void UpdateKey() {
-    key_ = (epoch_ << 4) | (static_cast<uint64_t>(code_size_) << 1) | (cpl_ == 3);
+    key_ = (banks_.epoch() << 4) | (static_cast<uint64_t>(code_size_) << 1) | (cpl_ == 3);
   }
   void OnApicAttention() override { SetAttention(kAttentionApic); }
   bool CallInward(vmm::SegmentState cs, uint64_t cs_low, uint64_t offset, unsigned frame,
@@ -431,10 +434,9 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   std::unique_ptr<vmm::LocalApic> apic_;
   std::unique_ptr<vmm::PvClock> pvclock_;
   BlockCache blocks_;
-  std::unique_ptr<TlbBank[]> banks_;
+  Tlb banks_;
   std::unique_ptr<JumpCacheEntry[]> jump_cache_;
   Block* last_block_ = nullptr;
-  uint64_t epoch_ = 1;
   uint64_t turn_end_ = ~0ull;  // of instructions_
   bool recheck_ = true, sti_shadow_ = false, mov_ss_shadow_ = false;
   bool halted_ = false, wait_for_sipi_ = false, nmi_pending_ = false;
@@ -445,7 +447,6 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   bool after_mov_ss_ = false;     // the instruction under way follows MOV SS or POP SS
   bool dead_halt_told_ = false;   // RunExit::kHalted was given for this halt
   int acknowledged_vector_ = -1;  // taken from the controller by another engine, not delivered yet
-  bool gigabyte_pages_seen_ = false;
 
  public:
   bool nmi_masked_ = false;

@@ -50,6 +50,7 @@ void Cpu::LoadRegisters(const vmm::CpuState& state) {
     fault_.active = events.exception_pending;
   }
   FlushTlb();
+  SelectAddressSpace(false);
   UpdateBreakpoints(false);
   UpdateMode();
 }

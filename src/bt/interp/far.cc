@@ -1,5 +1,6 @@
 // Software interrupts, IRET, and the fast system calls. [SDM 2A] INT, SYSCALL, SYSENTER
 #include "bt/interp/families.h"
+#include "bt/interp/interpreter.h"
 
 namespace bt {
 namespace {
@@ -65,8 +66,18 @@ void EnterFlat(Cpu& cpu, const vmm::SegmentState& cs, const vmm::SegmentState& s
   cpu.SetSegment(vmm::Seg::SS, ss);
 }
 
+bool Canonical(uint64_t linear) {
+  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
+}
+
+// Where the vendors' fast calls differ. [SDM 2B] SYSCALL, [APM 3] SYSCALL
+bool IntelStyle(const Cpu& cpu) {
+  return cpu.vm_.parts().cpuid.intel_style();
+}
+
 bool Syscall(Cpu& cpu, const Op&) {
   if (!(cpu.efer_ & efer::SCE) || !cpu.ProtectedMode()) return cpu.Raise(kUD);
+  if (IntelStyle(cpu) && !cpu.In64()) return cpu.Raise(kUD);
   const uint16_t selector = static_cast<uint16_t>(cpu.msr_.star >> 32) & 0xfffc;
   const uint64_t return_address = cpu.r[kRip];
   if (!cpu.LongMode()) {  // AMD's legacy form
@@ -80,7 +91,8 @@ bool Syscall(Cpu& cpu, const Op&) {
   cpu.r[1] = return_address;
   cpu.r[11] = cpu.Rflags() & ~eflags::RF;
   cpu.SetRflags(cpu.Rflags() & ~(cpu.msr_.sfmask | eflags::RF));
-  EnterFlat(cpu, FlatCode(selector, true, 0), FlatData(selector + 8, 0), 0);
+  const auto stack = static_cast<uint16_t>((cpu.msr_.star >> 32) + 8);  // not masked
+  EnterFlat(cpu, FlatCode(selector, true, 0), FlatData(stack, 0), 0);
   if (cpu.stepping()) cpu.SetStepTrap(cpu.rflags_ & eflags::TF);  // unless FMASK cleared it
   cpu.r[kRip] = from_64 ? cpu.msr_.lstar : cpu.msr_.cstar;
   return false;
@@ -88,13 +100,13 @@ bool Syscall(Cpu& cpu, const Op&) {
 
 bool Sysret(Cpu& cpu, const Op& op) {
   if (!(cpu.efer_ & efer::SCE) || !cpu.ProtectedMode()) return cpu.Raise(kUD);
+  if (IntelStyle(cpu) && !cpu.In64()) return cpu.Raise(kUD);
   if (cpu.cpl_ != 0) return cpu.Raise(kGP, 0);
   const uint16_t base = static_cast<uint16_t>(cpu.msr_.star >> 48);
   const bool wide = op.aux == 64;
   const uint64_t target = wide ? cpu.r[1] : static_cast<uint32_t>(cpu.r[1]);
-  if (wide && static_cast<uint64_t>(static_cast<int64_t>(target << 16) >> 16) != target) {
-    return cpu.Raise(kGP, 0);
-  }
+  // Intel's faults at CPL 0, AMD's at CPL 3 when the target is fetched. [SDM 2B] SYSRET
+  if (wide && !Canonical(target) && IntelStyle(cpu)) return cpu.Raise(kGP, 0);
   if (cpu.LongMode())
     cpu.SetRflags((cpu.r[11] & ~(eflags::RF | eflags::VM)) | 2);
   else
@@ -107,6 +119,7 @@ bool Sysret(Cpu& cpu, const Op& op) {
 }
 
 bool Sysenter(Cpu& cpu, const Op&) {
+  if (!IntelStyle(cpu) && cpu.LongMode()) return cpu.Raise(kUD);  // [APM 3] SYSENTER
   const uint16_t selector = static_cast<uint16_t>(cpu.msr_.sysenter_cs) & 0xfffc;
   if (!cpu.ProtectedMode() && !cpu.V86()) return cpu.Raise(kGP, 0);
   if (selector == 0) return cpu.Raise(kGP, 0);
@@ -119,10 +132,12 @@ bool Sysenter(Cpu& cpu, const Op&) {
 }
 
 bool Sysexit(Cpu& cpu, const Op& op) {
+  if (!IntelStyle(cpu) && cpu.LongMode()) return cpu.Raise(kUD);
   const uint16_t base = static_cast<uint16_t>(cpu.msr_.sysenter_cs) & 0xfffc;
   if (!cpu.ProtectedMode() || base == 0 || cpu.cpl_ != 0) return cpu.Raise(kGP, 0);
   const bool wide = op.aux == 64;
   const uint64_t target = cpu.r[2], stack = cpu.r[1];
+  if (wide && (!Canonical(target) || !Canonical(stack))) return cpu.Raise(kGP, 0);
   const uint16_t cs = static_cast<uint16_t>((base + (wide ? 32 : 16)) | 3);
   EnterFlat(cpu, FlatCode(cs, wide, 3), FlatData(static_cast<uint16_t>((cs + 8) | 3), 3), 3);
   cpu.r[4] = wide ? stack : static_cast<uint32_t>(stack);

@@ -1,6 +1,5 @@
 // Linear to physical: page walks, the soft TLB's slow path, physical accesses. [SDM 3A] 4
 #include <algorithm>
-#include <span>
 
 #include "bt/interp/cpu.h"
 #include "bt/interp/interpreter.h"
@@ -35,56 +34,13 @@ constexpr Level kLegacy[] = {{22, 10, 4, true}, {12, 10, 4, false}};
 
 }  // namespace
 
-void TlbBank::Clear() {
-  for (size_t i = 0; i < kEntries; ++i) read[i] = write[i] = TlbEntry::Empty(i);
-  for (size_t i = 0; i < kExecEntries; ++i) exec[i] = TlbEntry::Empty(i);
-  used = false;
-}
-
-void TlbBank::Flush() {
-  if (used) Clear();
-}
-
-void TlbBank::FlushPage(uint64_t linear) {
-  if (!used) return;
-  const auto drop = [linear](std::span<TlbEntry> entries) {
-    for (size_t i = 0; i < entries.size(); ++i) {
-      if ((entries[i].tag ^ linear) < 2 * vmm::kMiB) entries[i] = TlbEntry::Empty(i);
-    }
-  };
-  drop(read);
-  drop(write);
-  drop(exec);
-}
-
-void Cpu::FlushTlb() {
-  for (unsigned view = 0; view < kViews; ++view) banks_[view].Flush();
-  gigabyte_pages_seen_ = false;
-  BumpEpoch();
-}
-
-void Cpu::FlushTlbPage(uint64_t linear) {
-  if (gigabyte_pages_seen_) return FlushTlb();
-  for (unsigned view = 0; view < kViews; ++view) banks_[view].FlushPage(linear);
-  BumpEpoch();
-}
-
-void Cpu::DropWriteEntries(uint64_t host_page) {
-  for (unsigned view = 0; view < kViews; ++view) {
-    if (!banks_[view].used) continue;
-    for (size_t i = 0; i < TlbBank::kEntries; ++i) {
-      TlbEntry& entry = banks_[view].write[i];
-      if (entry.tag + entry.addend == host_page) entry = TlbEntry::Empty(i);
-    }
-  }
-}
-
 // The four PDPTEs are loaded with CR3, not walked. [SDM 3A] 4.4.1
 bool Cpu::LoadPdptes(uint64_t cr3) {
   std::array<uint64_t, 4> entries{};
   PhysicalRead(cr3 & 0xffffffe0 & vm_.address_mask(), entries.data(), sizeof(entries));
   for (uint64_t entry : entries) {
-    if ((entry & kPresent) && (entry & 0xfff00000000001e6 & ~kAddressMask)) return Raise(kGP, 0);
+    constexpr uint64_t kReserved = 0x1e6;
+    if ((entry & kPresent) && (entry & (kReserved | reserved_address_bits_))) return Raise(kGP, 0);
   }
   pdpte_ = entries;
   return true;
@@ -93,7 +49,7 @@ bool Cpu::LoadPdptes(uint64_t cr3) {
 bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page) {
   ++tlb_misses_;
   const bool user = IsUser(view);
-  const bool nx = efer_ & efer::NXE;
+  const bool nx = (efer_ & efer::NXE) && (cr4_ & cr4::PAE);
   const bool write_protect = user || (cr0_ & cr0::WP);
   uint32_t error = (access == Access::kWrite ? kErrWrite : 0) | (user ? kErrUser : 0);
   if (access == Access::kExecute && (nx || (cr4_ & cr4::SMEP))) error |= kErrFetch;
@@ -172,7 +128,7 @@ bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* 
       no_execute = never_execute;
       if (!leaf) break;
       const uint64_t offset_mask = (1ull << level->shift) - 1;
-      if (level->shift == 30) gigabyte_pages_seen_ = true;
+      if (level->shift == 30) banks_.NoteGigabytePage();
       uint64_t frame = entry & kAddressMask & ~offset_mask;
       if (level->entry_size == 4 && level->shift == 22) {
         frame = (entry & 0xffc00000) | ((entry & 0x1fe000) << 19);  // PSE-36. [SDM 3A] 4.3
@@ -204,7 +160,7 @@ bool Cpu::TranslateCanonical(uint64_t linear, Access access, bool stack, View vi
 void Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view) {
   if (!LongMode()) linear &= 0xffffffff;
   const uint64_t page = linear & kPageMask, frame = phys & kPageMask;
-  TlbBank& bank = banks_[static_cast<unsigned>(view)];
+  TlbBank& bank = banks_.bank(view);
   if (view == View::kUserAligned || debug_.WatchesPage(page, access == Access::kWrite)) return;
   uint8_t* host = vmm_memory().Host(vmm::GuestPhys(frame), vmm::kPageSize);
   if (!host) return;
@@ -264,7 +220,7 @@ void Cpu::NoteRamWrite(uint64_t phys, unsigned size) {
   const uint8_t mask = vm_.CodeMask(phys);
   if (mask == 0) return;
   if (mask & (1u << id_)) {
-    if (blocks_.Invalidate(phys, size)) BumpEpoch();
+    if (blocks_.Invalidate(phys, size)) ForgetBlocks();
     if (!blocks_.HasCode(phys & kPageMask)) vm_.UnmarkCode(*this, phys);
   }
   vm_.CodeWritten(this, phys, size);
@@ -367,8 +323,7 @@ bool Cpu::ModifySlow(uint64_t linear, unsigned size, void* value,
 }
 
 bool Cpu::LoadSystem(uint64_t linear, void* out, unsigned size) {
-  const TlbEntry& entry =
-      banks_[static_cast<unsigned>(View::kSupervisor)].read[TlbBank::Index(linear)];
+  const TlbEntry& entry = banks_.bank(View::kSupervisor).read[TlbBank::Index(linear)];
   if ((linear ^ entry.tag) <= vmm::kPageSize - size) {
     std::memcpy(out, reinterpret_cast<const void*>(linear + entry.addend), size);
     return true;
@@ -377,8 +332,7 @@ bool Cpu::LoadSystem(uint64_t linear, void* out, unsigned size) {
 }
 
 bool Cpu::StoreSystem(uint64_t linear, const void* in, unsigned size) {
-  const TlbEntry& entry =
-      banks_[static_cast<unsigned>(View::kSupervisor)].write[TlbBank::Index(linear)];
+  const TlbEntry& entry = banks_.bank(View::kSupervisor).write[TlbBank::Index(linear)];
   if ((linear ^ entry.tag) <= vmm::kPageSize - size) {
     std::memcpy(reinterpret_cast<void*>(linear + entry.addend), in, size);
     return true;

@@ -8,12 +8,14 @@ namespace {
 enum Msr : uint32_t {
   IA32_TSC = 0x10,
   IA32_PLATFORM_ID = 0x17,
+  EBL_CR_POWERON = 0x2a,
   IA32_FEATURE_CONTROL = 0x3a,
   IA32_TSC_ADJUST = 0x3b,
   IA32_SPEC_CTRL = 0x48,
   IA32_PRED_CMD = 0x49,
   IA32_BIOS_UPDT_TRIG = 0x79,
   IA32_BIOS_SIGN_ID = 0x8b,
+  PLATFORM_INFO = 0xce,
   IA32_MTRRCAP = 0xfe,
   IA32_ARCH_CAPABILITIES = 0x10a,
   IA32_SYSENTER_CS = 0x174,
@@ -22,7 +24,11 @@ enum Msr : uint32_t {
   IA32_MCG_CAP = 0x179,
   IA32_MCG_STATUS = 0x17a,
   IA32_PERF_STATUS = 0x198,
+  IA32_PERF_CTL = 0x199,
   IA32_MISC_ENABLE = 0x1a0,
+  IA32_DEBUGCTL = 0x1d9,
+  LAST_BRANCH_FROM_IP = 0x1db,
+  LAST_INT_TO_IP = 0x1de,
   IA32_MTRR_PHYSBASE0 = 0x200,
   IA32_MTRR_PHYSMASK7 = 0x20f,
   IA32_MTRR_FIX64K = 0x250,
@@ -69,11 +75,27 @@ int FixedMtrr(uint32_t index) {
   return -1;
 }
 
+// Types 2 and 3 are reserved; 7, UC-, is only for the PAT. [SDM 3A] tables 11-8, 11-10
 bool MemoryTypeValid(uint8_t type) {
-  return type < 8 && type != 2 && type != 3;
+  return type < 7 && type != 2 && type != 3;
+}
+
+// A variable range: base with type, mask with valid bit. [SDM 3A] 11.11.2.3
+bool VariableMtrrValid(bool mask, uint64_t value, uint64_t reserved_address_bits) {
+  if (value & reserved_address_bits) return false;
+  if (mask) return !(value & 0x7ff);
+  return !(value & 0xf00) && MemoryTypeValid(static_cast<uint8_t>(value));
 }
 
 bool PatValid(uint64_t value) {
+  for (unsigned i = 0; i < 8; ++i) {
+    const auto type = static_cast<uint8_t>(value >> (8 * i));
+    if (!MemoryTypeValid(type) && type != 7) return false;
+  }
+  return true;
+}
+
+bool FixedMtrrValid(uint64_t value) {
   for (unsigned i = 0; i < 8; ++i) {
     if (!MemoryTypeValid(static_cast<uint8_t>(value >> (8 * i)))) return false;
   }
@@ -179,6 +201,10 @@ bool Cpu::ReadMsr(uint32_t index, uint64_t& value) {
     case IA32_FEATURE_CONTROL:
     case IA32_MCG_STATUS:
     case IA32_PERF_STATUS:
+    case IA32_PERF_CTL:
+    case EBL_CR_POWERON:
+    case PLATFORM_INFO:
+    case IA32_DEBUGCTL:
     case AMD_SYSCFG:
     case AMD_NB_CFG:
     case AMD_TSEG_ADDR:
@@ -195,6 +221,7 @@ bool Cpu::ReadMsr(uint32_t index, uint64_t& value) {
       value = 2;
       return true;  // LFENCE is serialising
     default:
+      if (index >= LAST_BRANCH_FROM_IP && index <= LAST_INT_TO_IP) return true;
       return pvclock_->ReadMsr(index, &value);
   }
 }
@@ -203,6 +230,8 @@ bool Cpu::WriteMsr(uint32_t index, uint64_t value) {
   bool canonical;
   if (uint64_t* stored = StoredMsr(index, &canonical)) {
     if (canonical && !Canonical(value)) return false;
+    const bool narrow = index == IA32_FMASK || index == IA32_TSC_AUX;  // bits 63:32 are reserved
+    if (narrow && (value >> 32)) return false;
     *stored = value;
     if (index == IA32_FS_BASE) seg_base_[static_cast<unsigned>(vmm::Seg::FS)] = value;
     if (index == IA32_GS_BASE) seg_base_[static_cast<unsigned>(vmm::Seg::GS)] = value;
@@ -210,11 +239,12 @@ bool Cpu::WriteMsr(uint32_t index, uint64_t value) {
   }
   if (vmm::LocalApic::HandlesMsr(index)) return apic_->WriteMsr(index, value);
   if (index >= IA32_MTRR_PHYSBASE0 && index <= IA32_MTRR_PHYSMASK7) {
+    if (!VariableMtrrValid(index & 1, value, reserved_address_bits_)) return false;
     msr_.mtrr_variable[index - IA32_MTRR_PHYSBASE0] = value;
     return true;
   }
   if (const int fixed = FixedMtrr(index); fixed >= 0) {
-    if (!PatValid(value)) return false;
+    if (!FixedMtrrValid(value)) return false;
     msr_.mtrr_fixed[static_cast<unsigned>(fixed)] = value;
     return true;
   }
@@ -248,10 +278,15 @@ bool Cpu::WriteMsr(uint32_t index, uint64_t value) {
       return true;
     case IA32_XSS:
       return value == 0 && vm_.parts().cpuid.Has(0xd, 1, 0, 3);
+    case IA32_DEBUGCTL:
+      return value == 0;  // neither branch records nor single-step on branches are offered
+    case IA32_MCG_STATUS:
+      return value == 0;  // [SDM 3B] 15.3.1.2
+    case IA32_PERF_CTL:
+    case EBL_CR_POWERON:
     case IA32_PRED_CMD:
     case IA32_BIOS_UPDT_TRIG:
     case IA32_BIOS_SIGN_ID:
-    case IA32_MCG_STATUS:
     case AMD_SYSCFG:
     case AMD_HWCR:
     case AMD_NB_CFG:

@@ -32,6 +32,9 @@ namespace cr0 {
 inline constexpr uint64_t PE = 1, MP = 2, EM = 4, TS = 8, ET = 16, NE = 32, WP = 1 << 16,
                           AM = 1 << 18, NW = 1 << 29, CD = 1 << 30, PG = 1u << 31;
 }
+namespace cr3 {
+inline constexpr uint64_t PCID = 0xfff, NO_FLUSH = 1ull << 63;
+}
 namespace cr4 {
 inline constexpr uint64_t VME = 1, PVI = 2, TSD = 4, DE = 8, PSE = 16, PAE = 32, MCE = 64,
                           PGE = 128, PCE = 256, OSFXSR = 512, OSXMMEXCPT = 1024, UMIP = 2048,

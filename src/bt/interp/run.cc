@@ -11,7 +11,6 @@ Cpu::Cpu(InterpreterVm& vm, unsigned id)
       memory_(vm.parts().memory),
       id_(id),
       blocks_(kBlockBudget / vm.parts().cpu_count),
-      banks_(new TlbBank[kViews]),
       jump_cache_(new JumpCacheEntry[kJumpCacheSize]) {
   vmm::LocalApic::Host& host = *this;
   apic_ = std::make_unique<vmm::LocalApic>(id, vm.parts().clock, vm.parts().timers, vm.apic_bus(),
@@ -287,7 +286,7 @@ void Cpu::RunPostedInvalidations() {
     if (!blocks_.HasCode(phys & ~(vmm::kPageSize - 1))) vm_.UnmarkCode(*this, phys);
   }
   last_block_ = nullptr;
-  BumpEpoch();
+  ForgetBlocks();
 }
 
 }  // namespace bt

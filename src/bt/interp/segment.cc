@@ -76,7 +76,7 @@ void Cpu::UpdateMode() {
     view_ = (cr0_ & cr0::AM) && (rflags_ & eflags::AC) ? View::kUserAligned : View::kUser;
   else
     view_ = (cr4_ & cr4::SMAP) && (rflags_ & eflags::AC) ? View::kSupervisorAc : View::kSupervisor;
-  tlb_ = &banks_[static_cast<unsigned>(view_)];
+  tlb_ = &banks_.bank(view_);
   UpdateKey();
 }
 

@@ -19,6 +19,7 @@ bool Cpu::WriteCr0(uint64_t value) {
   value = (value & kDefined) | cr0::ET;
   if ((value & cr0::PG) && !(value & cr0::PE)) return Raise(kGP, 0);
   if ((value & cr0::NW) && !(value & cr0::CD)) return Raise(kGP, 0);
+  if (!(value & cr0::PG) && (cr4_ & cr4::PCIDE)) return Raise(kGP, 0);
   const uint64_t changed = cr0_ ^ value;
   if (changed & cr0::PG) {
     if (value & cr0::PG) {
@@ -33,6 +34,10 @@ bool Cpu::WriteCr0(uint64_t value) {
       efer_ &= ~efer::LMA;
     }
   }
+  // A change of caching loads the PDPTEs as well. [SDM 3A] 4.4.1
+  if ((changed & (cr0::CD | cr0::NW)) && PaePaging() && !(changed & cr0::PG) && !LoadPdptes(cr3_)) {
+    return false;
+  }
   cr0_ = value;
   if (changed & cr0::PE) {
     cpl_ = 0;
@@ -43,10 +48,12 @@ bool Cpu::WriteCr0(uint64_t value) {
 }
 
 bool Cpu::WriteCr3(uint64_t value) {
+  const bool keep = (cr4_ & cr4::PCIDE) && (value & cr3::NO_FLUSH);
+  if (cr4_ & cr4::PCIDE) value &= ~cr3::NO_FLUSH;
   if (LongMode() && (value & reserved_address_bits_)) return Raise(kGP, 0);
-  if ((cr0_ & cr0::PG) && (cr4_ & cr4::PAE) && !LongMode() && !LoadPdptes(value)) return false;
+  if (PaePaging() && !LoadPdptes(value)) return false;
   cr3_ = value;
-  FlushTlb();
+  SelectAddressSpace(keep);
   return true;
 }
 
@@ -54,7 +61,9 @@ bool Cpu::WriteCr4(uint64_t value) {
   if (value & ~vm_.features().cr4_bits()) return Raise(kGP, 0);
   if (LongMode() && !(value & cr4::PAE)) return Raise(kGP, 0);
   const uint64_t changed = cr4_ ^ value;
-  if ((changed & cr4::PAE) && (value & cr4::PAE) && (cr0_ & cr0::PG) && !LongMode() &&
+  if ((changed & value & cr4::PCIDE) && (!LongMode() || (cr3_ & cr3::PCID))) return Raise(kGP, 0);
+  constexpr uint64_t kLoadsPdptes = cr4::PAE | cr4::PGE | cr4::PSE | cr4::SMEP;
+  if ((changed & kLoadsPdptes) && (value & cr4::PAE) && (cr0_ & cr0::PG) && !LongMode() &&
       !LoadPdptes(cr3_)) {
     return false;
   }
@@ -64,6 +73,10 @@ bool Cpu::WriteCr4(uint64_t value) {
     UpdateBreakpoints(debug_.data());
   }
   if (changed & (cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP)) FlushTlb();
+  if (changed & cr4::PCIDE) {
+    FlushTlb();
+    SelectAddressSpace(false);
+  }
   UpdateMode();
   return true;
 }
@@ -95,6 +108,19 @@ bool Invlpg(Cpu& cpu, const Op& op) {
   uint64_t linear;
   if (cpu.Address(op, 1, Access::kRead, linear)) cpu.FlushTlbPage(linear);
   return false;
+}
+
+bool Invpcid(Cpu& cpu, const Op& op) {
+  if (!cpu.vm_.parts().cpuid.Has("invpcid")) return cpu.Raise(kUD);
+  if (!Privileged(cpu)) return false;
+  const uint64_t type = cpu.In64() ? cpu.Reg<uint64_t>(op.dst) : cpu.Reg<uint32_t>(op.dst);
+  uint64_t linear;
+  Bytes16 descriptor;
+  if (!cpu.Address(op, 16, Access::kRead, linear) ||
+      !cpu.Load(linear, descriptor, op.mode & Op::kStack)) {
+    return false;
+  }
+  return cpu.InvalidatePcid(type, descriptor.low, descriptor.high) && false;
 }
 
 bool Cpuid(Cpu& cpu, const Op&) {
@@ -205,6 +231,8 @@ bool SelectSystem(const Insn& insn, Op& op) {
       return Use(op, &CacheFlush);
     case Mnemonic::INVLPG:
       return Use(op, &Invlpg);
+    case Mnemonic::INVPCID:
+      return Use(op, &Invpcid);
     case Mnemonic::CPUID:
       return Use(op, &Cpuid);
     case Mnemonic::RDTSC:

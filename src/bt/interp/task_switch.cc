@@ -157,11 +157,7 @@ bool Cpu::EnterTask(const uint16_t (&selectors)[6], uint16_t ldt, const uint32_t
   ldtr_.access = vmm::SegmentState::kUnusable;
   cpl_ = V86() ? 3 : selectors[1] & 3;
   UpdateMode();
-  if (cr3 && (cr0_ & cr0::PG)) {
-    if ((cr4_ & cr4::PAE) && !LoadPdptes(*cr3)) return false;
-    cr3_ = *cr3;
-    FlushTlb();
-  }
+  if (cr3 && (cr0_ & cr0::PG) && !WriteCr3(*cr3)) return false;
   if (ldt & 0xfffc) {
     const uint16_t error = ldt & 0xfffc;
     uint64_t low;

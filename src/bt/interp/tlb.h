@@ -3,8 +3,10 @@
 // [SDM 3A] 4.10
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "vmm/core/base/types.h"
 
@@ -52,5 +54,52 @@ constexpr bool IsUser(View view) {
 }
 
 enum class Access : uint8_t { kRead, kWrite, kExecute };
+
+// The banks of the address spaces (PCIDs) that were used last. What is thrown away may be more than
+// the guest asked for, never less.
+class Tlb {
+ public:
+  static constexpr unsigned kContexts = 8;
+
+  // Of the current address space.
+  TlbBank& bank(View view) { return Bank(contexts_[current_], view); }
+  // Changes whenever a translation that was looked up by linear address may not be used any more;
+  // no two address spaces have the same one.
+  uint64_t epoch() const { return contexts_[current_].epoch; }
+
+  void Flush();                      // everything
+  void FlushPage(uint64_t linear);   // INVLPG: of all address spaces, for it may be global
+  void FlushContext(uint16_t pcid);  // what is not global there
+  void FlushContextPage(uint16_t pcid, uint64_t linear);
+  // `pcid` is the current address space from now on; `keep`: with what is known of it.
+  void Select(uint16_t pcid, bool keep);
+  // Decoded code is gone: no block that was found by linear address may be used.
+  void ForgetBlocks();
+  // Banks hold pieces of a 1 GiB page: one of its addresses must take all of them away.
+  void NoteGigabytePage() { gigabyte_pages_ = true; }
+  // Write entries for the page at `host_page` go. Also for another vCPU's thread, while this one
+  // stands.
+  void DropWriteEntries(uint64_t host_page);
+
+ private:
+  struct Context {
+    uint16_t pcid = 0;
+    bool valid = false;
+    uint64_t epoch = 0, last_used = 0;
+    std::array<std::unique_ptr<TlbBank>, kViews> banks;
+  };
+  static TlbBank& Bank(Context& context, View view) {
+    std::unique_ptr<TlbBank>& bank = context.banks[static_cast<unsigned>(view)];
+    if (!bank) bank = std::make_unique<TlbBank>();
+    return *bank;
+  }
+  void FlushBanks(Context& context);
+  Context* Find(uint16_t pcid);
+
+  std::array<Context, kContexts> contexts_;
+  unsigned current_ = 0;
+  uint64_t next_epoch_ = 1, uses_ = 0;
+  bool gigabyte_pages_ = false;
+};
 
 }  // namespace bt

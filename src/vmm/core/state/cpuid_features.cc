@@ -19,6 +19,7 @@ constexpr CpuidFeature kFeatures[] = {
     {0x1, 0, ECX, 9, "ssse3", kHost},                             // vector
     {0x1, 0, ECX, 12, "fma", kHost},                              // vector
     {0x1, 0, ECX, 13, "cx16", kHost},                             // integer: CMPXCHG16B
+    {0x1, 0, ECX, 17, "pcid", kHost},                             // MMU: several address spaces
     {0x1, 0, ECX, 19, "sse4_1", kHost},                           // vector
     {0x1, 0, ECX, 20, "sse4_2", kHost},                           // vector, strings, CRC32
     {0x1, 0, ECX, 21, "x2apic", kAlways},                         // core/irq: local APIC
@@ -60,12 +61,14 @@ constexpr CpuidFeature kFeatures[] = {
     {0x7, 0, EBX, 7, "smep", kHost},                       // MMU
     {0x7, 0, EBX, 8, "bmi2", kHost},                       // integer
     {0x7, 0, EBX, 9, "erms", kHost},                       // integer: REP MOVSB is fast
+    {0x7, 0, EBX, 10, "invpcid", kHost},                   // system
     {0x7, 0, EBX, 18, "rdseed", kHost},                    // system: from the host kernel
     {0x7, 0, EBX, 19, "adx", kHost},                       // integer
     {0x7, 0, EBX, 20, "smap", kHost},                      // MMU; system: CLAC, STAC
     {0x7, 0, EBX, 23, "clflushopt", kHost},                // integer: no effect but faults
     {0x7, 0, EBX, 24, "clwb", kHost},                      // integer: no effect but faults
     {0x7, 0, EBX, 29, "sha_ni", kHost},                    // vector
+    {0x7, 0, ECX, 2, "umip", kHost},                       // system: SGDT and its kin
     {0x7, 0, ECX, 8, "gfni", kHost},                       // vector
     {0x7, 0, ECX, 9, "vaes", kHost},                       // vector
     {0x7, 0, ECX, 10, "vpclmulqdq", kHost},                // vector
@@ -142,6 +145,7 @@ constexpr FeatureDependency kDependencies[] = {
     {"lahf_lm", "lm"},
     {"cx16", "lm"},
     {"fsgsbase", "lm"},
+    {"pcid", "lm"},
 };
 
 }  // namespace

@@ -74,6 +74,8 @@ class CpuidPolicy {
   // All that the guest sees, by name, in the order of the table.
   std::vector<std::string_view> FeatureNames() const;
 
+  // The vendor's way where Intel and AMD differ: Intel's.
+  bool intel_style() const { return intel_style_; }
   uint32_t signature() const;  // CPUID.1:EAX
   uint64_t xcr0_mask() const;  // bits that XSETBV accepts; 0 without XSAVE
   unsigned physical_address_bits() const;

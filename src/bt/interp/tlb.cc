@@ -1,0 +1,155 @@
+#include "bt/interp/tlb.h"
+
+#include <algorithm>
+#include <span>
+
+#include "bt/interp/cpu.h"
+
+namespace bt {
+
+void TlbBank::Clear() {
+  for (size_t i = 0; i < kEntries; ++i) read[i] = write[i] = TlbEntry::Empty(i);
+  for (size_t i = 0; i < kExecEntries; ++i) exec[i] = TlbEntry::Empty(i);
+  used = false;
+}
+
+void TlbBank::Flush() {
+  if (used) Clear();
+}
+
+void TlbBank::FlushPage(uint64_t linear) {
+  if (!used) return;
+  const auto drop = [linear](std::span<TlbEntry> entries) {
+    for (size_t i = 0; i < entries.size(); ++i) {
+      if ((entries[i].tag ^ linear) < 2 * vmm::kMiB) entries[i] = TlbEntry::Empty(i);
+    }
+  };
+  drop(read);
+  drop(write);
+  drop(exec);
+}
+
+void Tlb::FlushBanks(Context& context) {
+  for (std::unique_ptr<TlbBank>& bank : context.banks) {
+    if (bank) bank->Flush();
+  }
+  context.epoch = next_epoch_++;
+}
+
+void Tlb::Flush() {
+  for (Context& context : contexts_) FlushBanks(context);
+  gigabyte_pages_ = false;
+}
+
+void Tlb::FlushPage(uint64_t linear) {
+  if (gigabyte_pages_) return Flush();
+  for (Context& context : contexts_) {
+    for (std::unique_ptr<TlbBank>& bank : context.banks) {
+      if (bank) bank->FlushPage(linear);
+    }
+    context.epoch = next_epoch_++;
+  }
+}
+
+Tlb::Context* Tlb::Find(uint16_t pcid) {
+  const auto found = std::find_if(contexts_.begin(), contexts_.end(), [pcid](const Context& at) {
+    return at.valid && at.pcid == pcid;
+  });
+  return found == contexts_.end() ? nullptr : &*found;
+}
+
+void Tlb::FlushContext(uint16_t pcid) {
+  if (Context* context = Find(pcid)) FlushBanks(*context);
+}
+
+void Tlb::FlushContextPage(uint16_t pcid, uint64_t linear) {
+  Context* context = Find(pcid);
+  if (!context) return;
+  if (gigabyte_pages_) return FlushBanks(*context);
+  for (std::unique_ptr<TlbBank>& bank : context->banks) {
+    if (bank) bank->FlushPage(linear);
+  }
+  context->epoch = next_epoch_++;
+}
+
+void Tlb::Select(uint16_t pcid, bool keep) {
+  Context* context = Find(pcid);
+  if (!context) {
+    context = &*std::min_element(
+        contexts_.begin(), contexts_.end(),
+        [](const Context& a, const Context& b) { return a.last_used < b.last_used; });
+    keep = false;
+  }
+  if (!keep) FlushBanks(*context);
+  context->pcid = pcid;
+  context->valid = true;
+  context->last_used = ++uses_;
+  current_ = static_cast<unsigned>(context - contexts_.data());
+}
+
+void Tlb::ForgetBlocks() {
+  for (Context& context : contexts_) context.epoch = next_epoch_++;
+}
+
+void Tlb::DropWriteEntries(uint64_t host_page) {
+  for (Context& context : contexts_) {
+    for (std::unique_ptr<TlbBank>& bank : context.banks) {
+      if (!bank || !bank->used) continue;
+      for (size_t i = 0; i < TlbBank::kEntries; ++i) {
+        TlbEntry& entry = bank->write[i];
+        if (entry.tag + entry.addend == host_page) entry = TlbEntry::Empty(i);
+      }
+    }
+  }
+}
+
+// ---- The processor's side
+
+void Cpu::FlushTlb() {
+  banks_.Flush();
+  UpdateKey();
+}
+
+void Cpu::FlushTlbPage(uint64_t linear) {
+  banks_.FlushPage(linear);
+  UpdateKey();
+}
+
+void Cpu::DropWriteEntries(uint64_t host_page) {
+  banks_.DropWriteEntries(host_page);
+}
+
+// After CR3 was loaded. Bit 63 of what was written keeps the address space's entries. [SDM 3A]
+// 4.10.4.1
+void Cpu::SelectAddressSpace(bool keep) {
+  const bool tagged = cr4_ & cr4::PCIDE;
+  banks_.Select(tagged ? cr3_ & cr3::PCID : 0, tagged && keep);
+  UpdateMode();
+}
+
+// [SDM 2A] INVPCID
+bool Cpu::InvalidatePcid(uint64_t type, uint64_t descriptor, uint64_t linear) {
+  const uint16_t pcid = descriptor & cr3::PCID;
+  if (type > 3) return Raise(kGP, 0);
+  if (type < 2 && ((descriptor & ~cr3::PCID) || (pcid && !(cr4_ & cr4::PCIDE)))) {
+    return Raise(kGP, 0);
+  }
+  switch (type) {
+    case 0:
+      if (static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) != linear) {
+        return Raise(kGP, 0);
+      }
+      banks_.FlushContextPage(pcid, linear);
+      break;
+    case 1:
+      banks_.FlushContext(pcid);
+      break;
+    default:
+      banks_.Flush();
+      break;
+  }
+  UpdateKey();
+  return true;
+}
+
+}  // namespace bt
