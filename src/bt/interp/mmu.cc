@@ -128,7 +128,7 @@ bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* 
       no_execute = never_execute;
       if (!leaf) break;
       const uint64_t offset_mask = (1ull << level->shift) - 1;
-      if (level->shift == 30) banks_.NoteGigabytePage();
+      if (level->shift > 12) banks_.NoteLargePage(linear, level->shift);
       uint64_t frame = entry & kAddressMask & ~offset_mask;
       if (level->entry_size == 4 && level->shift == 22) {
         frame = (entry & 0xffc00000) | ((entry & 0x1fe000) << 19);  // PSE-36. [SDM 3A] 4.3

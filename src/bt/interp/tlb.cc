@@ -19,9 +19,19 @@ void TlbBank::Flush() {
 
 void TlbBank::FlushPage(uint64_t linear) {
   if (!used) return;
+  const auto drop = [linear](TlbEntry& entry, size_t index) {
+    if ((entry.tag ^ linear) < vmm::kPageSize) entry = TlbEntry::Empty(index);
+  };
+  drop(read[Index(linear)], Index(linear));
+  drop(write[Index(linear)], Index(linear));
+  drop(exec[ExecIndex(linear)], ExecIndex(linear));
+}
+
+void TlbBank::FlushLargePage(uint64_t linear) {
+  if (!used) return;
   const auto drop = [linear](std::span<TlbEntry> entries) {
     for (size_t i = 0; i < entries.size(); ++i) {
-      if ((entries[i].tag ^ linear) < 2 * vmm::kMiB) entries[i] = TlbEntry::Empty(i);
+      if ((entries[i].tag ^ linear) < 4 * vmm::kMiB) entries[i] = TlbEntry::Empty(i);
     }
   };
   drop(read);
@@ -39,16 +49,24 @@ void Tlb::FlushBanks(Context& context) {
 void Tlb::Flush() {
   for (Context& context : contexts_) FlushBanks(context);
   gigabyte_pages_ = false;
+  large_pages_ = {};
+}
+
+void Tlb::FlushPageOf(Context& context, uint64_t linear) {
+  const bool large = large_pages_[LargeWord(linear)] & LargeBit(linear);
+  for (std::unique_ptr<TlbBank>& bank : context.banks) {
+    if (!bank) continue;
+    if (large)
+      bank->FlushLargePage(linear);
+    else
+      bank->FlushPage(linear);
+  }
+  context.epoch = next_epoch_++;
 }
 
 void Tlb::FlushPage(uint64_t linear) {
   if (gigabyte_pages_) return Flush();
-  for (Context& context : contexts_) {
-    for (std::unique_ptr<TlbBank>& bank : context.banks) {
-      if (bank) bank->FlushPage(linear);
-    }
-    context.epoch = next_epoch_++;
-  }
+  for (Context& context : contexts_) FlushPageOf(context, linear);
 }
 
 Tlb::Context* Tlb::Find(uint16_t pcid) {
@@ -66,10 +84,7 @@ void Tlb::FlushContextPage(uint16_t pcid, uint64_t linear) {
   Context* context = Find(pcid);
   if (!context) return;
   if (gigabyte_pages_) return FlushBanks(*context);
-  for (std::unique_ptr<TlbBank>& bank : context->banks) {
-    if (bank) bank->FlushPage(linear);
-  }
-  context->epoch = next_epoch_++;
+  FlushPageOf(*context, linear);
 }
 
 void Tlb::Select(uint16_t pcid, bool keep) {

@@ -38,8 +38,8 @@ struct TlbBank {
   }
 
   void Flush();
-  // And everything in the same 2 MiB: large pages are cached in pieces.
   void FlushPage(uint64_t linear);
+  void FlushLargePage(uint64_t linear);  // everything in the same 4 MiB
 
  private:
   void Clear();
@@ -75,8 +75,14 @@ class Tlb {
   void Select(uint16_t pcid, bool keep);
   // Decoded code is gone: no block that was found by linear address may be used.
   void ForgetBlocks();
-  // Banks hold pieces of a 1 GiB page: one of its addresses must take all of them away.
-  void NoteGigabytePage() { gigabyte_pages_ = true; }
+  // The page of `linear` has 2^`shift` bytes. It is cached in pieces: invalidating any of its
+  // addresses must take all of them away.
+  void NoteLargePage(uint64_t linear, unsigned shift) {
+    if (shift == 30)
+      gigabyte_pages_ = true;
+    else
+      large_pages_[LargeWord(linear)] |= LargeBit(linear);
+  }
   // Write entries for the page at `host_page` go. Also for another vCPU's thread, while this one
   // stands.
   void DropWriteEntries(uint64_t host_page);
@@ -94,12 +100,18 @@ class Tlb {
     return *bank;
   }
   void FlushBanks(Context& context);
+  void FlushPageOf(Context& context, uint64_t linear);
+  // Regions of 4 MiB in which large pages were seen since the last Flush(), as a hash: where there
+  // were none, one entry a bank is all that can hold a page.
+  static unsigned LargeWord(uint64_t linear) { return (linear >> 28) & 63; }
+  static uint64_t LargeBit(uint64_t linear) { return 1ull << ((linear >> 22) & 63); }
   Context* Find(uint16_t pcid);
 
   std::array<Context, kContexts> contexts_;
   unsigned current_ = 0;
   uint64_t next_epoch_ = 1, uses_ = 0;
   bool gigabyte_pages_ = false;
+  std::array<uint64_t, 64> large_pages_{};
 };
 
 }  // namespace bt
