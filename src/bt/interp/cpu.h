@@ -283,6 +283,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
     (mov_ss ? mov_ss_shadow_ : sti_shadow_) = !mov_ss || !after_mov_ss_;
     recheck_ = true;
   }
+  void Spin();  // PAUSE: every so often another vCPU gets the host's processor
   void EnterHalt() {
     halted_ = true;
     recheck_ = true;
@@ -441,10 +442,11 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   bool recheck_ = true, sti_shadow_ = false, mov_ss_shadow_ = false;
   bool halted_ = false, wait_for_sipi_ = false, nmi_pending_ = false;
   static constexpr uint8_t kOneInstruction = 1, kBreakpoints = 2, kCounted = 4, kNearLimit = 8;
-  uint8_t careful_ = 0;           // why Run() may not simply run whole blocks
-  uint64_t pending_debug_ = 0;    // #DB traps as bits of DR6; only MOV SS keeps them for one more
-  bool step_trap_ = false;        // the instruction under way ends in a single-step trap
-  bool after_mov_ss_ = false;     // the instruction under way follows MOV SS or POP SS
+  uint8_t careful_ = 0;         // why Run() may not simply run whole blocks
+  uint64_t pending_debug_ = 0;  // #DB traps as bits of DR6; only MOV SS keeps them for one more
+  bool step_trap_ = false;      // the instruction under way ends in a single-step trap
+  bool after_mov_ss_ = false;   // the instruction under way follows MOV SS or POP SS
+  uint8_t spins_ = 0;
   bool dead_halt_told_ = false;   // RunExit::kHalted was given for this halt
   int acknowledged_vector_ = -1;  // taken from the controller by another engine, not delivered yet
 

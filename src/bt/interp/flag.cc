@@ -48,6 +48,12 @@ bool Nothing(Cpu&, const Op&) {
   return true;
 }
 
+// A processor that spins lets others run, and looks at what has come in. [SDM 2B] PAUSE
+bool Pause(Cpu& cpu, const Op&) {
+  cpu.Spin();
+  return false;
+}
+
 bool Fence(Cpu&, const Op&) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   return true;
@@ -92,6 +98,8 @@ bool SelectFlag(const Insn& insn, Op& op) {
 
 bool SelectNop(const Insn& insn, Op& op) {
   switch (insn.mnemonic) {
+    case Mnemonic::PAUSE:
+      return Use(op, &Pause);
     case Mnemonic::MFENCE:
       return Use(op, &Fence);
     case Mnemonic::CLFLUSH:

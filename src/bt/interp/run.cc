@@ -1,4 +1,5 @@
 // The run loop: find the next block, run its ops, look for events between blocks.
+#include <thread>
 #include <utility>
 
 #include "bt/interp/cpu.h"
@@ -265,6 +266,15 @@ void Cpu::HandleInit() {
   halted_ = dead_halt_told_ = false;
   wait_for_sipi_ = id_ != 0;
   last_block_ = nullptr;
+}
+
+void Cpu::Spin() {
+  constexpr uint8_t kSpinsPerTurn = 64;
+  if (vm_.parts().cpu_count == 1 || ++spins_ % kSpinsPerTurn != 0) return;
+  if (vm_.parts().schedule)
+    ShortenTurn();
+  else
+    std::this_thread::yield();
 }
 
 void Cpu::PostInvalidation(uint64_t phys, uint64_t size) {

@@ -102,6 +102,8 @@ bool EndsBlock(const Insn& insn) {
       return insn.rep || insn.repne;
     case Family::kFlag:
       return insn.mnemonic == Mnemonic::STI;
+    case Family::kNop:
+      return insn.mnemonic == Mnemonic::PAUSE;
     case Family::kStack:
       return insn.mnemonic == Mnemonic::POPF || insn.mnemonic == Mnemonic::POPFD ||
              insn.mnemonic == Mnemonic::POPFQ ||
