@@ -111,7 +111,6 @@ bool Invlpg(Cpu& cpu, const Op& op) {
 }
 
 bool Invpcid(Cpu& cpu, const Op& op) {
-  if (!cpu.vm_.parts().cpuid.Has("invpcid")) return cpu.Raise(kUD);
   if (!Privileged(cpu)) return false;
   const uint64_t type = cpu.In64() ? cpu.Reg<uint64_t>(op.dst) : cpu.Reg<uint32_t>(op.dst);
   uint64_t linear;
