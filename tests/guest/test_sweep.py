@@ -52,9 +52,9 @@ class Sweep(GuestTest):
         for engine in ENGINES:
             with self.subTest(engine=engine):
                 guest = self.sweep("l", engine)
-                guest.wait_for_message("engine: ")
+                guest.wait_for_message("engine: ", 20)
                 guest.signal(signal.SIGQUIT)
-                self.assert_ends(guest, STOPPED, 5)
+                self.assert_ends(guest, STOPPED, 20)
                 guest.stop()
 
     def test_page_tables_where_nobody_is_end_in_a_triple_fault(self):
