@@ -39,6 +39,10 @@ Result<void> KvmVm::AddMemory() {
   for (const vmm::RamRegion& region : parts_.memory.regions())
     if (const int r = vm_->SetMemory(slot++, region.start.value, region.size, region.host); r < 0)
       return Refused(fmt::format("{} MiB of memory", region.size / vmm::kMiB), r);
+  if (const vmm::RamRegion* rom = parts_.memory.rom()) {
+    const int r = vm_->SetMemory(slot, rom->start.value, rom->size, rom->host, /*read_only=*/true);
+    if (r < 0) return Refused(fmt::format("{} KiB of ROM", rom->size / vmm::kKiB), r);
+  }
   return {};
 }
 

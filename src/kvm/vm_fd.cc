@@ -56,9 +56,11 @@ VmFd::~VmFd() {
   host_.api().Close(fd_);
 }
 
-int VmFd::SetMemory(unsigned slot, uint64_t start, uint64_t size, void* memory) const {
+int VmFd::SetMemory(unsigned slot, uint64_t start, uint64_t size, void* memory,
+                    bool read_only) const {
   kvm_userspace_memory_region region{};
   region.slot = slot;
+  region.flags = read_only ? KVM_MEM_READONLY : 0;
   region.guest_phys_addr = start;
   region.memory_size = size;
   region.userspace_addr = reinterpret_cast<uintptr_t>(memory);

@@ -25,8 +25,10 @@ class VmFd {
     return host_.api().Ioctl(fd_, request, argument);
   }
 
-  // Guest-physical [start, start+size) is `memory`; size 0 removes the slot. 0 or -errno.
-  int SetMemory(unsigned slot, uint64_t start, uint64_t size, void* memory) const;
+  // Guest-physical [start, start+size) is `memory`; size 0 removes the slot. Writes to a read-only
+  // one leave the guest as accesses to a device. 0 or -errno.
+  int SetMemory(unsigned slot, uint64_t start, uint64_t size, void* memory,
+                bool read_only = false) const;
 
  private:
   VmFd(KvmHost& host, int fd) : host_(host), fd_(fd) {}

@@ -128,6 +128,51 @@ void RealTimeClock() {
   WriteRtc(0x50, old);
 }
 
+volatile uint32_t& Hpet(uint32_t offset) {
+  return *reinterpret_cast<volatile uint32_t*>(0xfed00000ull + offset);
+}
+
+void HighPrecisionTimers() {
+  Section("HPET");                  // [HPET] 2.3
+  const uint64_t period = Hpet(4);  // femtoseconds
+  if (period == 0 || period > 0x05f5e100) return Skip("HPET");
+  const uint32_t per_ms = static_cast<uint32_t>(1'000'000'000'000 / period);
+  Hpet(0x10) = 0;
+  const uint32_t stopped = Hpet(0xf0);
+  Delay(1);
+  EXPECT_EQ(Hpet(0xf0), stopped);
+  Hpet(0x10) = 1;
+  Delay(10);
+  const uint32_t ran = Hpet(0xf0) - stopped;
+  EXPECT(ran >= per_ms * 9);
+
+  // One shot on the first pin that timer 0 can be routed to.
+  unsigned pin = 0;
+  while (pin < 24 && (Hpet(0x104) >> pin & 1) == 0) ++pin;
+  EXPECT(pin < 24);
+  EnableApic();
+  SetHandler(0x71, Count);
+  SetIoapicPin(pin, 0x71);
+  count = 0;
+  Hpet(0x100) = pin << 9 | 1 << 8 | 1 << 2;  // edge, 32 bits, enabled
+  Hpet(0x108) = Hpet(0xf0) + 2 * per_ms;
+  EnableInterrupts();
+  EXPECT(WaitFor([] { return count >= 1; }));
+  Delay(10);
+  EXPECT_EQ(count, 1);
+
+  // Periodic, every 2 ms: comparator, then period.
+  count = 0;
+  Hpet(0x100) = pin << 9 | 1 << 8 | 1 << 6 | 1 << 3 | 1 << 2;
+  Hpet(0x108) = Hpet(0xf0) + 2 * per_ms;
+  Hpet(0x108) = 2 * per_ms;
+  EXPECT(WaitFor([] { return count >= 10; }));
+  Hpet(0x100) = 0;
+  SetIoapicPin(pin, kPinMasked);
+  DisableInterrupts();
+  Hpet(0x10) = 0;
+}
+
 void ApicTimer() {
   Section("APIC timer");  // [SDM 3A] 10.5.4
   EnableApic();
@@ -269,6 +314,7 @@ void GuestMain() {
   PowerManagementTimer();
   IntervalTimer();
   RealTimeClock();
+  HighPrecisionTimers();
   ApicTimer();
   TscDeadline();
   ParavirtualClock();

@@ -36,5 +36,6 @@ void Load(std::span<const uint8_t> kernel, vmm::ForceEntry entry) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Load({data, size}, vmm::ForceEntry::kAuto);
   Load({data, size}, vmm::ForceEntry::k32);
+  Load({data, size}, vmm::ForceEntry::k16);
   return 0;
 }

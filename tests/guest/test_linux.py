@@ -52,6 +52,13 @@ class Linux(GuestTest):
         self.use_and_power_off("cloud")
 
     @full_only
+    def test_the_cloud_kernel_through_its_real_mode_setup_code(self):
+        guest = self.boot("cloud", "interpreter", extra='entry = "real"\n')
+        guest.expect("Probing EDD", 60)  # by INT 13h and INT 10h
+        guest.expect(r"BIOS-e820: \[mem 0x0000000000000000-0x000000000009fbff\] usable", 120)
+        guest.expect("vmm-init: up", BOOT_SECONDS["interpreter"])
+
+    @full_only
     def test_the_cloud_kernel_with_four_cpus(self):
         self.use_and_power_off("cloud", cpus=4)
 

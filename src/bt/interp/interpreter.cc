@@ -19,7 +19,7 @@ InterpreterVm::InterpreterVm(const vmm::VmParts& parts)
       features_(parts.cpuid),
       apic_bus_(parts.pic, parts.ioapic),
       cpus_(parts.cpu_count, nullptr),
-      code_pages_(new std::atomic<uint8_t>[(parts.memory.size() >> 12) + 1]()) {}
+      code_pages_(new std::atomic<uint8_t>[PageCount(parts.memory) + 1]()) {}
 
 InterpreterVm::~InterpreterVm() = default;
 

@@ -65,9 +65,16 @@ class InterpreterVm final : public vmm::Vm {
   void LeaveGuest(Cpu& cpu);
 
  private:
+  // Of RAM or ROM, which comes behind it.
   uint64_t PageIndex(uint64_t phys) const {
+    const vmm::RamRegion* rom = parts_.memory.rom();
+    if (rom != nullptr && phys - rom->start.value < rom->size)
+      return (parts_.memory.size() + phys - rom->start.value) >> 12;
     return (phys >= 4 * vmm::kGiB ? phys - 4 * vmm::kGiB + vmm::GuestMemory::kLowRamEnd : phys) >>
            12;
+  }
+  static uint64_t PageCount(const vmm::GuestMemory& memory) {
+    return (memory.size() + (memory.rom() ? memory.rom()->size : 0)) >> 12;
   }
   void BeginExclusive(Cpu& self);
   void EndExclusive(Cpu& self);

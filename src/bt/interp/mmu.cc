@@ -110,7 +110,8 @@ bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* 
         if (bad) return RaisePageFault(linear, error | kErrPresent);
       }
       const uint64_t wanted = entry | kAccessed | (leaf && access == Access::kWrite ? kDirty : 0);
-      bool stored = wanted == entry;
+      // In ROM nothing is kept; the walk goes on all the same.
+      bool stored = wanted == entry || !vmm_memory().Ram(vmm::GuestPhys(at), level->entry_size);
       if (!stored) {
         if (level->entry_size == 8) {
           stored = __atomic_compare_exchange_n(reinterpret_cast<uint64_t*>(host), &entry, wanted,
@@ -167,7 +168,8 @@ void Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view) {
   const TlbEntry entry{page, reinterpret_cast<uint64_t>(host) - page};
   bank.used = true;
   if (access == Access::kWrite) {
-    if (vm_.CodeMask(frame) == 0) bank.write[TlbBank::Index(page)] = entry;
+    if (vm_.CodeMask(frame) == 0 && vmm_memory().Ram(vmm::GuestPhys(frame), vmm::kPageSize))
+      bank.write[TlbBank::Index(page)] = entry;
     return;
   }
   bank.read[TlbBank::Index(page)] = entry;
@@ -189,7 +191,7 @@ void Cpu::PhysicalRead(uint64_t phys, void* data, unsigned size) {
 }
 
 void Cpu::PhysicalWrite(uint64_t phys, const void* data, unsigned size) {
-  if (uint8_t* host = vmm_memory().Host(vmm::GuestPhys(phys), size)) {
+  if (uint8_t* host = vmm_memory().Ram(vmm::GuestPhys(phys), size)) {
     switch (size) {  // whole where the guest's store is whole
       case 2:
         StoreHost(host, *static_cast<const uint16_t*>(data));

@@ -74,6 +74,17 @@ void WriteIdentityTables(uint8_t* tables, GuestPhys address) {
   }
 }
 
+void EnterReal16(CpuState& state, uint16_t segment, uint16_t offset, uint16_t stack) {
+  constexpr uint32_t kRealData = 0x93, kRealCode = 0x9b;
+  SetCommon(state, GuestPhys(offset));
+  const SegmentState data{
+      .selector = segment, .access = kRealData, .limit = 0xffff, .base = uint64_t{segment} << 4};
+  state.seg.fill(data);
+  state.seg[static_cast<size_t>(Seg::CS)].access = kRealCode;
+  state.idtr = {.base = 0, .limit = 0x3ff};
+  state.gpr[static_cast<size_t>(Gpr::RSP)] = stack;
+}
+
 void EnterProtected32(CpuState& state, GuestPhys entry, GuestPhys gdt) {
   SetCommon(state, entry);
   SetSegments(state, kCode32Access, gdt);

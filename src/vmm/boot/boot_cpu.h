@@ -23,6 +23,8 @@ void WriteBootGdt(uint8_t* table, EntryMode mode);
 // `tables` has kIdentityTablesSize bytes, at guest-physical `address`.
 void WriteIdentityTables(uint8_t* tables, GuestPhys address);
 
+// Real mode at segment:offset, all data segments and SS at `segment`, interrupts off.
+void EnterReal16(CpuState& state, uint16_t segment, uint16_t offset, uint16_t stack);
 // Protected mode, flat 4 GiB segments, no paging, interrupts off.
 void EnterProtected32(CpuState& state, GuestPhys entry, GuestPhys gdt);
 // Long mode on the identity tables, interrupts off.

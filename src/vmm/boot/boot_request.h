@@ -18,7 +18,7 @@ struct BootModule {
   std::string command_line;
 };
 
-enum class ForceEntry : uint8_t { kAuto, k64, k32 };
+enum class ForceEntry : uint8_t { kAuto, k64, k32, k16 };
 
 struct BootRequest {
   std::filesystem::path kernel;     // bzImage, PVH ELF or Multiboot; told apart by the content
@@ -38,7 +38,7 @@ struct BootRequest {
 enum class BootFormat : uint8_t { kBzImage, kPvh, kMultiboot };
 std::string_view Name(BootFormat format);
 
-enum class EntryMode : uint8_t { kProtected32, kLong64 };
+enum class EntryMode : uint8_t { kProtected32, kLong64, kReal16 };
 
 // For the log and `vmm inspect`; the machine needs none of it to run.
 struct BootEntry {

@@ -26,6 +26,10 @@ constexpr uint64_t kOldInitrdEnd = 0x38000000;
 constexpr uint64_t kMaxVersionText = 120;
 // Low memory is ours to arrange: no kernel is loaded below 1 MiB.
 constexpr uint64_t kCommandLineFloor = 0x20000;
+// The setup code in real mode has a segment of its own: code, then heap and stack.
+constexpr uint64_t kSetupPlace = 0x10000, kSetupRoom = 0x10000;
+constexpr uint16_t kSetupStack = 0xe000;
+constexpr uint16_t kLargestSetup = 0xc000;
 
 constexpr uint64_t At(Field field) {
   return static_cast<uint64_t>(field);
@@ -158,8 +162,11 @@ class BzImageLoader {
   Result<void> SeedRandom();
   Result<void> WriteParams();
   Result<void> EnterKernel(EntryMode mode, CpuState& boot_cpu);
+  Result<void> EnterSetup(CpuState& boot_cpu);
+  void PutLoaderFields(std::span<uint8_t> params) const;
   Result<uint8_t*> ClaimLow(std::string_view name, uint64_t size, uint64_t* address);
   uint64_t entry(EntryMode mode) const {
+    if (mode == EntryMode::kReal16) return kSetupPlace + linux_boot::kSectorSize;
     return header_.load_address + (mode == EntryMode::kLong64 ? linux_boot::kEntry64Offset : 0);
   }
 
@@ -172,6 +179,7 @@ class BzImageLoader {
 };
 
 Result<EntryMode> BzImageLoader::ChooseMode() const {
+  if (request_.entry == ForceEntry::k16) return EntryMode::kReal16;
   if (request_.entry == ForceEntry::k32) return EntryMode::kProtected32;
   if (header_.has_entry64) {
     if (header_.payload_size <= linux_boot::kEntry64Offset) {
@@ -268,6 +276,45 @@ Result<void> BzImageLoader::SeedRandom() {
   return {};
 }
 
+// What a loader says in the setup header, whether that stands in boot_params or in the setup code.
+void BzImageLoader::PutLoaderFields(std::span<uint8_t> params) const {
+  Put<uint8_t>(params, Field::TYPE_OF_LOADER, linux_boot::kLoaderUndefined);
+  Put<uint16_t>(params, Field::VID_MODE, 0xffff);  // "normal"
+  Put<uint32_t>(params, Field::CODE32_START, static_cast<uint32_t>(header_.load_address));
+  Put<uint32_t>(params, Field::CMD_LINE_PTR, static_cast<uint32_t>(command_line_));
+  Put<uint32_t>(params, Field::RAMDISK_IMAGE, static_cast<uint32_t>(initrd_));
+  Put<uint32_t>(params, Field::RAMDISK_SIZE, static_cast<uint32_t>(initrd_size_));
+  if (header_.version >= linux_boot::kSetupDataVersion) {
+    Put<uint64_t>(params, Field::SETUP_DATA, setup_data_);
+  }
+}
+
+// [LINUX-BOOT] "The Real-Mode Kernel Header", "Running the Kernel": the setup code makes
+// boot_params itself, with what the services of a BIOS tell it.
+Result<void> BzImageLoader::EnterSetup(CpuState& boot_cpu) {
+  constexpr uint16_t kSegment = kSetupPlace >> 4;
+  constexpr uint16_t kEntry = linux_boot::kSectorSize >> 4;  // paragraphs behind the boot sector
+  if (header_.payload_offset > kLargestSetup) {
+    return kernel_.Invalid(
+        fmt::format("has {} bytes of setup code, too many", header_.payload_offset));
+  }
+  auto host = plan_.Claim("setup code", kSetupPlace, kSetupRoom);
+  if (!host) return kernel_.Invalid(host.error().message);
+  const std::span<uint8_t> setup(*host, kSetupRoom);
+  std::memset(setup.data(), 0, setup.size());
+  if (auto read = kernel_.Read(0, setup.first(header_.payload_offset)); !read) return read;
+  PutLoaderFields(setup);
+  Put<uint8_t>(setup, Field::LOADFLAGS,
+               static_cast<uint8_t>(Get<uint8_t>(setup, Field::LOADFLAGS) |
+                                    static_cast<uint8_t>(linux_boot::LoadFlags::CAN_USE_HEAP)));
+  Put<uint16_t>(setup, Field::HEAP_END_PTR, kSetupStack - linux_boot::kSectorSize);
+  EnterReal16(boot_cpu, kSegment, 0, kSetupStack);
+  SegmentState& code = boot_cpu.seg[static_cast<size_t>(Seg::CS)];
+  code.selector = kSegment + kEntry;
+  code.base = uint64_t{code.selector} << 4;
+  return {};
+}
+
 // [LINUX-BOOT] "64-bit Boot Protocol": all zero, then the header as the file has it, then what the
 // loader says.
 Result<void> BzImageLoader::WriteParams() {
@@ -279,15 +326,7 @@ Result<void> BzImageLoader::WriteParams() {
               header_.raw.data() + linux_boot::kHeaderStart,
               header_.header_end - linux_boot::kHeaderStart);
 
-  Put<uint8_t>(params, Field::TYPE_OF_LOADER, linux_boot::kLoaderUndefined);
-  Put<uint16_t>(params, Field::VID_MODE, 0xffff);  // "normal"
-  Put<uint32_t>(params, Field::CODE32_START, static_cast<uint32_t>(header_.load_address));
-  Put<uint32_t>(params, Field::CMD_LINE_PTR, static_cast<uint32_t>(command_line_));
-  Put<uint32_t>(params, Field::RAMDISK_IMAGE, static_cast<uint32_t>(initrd_));
-  Put<uint32_t>(params, Field::RAMDISK_SIZE, static_cast<uint32_t>(initrd_size_));
-  if (header_.version >= linux_boot::kSetupDataVersion) {
-    Put<uint64_t>(params, Field::SETUP_DATA, setup_data_);
-  }
+  PutLoaderFields(params);
   Put<uint64_t>(params, Field::ACPI_RSDP_ADDR, request_.acpi_rsdp.value);
 
   const auto map = BuildMemoryMap(plan_.memory());
@@ -332,8 +371,10 @@ Result<BootEntry> BzImageLoader::Load(CpuState& boot_cpu) {
                   .and_then([&] { return LoadCommandLine(); })
                   .and_then([&] { return LoadInitrd(); })
                   .and_then([&] { return SeedRandom(); })
-                  .and_then([&] { return WriteParams(); })
-                  .and_then([&] { return EnterKernel(*mode, boot_cpu); });
+                  .and_then([&] {
+                    if (*mode == EntryMode::kReal16) return EnterSetup(boot_cpu);
+                    return WriteParams().and_then([&] { return EnterKernel(*mode, boot_cpu); });
+                  });
   if (!done) return tl::unexpected(done.error());
 
   BootEntry result;

@@ -31,6 +31,7 @@ enum class Field : uint16_t {
   CODE32_START = 0x214,        // 4
   RAMDISK_IMAGE = 0x218,       // 4
   RAMDISK_SIZE = 0x21c,        // 4
+  HEAP_END_PTR = 0x224,        // 2, from the start of the setup code
   CMD_LINE_PTR = 0x228,        // 4
   INITRD_ADDR_MAX = 0x22c,     // 4, from 2.03
   KERNEL_ALIGNMENT = 0x230,    // 4, from 2.05
@@ -47,7 +48,7 @@ inline constexpr uint32_t kHeaderMagic = 0x53726448;  // "HdrS"
 inline constexpr uint16_t kOldestVersion = 0x0206;
 inline constexpr uint8_t kLoaderUndefined = 0xff;
 
-enum class LoadFlags : uint8_t { LOADED_HIGH = 1u << 0 };
+enum class LoadFlags : uint8_t { LOADED_HIGH = 1u << 0, CAN_USE_HEAP = 1u << 7 };
 enum class XLoadFlags : uint16_t { XLF_KERNEL_64 = 1u << 0, XLF_CAN_BE_LOADED_ABOVE_4G = 1u << 1 };
 
 inline constexpr uint64_t kSectorSize = 512;

@@ -15,6 +15,7 @@
 #include "vmm/boot/multiboot.h"
 #include "vmm/boot/multiboot_regs.h"
 #include "vmm/boot/pvh.h"
+#include "vmm/boot/real_mode_services.h"
 
 namespace vmm {
 namespace {
@@ -62,7 +63,7 @@ Result<BootEntry> Dispatch(const BootInput& input, RangePlan& plan, CpuState& bo
   if (auto read = kernel.Read(0, head); !read) return tl::unexpected(read.error());
 
   if (IsBzImage(head)) return LoadBzImage(input, plan, boot_cpu);
-  if (input.request.entry == ForceEntry::k64) {
+  if (input.request.entry == ForceEntry::k64 || input.request.entry == ForceEntry::k16) {
     return kernel.Invalid("is no bzImage: PVH and Multiboot kernels have a 32-bit entry only");
   }
   const auto multiboot_header = FindMultibootHeader(head);
@@ -131,7 +132,11 @@ Result<BootEntry> LoadKernel(const BootFile& kernel, const BootRequest& request,
   }
   auto result = Dispatch(input, plan, boot_cpu);
   if (!result) return result;
-  WriteBiosDataArea(memory);
+  if (result->mode == EntryMode::kReal16) {
+    WriteRealModeServices(memory);
+  } else {
+    WriteBiosDataArea(memory);
+  }
   ApplyFirmwareCpuState(boot_cpu, true);
   result->placed = plan.placed();
   result->memory_map = BuildMemoryMap(memory);

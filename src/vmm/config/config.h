@@ -17,6 +17,7 @@ namespace vmm {
 
 enum class MachineKind : uint8_t { kPc };
 enum class AccelChoice : uint8_t { kAuto, kKvm, kBt, kInterpreter };
+enum class KernelEntry : uint8_t { kAuto, kLong, kProtected, kReal };
 enum class OnReboot : uint8_t { kReset, kExit };
 enum class OnPanic : uint8_t { kExit, kReset, kPause };
 
@@ -66,7 +67,11 @@ struct Config {
   // May a running machine move to another engine? Not given: yes under auto, no under "kvm".
   std::optional<bool> accel_move;
 
-  std::filesystem::path kernel;  // bzImage, PVH ELF or Multiboot ELF; always given
+  // One of the three is given: what starts.
+  std::filesystem::path kernel;            // bzImage, PVH ELF or Multiboot ELF
+  std::filesystem::path boot_sector;       // a disk image, or its first sector
+  std::filesystem::path firmware;          // a raw ROM image
+  KernelEntry entry = KernelEntry::kAuto;  // of a bzImage
   std::filesystem::path initrd;
   std::string append;               // the kernel's command line
   std::vector<ModuleSpec> modules;  // Multiboot only
@@ -74,6 +79,8 @@ struct Config {
   std::array<ConsoleSpec, kSerialPorts> serial{
       ConsoleSpec{.kind = ConsoleSpec::Kind::kStdio, .path = {}}, {}, {}, {}};
   ConsoleSpec debug;  // what is written to ports 0xE9 and 0x402
+
+  bool testdev = false;  // the device of kernel unit tests
 
   OnReboot on_reboot = OnReboot::kReset;
   OnPanic on_panic = OnPanic::kExit;

@@ -40,6 +40,12 @@ std::vector<Input> InputsOf(const Config& config, const ConfigReader& reader) {
   if (!config.kernel.empty()) {
     inputs.push_back({"kernel", config.kernel, &reader.PlaceOf("kernel")});
   }
+  if (!config.boot_sector.empty()) {
+    inputs.push_back({"boot sector", config.boot_sector, &reader.PlaceOf("boot_sector")});
+  }
+  if (!config.firmware.empty()) {
+    inputs.push_back({"firmware", config.firmware, &reader.PlaceOf("firmware")});
+  }
   if (!config.initrd.empty()) {
     inputs.push_back({"initrd", config.initrd, &reader.PlaceOf("initrd")});
   }
@@ -180,14 +186,48 @@ void CheckConsolePath(const NamedConsole& console, const Place& place, ConfigPro
   }
 }
 
-}  // namespace
-
-void CheckCombinations(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
-  if (config.kernel.empty()) {
+// What starts: one thing, and what goes with it.
+void CheckStart(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  struct Start {
+    std::string_view key;
+    const std::filesystem::path& path;
+  };
+  const Start starts[] = {{"kernel", config.kernel},
+                          {"boot_sector", config.boot_sector},
+                          {"firmware", config.firmware}};
+  const Start* first = nullptr;
+  for (const Start& start : starts) {
+    if (start.path.empty()) continue;
+    if (first != nullptr) {
+      problems.Add(reader.PlaceOf(start.key),
+                   {fmt::format("{} does not go with {}", start.key, first->key),
+                    "a machine starts one of them", "remove one of the two"});
+    } else {
+      first = &start;
+    }
+  }
+  if (first == nullptr) {
     problems.Add({}, {"there is nothing to boot", "no kernel is given",
                       problems.has_file() ? "write kernel = \"vmlinuz\", the path of a kernel"
                                           : "give --kernel FILE, or --config FILE"});
+    return;
   }
+  if (!config.kernel.empty()) return;
+  const auto needs_kernel = [&](std::string_view key, bool given) {
+    if (!given) return;
+    problems.Add(reader.PlaceOf(key), {fmt::format("{} does not go with {}", key, first->key),
+                                       "only a kernel gets it", fmt::format("remove {}", key)});
+  };
+  needs_kernel("initrd", !config.initrd.empty());
+  needs_kernel("append", !config.append.empty());
+  needs_kernel("modules", !config.modules.empty());
+  needs_kernel("entry", config.entry != KernelEntry::kAuto);
+}
+
+}  // namespace
+
+void CheckCombinations(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  CheckStart(config, reader, problems);
   CheckEngine(config, reader, problems);
   CheckConsoles(config, reader, problems);
 }
@@ -197,7 +237,8 @@ void CheckFiles(const Config& config, const ConfigReader& reader, ConfigProblems
   for (const Input& input : InputsOf(config, reader)) {
     CheckInput(input, config, total, problems);
   }
-  CheckFit(config, reader, total, problems);
+  // Of an image only the part that fits is loaded; ROM is no RAM.
+  if (!config.kernel.empty()) CheckFit(config, reader, total, problems);
   for (const NamedConsole& console : ConsolesOf(config)) {
     if (console.spec.path.empty()) continue;
     CheckConsolePath(console, reader.PlaceOf(console.Key()), problems);

@@ -66,6 +66,13 @@ Board::Board(const Parts& parts, Events events)
       piix4_pm_([this](Piix4Pm::Block block, Piix4Pm::Placement placement) {
         MovePmBlock(block, placement);
       }) {
+  if (parts.config.testdev) {
+    legacy::TestDevice::Lines lines{};
+    for (unsigned gsi = 0; gsi < lines.size(); ++gsi) {
+      if (gsi != pic8259::kCascadePin) lines[gsi] = &router_.Line(Gsi(gsi));
+    }
+    test_device_ = std::make_unique<legacy::TestDevice>(lines, std::move(events.flush_page));
+  }
   for (unsigned i = 0; i < serial_.size(); ++i) {
     IrqLine& irq = router_.Line(Gsi(kSerialPlaces[i].irq));
     serial_[i] = std::make_unique<legacy::Uart16550>(fmt::format("serial{}", i), irq,
@@ -132,9 +139,22 @@ Result<void> Board::Attach() {
   described_.push_back({&hpet_, "hpet", {}});
   return mmio_.Attach(Ioapic::kDefaultBase.value, Ioapic::kSize, ioapic_)
       .and_then([&] { return mmio_.Attach(legacy::hpet::kBase, legacy::hpet::kSize, hpet_); })
+      .and_then([&] { return AttachTestDevice(); })
       .and_then([&] { return host_bridge_.Add(kHostBridgeSlot, i440fx_); })
       .and_then([&] { return host_bridge_.Add(kIsaBridgeSlot, piix3_isa_); })
       .and_then([&] { return host_bridge_.Add(kPowerManagementSlot, piix4_pm_); });
+}
+
+Result<void> Board::AttachTestDevice() {
+  using namespace legacy::test_device;
+  if (test_device_ == nullptr) return {};
+  legacy::TestDevice& device = *test_device_;
+  described_.push_back({&device.memory(), "testdev", {}});
+  return AttachPorts(kLatchPort, kLatchSize, device.latch(), "testdev")
+      .and_then([&] { return AttachPorts(kFlushPort, kLatchSize, device.flush(), "testdev"); })
+      .and_then([&] { return AttachPorts(kByteLatchPort, 1, device.byte_latch(), "testdev"); })
+      .and_then([&] { return AttachPorts(kLinesPort, kLines, device.lines(), "testdev"); })
+      .and_then([&] { return mmio_.Attach(kMemory, kMemorySize, device.memory()); });
 }
 
 void Board::MovePmBlock(Piix4Pm::Block block, Piix4Pm::Placement placement) {
@@ -172,6 +192,7 @@ void Board::Reset() {
   reset_control_.Reset();
   i8042_.Reset();
   for (auto& serial : serial_) serial->Reset();
+  if (test_device_) test_device_->Reset();
   host_bridge_.Reset();
   for (PciFunction* function :
        std::initializer_list<PciFunction*>{&i440fx_, &piix3_isa_, &piix4_pm_}) {

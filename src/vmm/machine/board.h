@@ -20,6 +20,7 @@
 #include "legacy-devices/pvpanic.h"
 #include "legacy-devices/reset_control.h"
 #include "legacy-devices/rtc_mc146818.h"
+#include "legacy-devices/test_device.h"
 #include "legacy-devices/uart16550.h"
 #include "vmm/config/config.h"
 #include "vmm/core/accel/accelerator.h"
@@ -52,6 +53,7 @@ class Board {
     std::function<void(std::string_view source)> reset;
     std::function<void(uint32_t value)> debug_exit;
     std::function<void()> panic;
+    std::function<void(GuestPhys page)> flush_page = {};  // the test device's
   };
   struct Parts {  // all outlive the board
     const Config& config;
@@ -91,6 +93,7 @@ class Board {
  private:
   Board(const Parts& parts, Events events);
   legacy::Hpet::Wires HpetWires();
+  Result<void> AttachTestDevice();
   Result<void> Attach();
   // The interrupts are for Describe(); a device with several places is described as one.
   Result<void> AttachPorts(uint16_t first, uint64_t count, Device& device,
@@ -114,6 +117,7 @@ class Board {
     visit("reset-control", reset_control_);
     visit("i8042", i8042_);
     for (const auto& serial : serial_) visit(serial->name(), *serial);
+    if (test_device_) visit("testdev", *test_device_);
     visit("pci-host-bridge", host_bridge_);
     visit("i440fx", i440fx_);
     visit("piix3-isa", piix3_isa_);
@@ -148,6 +152,7 @@ class Board {
   legacy::PvPanic pvpanic_;
   legacy::PostPort post_;
   legacy::DebugConsole debug_console_, firmware_console_;
+  std::unique_ptr<legacy::TestDevice> test_device_;  // null unless config.testdev
   std::array<std::unique_ptr<legacy::Uart16550>, Config::kSerialPorts> serial_;
 
   PciHostBridge host_bridge_;

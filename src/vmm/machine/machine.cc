@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include "vmm/acpi/acpi_tables.h"
 #include "vmm/acpi/mp_table.h"
 #include "vmm/boot/boot_cpu.h"
+#include "vmm/boot/boot_sector.h"
 #include "vmm/boot/load_kernel.h"
 #include "vmm/boot/memory_map.h"
 #include "vmm/core/base/log.h"
@@ -23,6 +25,20 @@ namespace {
 std::string SignalName(int number) {
   const char* name = sigabbrev_np(number);
   return name == nullptr ? "signal " + std::to_string(number) : "SIG" + std::string(name);
+}
+
+ForceEntry EntryOf(KernelEntry entry) {
+  switch (entry) {
+    case KernelEntry::kAuto:
+      return ForceEntry::kAuto;
+    case KernelEntry::kLong:
+      return ForceEntry::k64;
+    case KernelEntry::kProtected:
+      return ForceEntry::k32;
+    case KernelEntry::kReal:
+      return ForceEntry::k16;
+  }
+  return ForceEntry::kAuto;
 }
 
 // Puts what was made into its member.
@@ -89,9 +105,7 @@ Machine::~Machine() {
 
 Result<void> Machine::MakeHostSide() {
   if (auto made = Take(HostSignals::Create(), signals_); !made) return made;
-  auto memory = GuestMemory::Create(config_.memory);
-  if (!memory) return tl::unexpected(std::move(memory.error()));
-  memory_ = std::make_unique<GuestMemory>(std::move(*memory));
+  if (auto made = MakeMemory(); !made) return made;
   if (auto made = Take(EventLoop::Create(host_clock_), loop_); !made) return made;
   if (auto added = loop_->AddFd(signals_->fd(), EPOLLIN, [this](uint32_t) { OnSignals(); });
       !added) {
@@ -121,13 +135,26 @@ Result<void> Machine::MakeHostSide() {
               consoles_);
 }
 
+Result<void> Machine::MakeMemory() {
+  uint64_t rom_size = 0;
+  if (!config_.firmware.empty()) {
+    auto size = RomImageSize(config_.firmware);
+    if (!size) return tl::unexpected(std::move(size.error()));
+    rom_size = *size;
+  }
+  auto memory = GuestMemory::Create(config_.memory, rom_size);
+  if (!memory) return tl::unexpected(std::move(memory.error()));
+  memory_ = std::make_unique<GuestMemory>(std::move(*memory));
+  return rom_size == 0 ? Result<void>() : LoadRomImage(config_.firmware, *memory_);
+}
+
 Result<void> Machine::MakeBoard() {
   Supervisor& supervisor = *supervisor_;
   Board::Events events{
       [&supervisor] { supervisor.OnPowerOff(); },
       [&supervisor](std::string_view source) { supervisor.OnResetRequest(source); },
       [&supervisor](uint32_t value) { supervisor.OnDebugExit(value); },
-      [&supervisor] { supervisor.OnPvPanic(); }};
+      [&supervisor] { supervisor.OnPvPanic(); }, [this](GuestPhys page) { FlushPage(page); }};
   const Consoles::Backends lines =
       deterministic_ ? deterministic_->Gate(consoles_->backends()) : consoles_->backends();
   auto made =
@@ -215,12 +242,35 @@ void Machine::OnSignals() {
   }
 }
 
+// Takes a page out of this process's page tables and with that out of the engine's; its content
+// stays in the memfd.
+void Machine::FlushPage(GuestPhys page) {
+  uint8_t* host = memory_->Ram(page, kPageSize);
+  if (host == nullptr) return;
+  madvise(host, kPageSize, MADV_DONTNEED);
+  vm_->OnHostWrite(page, kPageSize);
+}
+
 Result<void> Machine::LoadGuest(bool memory_is_zero) {
+  states_.resize(config_.cpus);
+  for (unsigned id = 0; id < config_.cpus; ++id) {
+    ResetCpuState(states_[id], id, engine_.cpuid.signature());
+  }
+  if (!config_.firmware.empty()) {  // it makes tables and starts processors itself
+    ShadowRom(*memory_);
+    return {};
+  }
+  for (unsigned id = 1; id < config_.cpus; ++id) {
+    ApplyFirmwareCpuState(states_[id], /*boot_cpu=*/false);
+  }
   AcpiConfig acpi;
   acpi.cpu_count = config_.cpus;
   auto rsdp = BuildAcpiTables(acpi, *memory_);
   if (!rsdp) return tl::unexpected(std::move(rsdp.error()));
   WriteMpTable(acpi, *memory_);
+  if (!config_.boot_sector.empty()) {
+    return LoadBootSector(config_.boot_sector, *memory_, states_[0]);
+  }
 
   BootRequest request;
   request.kernel = config_.kernel;
@@ -230,13 +280,9 @@ Result<void> Machine::LoadGuest(bool memory_is_zero) {
     request.modules.push_back({module.path, module.args});
   }
   request.acpi_rsdp = *rsdp;
+  request.entry = EntryOf(config_.entry);
   request.memory_is_zero = memory_is_zero;
   request.seed_random = !config_.deterministic;
-  states_.resize(config_.cpus);
-  for (unsigned id = 0; id < config_.cpus; ++id) {
-    ResetCpuState(states_[id], id, engine_.cpuid.signature());
-    if (id != 0) ApplyFirmwareCpuState(states_[id], /*boot_cpu=*/false);
-  }
   auto entry = LoadKernel(request, *memory_, states_[0]);
   if (!entry) return tl::unexpected(std::move(entry.error()));
   return {};
@@ -358,6 +404,9 @@ MachineDescription Machine::Describe() const {
     description.memory.push_back({entry.start, entry.size, kind});
   }
   board_->Describe(description);
+  if (const RamRegion* rom = memory_->rom()) {
+    description.devices.push_back({"rom", {}, {{rom->start.value, rom->size}}, {}});
+  }
   description.devices.push_back({"local-apic", {}, {{0xFEE00000, kPageSize}}, {}});
   return description;
 }

@@ -49,6 +49,7 @@ class Machine {
  private:
   Machine(const Config& config, std::unique_ptr<SavedMachine> saved);
   Result<void> MakeHostSide();
+  Result<void> MakeMemory();
   Result<void> MakeBoard();
   Result<void> MakeEngine(EngineSources& engines);
   Result<void> ChooseEngineFor(const CpuidOptions& options, EngineSources& engines);
@@ -57,6 +58,7 @@ class Machine {
   TimerService& timers();
   void PressPowerButton();
   void OnSignals();
+  void FlushPage(GuestPhys page);
   // ACPI tables and kernel into RAM; states_ becomes that of power-on.
   Result<void> LoadGuest(bool memory_is_zero);
   // The same from saved_, and what comes after once the vCPUs have threads.

@@ -60,11 +60,14 @@ void* Reserve(uint64_t size, uint8_t** aligned) {
 
 }  // namespace
 
-Result<GuestMemory> GuestMemory::Create(uint64_t size) {
+Result<GuestMemory> GuestMemory::Create(uint64_t size, uint64_t rom_size) {
   if (size < kMinSize || size % kPageSize != 0) {
     return Fail(ExitCode::kConfigInvalid,
                 fmt::format("guest memory of {} bytes: must be a multiple of 4 KiB and at least {}",
                             size, Mebibytes(kMinSize)));
+  }
+  if (rom_size > kMaxRomSize || rom_size % kPageSize != 0) {
+    return Fail(ExitCode::kInternal, fmt::format("ROM of {} bytes", rom_size));
   }
   if (auto possible = CheckHostCanHold(size); !possible) {
     return tl::unexpected<Error>(std::move(possible.error()));
@@ -98,6 +101,11 @@ Result<GuestMemory> GuestMemory::Create(uint64_t size) {
   const uint64_t low = std::min(size, kLowRamEnd);
   memory.regions_.push_back({GuestPhys(0), low, 0, base});
   if (size > low) memory.regions_.push_back({GuestPhys(4 * kGiB), size - low, low, base + low});
+  if (rom_size != 0) {
+    void* rom = mmap(nullptr, rom_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (rom == MAP_FAILED) return fail("mmap of the ROM");
+    memory.rom_ = {GuestPhys(4 * kGiB - rom_size), rom_size, 0, static_cast<uint8_t*>(rom)};
+  }
   return memory;
 }
 
@@ -110,10 +118,12 @@ GuestMemory& GuestMemory::operator=(GuestMemory&& other) noexcept {
   std::swap(reservation_, other.reservation_);
   std::swap(size_, other.size_);
   std::swap(regions_, other.regions_);
+  std::swap(rom_, other.rom_);
   return *this;
 }
 
 GuestMemory::~GuestMemory() {
+  if (rom_.host != nullptr) munmap(rom_.host, rom_.size);
   if (reservation_ != nullptr) munmap(reservation_, size_ + 2 * kHugePage);
   if (fd_ >= 0) close(fd_);
 }
@@ -126,7 +136,7 @@ bool GuestMemory::Read(GuestPhys address, std::span<uint8_t> out) const {
 }
 
 bool GuestMemory::Write(GuestPhys address, std::span<const uint8_t> in) const {
-  uint8_t* host = Host(address, in.size());
+  uint8_t* host = Ram(address, in.size());
   if (host == nullptr) return false;
   if (!in.empty()) std::memcpy(host, in.data(), in.size());
   return true;

@@ -25,9 +25,11 @@ class GuestMemory {
  public:
   static constexpr uint64_t kLowRamEnd = 0xC0000000;  // 3 GiB; above: PCI hole, IOAPIC, APIC
   static constexpr uint64_t kMinSize = 2 * kMiB;
+  static constexpr uint64_t kMaxRomSize = 16 * kMiB;
 
   // `size` in bytes. kHostMemory when the host can't give it; nothing is touched until used.
-  static Result<GuestMemory> Create(uint64_t size);
+  // `rom_size`: bytes of ROM that end at 4 GiB, a multiple of 4 KiB; 0 = none.
+  static Result<GuestMemory> Create(uint64_t size, uint64_t rom_size = 0);
   GuestMemory(GuestMemory&&) noexcept;
   GuestMemory& operator=(GuestMemory&&) noexcept;
   ~GuestMemory();
@@ -36,15 +38,24 @@ class GuestMemory {
   int fd() const { return fd_; }
   std::span<const RamRegion> regions() const { return regions_; }
 
-  // Host address of [address, address+length), or nullptr unless all of it is RAM.
+  // What the guest only reads: the host fills it before any vCPU runs. nullptr: there is none.
+  const RamRegion* rom() const { return rom_.size == 0 ? nullptr : &rom_; }
+
+  // Host address of [address, address+length), or nullptr unless all of it is RAM, or all is ROM.
   uint8_t* Host(GuestPhys address, uint64_t length) const {
+    if (uint8_t* ram = Ram(address, length)) return ram;
+    const uint64_t offset = address.value - rom_.start.value;
+    return offset < rom_.size && length <= rom_.size - offset ? rom_.host + offset : nullptr;
+  }
+  // The same of RAM only, for whoever writes on behalf of the guest.
+  uint8_t* Ram(GuestPhys address, uint64_t length) const {
     for (const RamRegion& region : regions_) {
       const uint64_t offset = address.value - region.start.value;
       if (offset < region.size && length <= region.size - offset) return region.host + offset;
     }
     return nullptr;
   }
-  // False unless all of it is RAM; then nothing was copied.
+  // False unless all of it is RAM (for reading: or all ROM); then nothing was copied.
   bool Read(GuestPhys address, std::span<uint8_t> out) const;
   bool Write(GuestPhys address, std::span<const uint8_t> in) const;
 
@@ -54,6 +65,7 @@ class GuestMemory {
   void* reservation_ = nullptr;  // address space that holds the mapping and its guards
   uint64_t size_ = 0;
   std::vector<RamRegion> regions_;
+  RamRegion rom_{GuestPhys(0), 0, 0, nullptr};  // memory of its own, not in the memfd
 };
 
 }  // namespace vmm

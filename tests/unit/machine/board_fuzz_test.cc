@@ -1,0 +1,104 @@
+// The whole board against a guest that reads and writes at random, in any size, everywhere.
+#include <catch2/catch.hpp>
+#include <memory>
+
+#include "../support/fakes.h"
+#include "vmm/core/base/bytes.h"
+#include "vmm/machine/board.h"
+
+namespace {
+
+using namespace fakes;
+
+struct Rig {
+  Rig() {
+    config.testdev = true;
+    vmm::Board::Events events{[this] { ++happened; }, [this](std::string_view) { ++happened; },
+                              [this](uint32_t) { ++happened; }, [this] { ++happened; },
+                              [this](vmm::GuestPhys) { ++happened; }};
+    board = std::move(vmm::Board::Create(
+                          {config, memory, time, time, {&serial, &serial, &serial, &serial}, debug},
+                          std::move(events))
+                          .value());
+  }
+  vmm::Config config;
+  vmm::GuestMemory memory = std::move(vmm::GuestMemory::Create(4 * vmm::kMiB).value());
+  FakeTime time;
+  struct Sink final : vmm::CharBackend {
+    void Write(std::span<const uint8_t> data) override { bytes += data.size(); }
+    void ResumeInput() override {}
+    void SetReceiver(vmm::CharReceiver*) override {}
+    size_t bytes = 0;
+  } serial, debug;
+  int happened = 0;
+  std::unique_ptr<vmm::Board> board;
+};
+
+}  // namespace
+
+TEST_CASE("whatever a guest does to ports and memory, the board stands", "[machine]") {
+  Rig rig;
+  Random random(3);
+  // Where devices are, most of the time.
+  constexpr uint16_t kPorts[] = {0x20,  0x40,   0x60,   0x70,  0x92,  0xA0,  0xB2,
+                                 0xE0,  0xE9,   0x2F8,  0x3F8, 0x402, 0x4D0, 0x505,
+                                 0x600, 0x2000, 0xAFE0, 0xCF8, 0xCFC};
+  constexpr uint64_t kMemory[] = {0xFEC00000, 0xFED00000, 0xFF000000};
+  uint8_t data[8];
+  for (int i = 0; i < 200'000; ++i) {
+    const size_t size = size_t{1} << random.Below(4);
+    const std::span<uint8_t> bytes(data, size);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random.Next() >> 32);
+    const bool port = random.Below(2);
+    const vmm::Bus& bus = port ? rig.board->ports() : rig.board->mmio();
+    uint64_t address = 0;
+    if (port) {
+      address =
+          (random.Below(8) ? kPorts[random.Below(std::size(kPorts))] : random.Below(0x10000)) +
+          random.Below(8);
+    } else {
+      address = kMemory[random.Below(std::size(kMemory))] + random.Below(0x400) - random.Below(8);
+    }
+    if (random.Below(3)) {
+      bus.Write(address, bytes);
+    } else {
+      bus.Read(address, bytes);
+    }
+    if (random.Below(64) == 0) rig.time.Advance(vmm::Nanoseconds(random.Below(200'000)));
+  }
+  CHECK(rig.debug.bytes > 0);
+  CHECK(rig.happened > 0);
+  rig.board->Reset();
+  // As after power-on: the HPET stands still, A20 is open.
+  rig.board->mmio().Read(0xFED00010, {data, 4});
+  CHECK(vmm::LoadLittleEndian({data, 4}) == 0);
+  rig.board->ports().Read(0x92, {data, 1});
+  CHECK(data[0] == 0x02);
+}
+
+TEST_CASE("no interrupt reaches a processor before the guest has programmed a controller",
+          "[machine]") {
+  Rig rig;
+  // Every source at once: the timer, the RTC, the HPET, a serial port, the test device's lines.
+  const auto out = [&](uint16_t port, uint8_t value) {
+    rig.board->ports().Write(port, {&value, 1});
+  };
+  const auto put = [&](uint64_t address, uint32_t value) {
+    uint8_t bytes[4];
+    vmm::StoreLittleEndian(bytes, value);
+    rig.board->mmio().Write(address, bytes);
+  };
+  out(0x43, 0x34);
+  out(0x40, 0);
+  out(0x40, 4);
+  out(0x70, 0x0B);
+  out(0x71, 0x52);
+  put(0xFED00100, 0x2804);  // edge, pin 20
+  put(0xFED00108, 1000);
+  put(0xFED00010, 1);
+  out(0x3FC, 8);
+  out(0x3F9, 2);
+  for (uint16_t line = 0; line < 24; ++line) out(static_cast<uint16_t>(0x2000 + line), 1);
+  rig.time.Advance(std::chrono::seconds(2));
+  CHECK_FALSE(rig.board->pic().IntrAsserted());
+}
