@@ -18,6 +18,7 @@ class FpuState {
 
   static constexpr unsigned kFcw = 0, kFsw = 2, kFtw = 4, kFop = 6, kFip = 8, kFdp = 16,
                             kMxcsr = 24, kSt0 = 32, kXmm0 = 160, kXstateBv = 512, kYmmHigh0 = 576;
+  static constexpr uint16_t kInitialFcw = 0x037f;
 
   template <class T>
   T Get(unsigned offset) const {

@@ -10,7 +10,8 @@ namespace bt {
 namespace {
 
 constexpr uint64_t kX87 = 1, kSse = 2, kAvx = 4;
-constexpr uint64_t kCompacted = uint64_t{1} << 63;  // in XCOMP_BV
+constexpr unsigned kAreaSize = FpuState::kYmmHigh0 + 256;  // up to and with component 2
+constexpr uint64_t kCompacted = uint64_t{1} << 63;         // in XCOMP_BV
 
 bool Usable(Cpu& cpu) {
   if (cpu.cr0_ & cr0::EM) return cpu.Raise(kNM);
@@ -183,8 +184,8 @@ bool Xrstor(Cpu& cpu, const Op& op) {
   const bool compacted = header[1] & kCompacted;
   const unsigned vectors = VectorBytes(cpu);
   // All is read before anything is changed.
-  vmm::XsaveArea image = cpu.fpu_;
-  uint8_t* bytes = image.bytes.data();
+  uint8_t bytes[kAreaSize];
+  std::memcpy(bytes, cpu.fpu_.bytes.data(), sizeof(bytes));
   InitComponents(bytes, wanted & ~present, vectors);
   if ((present & kX87) && (!LoadBlock(cpu, linear, bytes, 24, stack) ||
                            !LoadBlock(cpu, linear + 32, bytes + 32, 128, stack))) {
@@ -206,7 +207,7 @@ bool Xrstor(Cpu& cpu, const Op& op) {
     }
   }
   if (present & kX87) SettleX87(bytes);
-  cpu.fpu_ = image;
+  std::memcpy(cpu.fpu_.bytes.data(), bytes, sizeof(bytes));
   return true;
 }
 
@@ -228,8 +229,8 @@ void InitComponents(uint8_t* area, uint64_t components, unsigned vector_bytes) {
   if (components & kX87) {
     std::memset(area, 0, 24);
     std::memset(area + 32, 0, 128);
-    constexpr uint16_t kInitialFcw = 0x037f;
-    std::memcpy(area + FpuState::kFcw, &kInitialFcw, 2);
+    area[FpuState::kFcw] = FpuState::kInitialFcw & 0xff;
+    area[FpuState::kFcw + 1] = FpuState::kInitialFcw >> 8;
   }
   if (components & kSse) std::memset(area + FpuState::kXmm0, 0, vector_bytes);
   if (components & kAvx) std::memset(area + FpuState::kYmmHigh0, 0, vector_bytes);
@@ -238,9 +239,8 @@ void InitComponents(uint8_t* area, uint64_t components, unsigned vector_bytes) {
 // Exact: in use is what differs from the initial configuration. [SDM 1] 13.6
 uint64_t ComponentsInUse(const Cpu& cpu) {
   const uint8_t* state = cpu.fpu_.bytes.data();
-  vmm::XsaveArea initial;
-  InitComponents(initial.bytes.data(), kX87, 0);
-  const bool x87 = std::memcmp(state, initial.bytes.data(), 24) != 0 || !AllZero(state + 32, 128);
+  const bool x87 = FpuState::kInitialFcw != (state[0] | state[1] << 8) || !AllZero(state + 2, 22) ||
+                   !AllZero(state + 32, 128);
   const bool sse = !AllZero(state + FpuState::kXmm0, VectorBytes(cpu));
   const bool avx = !AllZero(state + FpuState::kYmmHigh0, VectorBytes(cpu));
   return (x87 ? kX87 : 0) | (sse ? kSse : 0) | (avx ? kAvx : 0);
