@@ -23,6 +23,16 @@ using vmm::Result;
 using vmm::RunExit;
 using vmm::RunResult;
 
+namespace {
+
+// Does the state that KVM shows stand before an instruction, or before an event?
+bool CanRescue(const kvm_run& run) {
+  return run.internal.suberror == KVM_INTERNAL_ERROR_EMULATION ||
+         run.internal.suberror == KVM_INTERNAL_ERROR_DELIVERY_EV;
+}
+
+}  // namespace
+
 KvmVcpu::KvmVcpu(std::unique_ptr<VcpuFd> fd, const MsrSet& msrs, Wiring wiring)
     : fd_(std::move(fd)), msrs_(msrs), wiring_(std::move(wiring)) {
   InstallKickSignal();
@@ -100,12 +110,44 @@ KvmVcpu::Outcome KvmVcpu::HandleExit() {
     case KVM_EXIT_DEBUG:
       return RunResult{RunExit::kDebug, ""};
     case KVM_EXIT_INTERNAL_ERROR:
-      return RunResult{RunExit::kFailed, DescribeInternalError(*fd_)};
+      return OnInternalError();
     case KVM_EXIT_FAIL_ENTRY:
       return RunResult{RunExit::kFailed, DescribeFailEntry(*fd_)};
     default:
       return RunResult{RunExit::kFailed, DescribeUnknownExit(*fd_)};
   }
+}
+
+KvmVcpu::Outcome KvmVcpu::OnInternalError() {
+  std::string detail = DescribeInternalError(*fd_);
+  if (wiring_.rescuer == nullptr || !CanRescue(fd_->run()))
+    return RunResult{RunExit::kFailed, std::move(detail)};
+  auto rescued = RescueInstruction();
+  if (!rescued)
+    return RunResult{RunExit::kFailed, fmt::format("{}; {}", detail, rescued.error().message)};
+  if (*rescued == vmm::Rescue::kShutdown) return RunResult{RunExit::kShutdown, ""};
+  return std::exchange(deferred_, std::nullopt);
+}
+
+// KVM stopped in the middle of an instruction: what it has half done must reach the registers
+// before they are read.
+Result<vmm::Rescue> KvmVcpu::RescueInstruction() {
+  half_done_ = true;
+  if (auto finished = FinishAccess(); !finished) return tl::unexpected(finished.error());
+  vmm::CpuState before;
+  kvm_vcpu_events events{};
+  if (auto saved = SaveState(*fd_, msrs_, before, &events); !saved)
+    return tl::unexpected(saved.error());
+  // Without the capability KVM has queued #UD for the instruction. [KVM API] 7.28
+  constexpr uint8_t kUd = 6;
+  if (!fd_->host().capabilities().emulation_failure_exit && before.events.exception_vector == kUd)
+    before.events.exception_pending = false;
+  vmm::CpuState after = before;
+  auto rescued = wiring_.rescuer->Finish(fd_->id(), after);
+  if (!rescued || *rescued == vmm::Rescue::kShutdown) return rescued;
+  if (auto loaded = LoadRescued(*fd_, msrs_, before, after, events); !loaded)
+    return tl::unexpected(loaded.error());
+  return rescued;
 }
 
 // `count` items of `size` bytes lie at data_offset, for string instructions as for others.

@@ -24,7 +24,8 @@ class KvmVcpu final : public vmm::Vcpu {
     vmm::Bus& ports;
     vmm::Bus& mmio;
     vmm::EoiListener& ioapic;
-    vmm::ExtIntSource* pic;  // CPU 0 only; else nullptr
+    vmm::ExtIntSource* pic;            // CPU 0 only; else nullptr
+    vmm::InstructionRescuer* rescuer;  // may be null
     std::function<void()> on_destroyed;
   };
 
@@ -49,6 +50,8 @@ class KvmVcpu final : public vmm::Vcpu {
   void HandleIo();
   void HandleMmio();
   void OfferExtInt();
+  Outcome OnInternalError();
+  vmm::Result<vmm::Rescue> RescueInstruction();
   vmm::Result<void> Settle();
   vmm::Result<void> FinishAccess();
   vmm::Result<void> FinishInjection();

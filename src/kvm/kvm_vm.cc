@@ -59,7 +59,7 @@ Result<std::unique_ptr<vmm::Vcpu>> KvmVm::CreateVcpu(unsigned id) {
     fd = std::move(*created);
   }
   if (auto set = SetTscFrequency(*fd); !set) return tl::unexpected(set.error());
-  KvmVcpu::Wiring wiring{parts_.ports, parts_.mmio, parts_.ioapic, nullptr, {}};
+  KvmVcpu::Wiring wiring{parts_.ports, parts_.mmio, parts_.ioapic, nullptr, parts_.rescuer, {}};
   if (id == 0) {
     wiring.pic = &parts_.pic;
     wiring.on_destroyed = [this] {

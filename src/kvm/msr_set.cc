@@ -12,7 +12,7 @@ namespace {
 
 using vmm::CpuState;
 
-constexpr uint32_t kTscDeadline = 0x6e0;
+constexpr uint32_t kTsc = 0x10, kTscDeadline = 0x6e0;
 constexpr std::array<uint32_t, 11> kMtrrFixed = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a,
                                                  0x26b, 0x26c, 0x26d, 0x26e, 0x26f};
 constexpr uint32_t kMtrrVariable = 0x200;  // base, mask, base, mask ...
@@ -34,7 +34,7 @@ void ForEach(State& state, Visit visit) {
   visit(0x277, msr.pat);
   visit(0x1a0, msr.misc_enable);
   visit(0x48, msr.spec_ctrl);
-  visit(0x10, msr.tsc);
+  visit(kTsc, msr.tsc);
   visit(0x3b, msr.tsc_adjust);
   visit(0x2ff, msr.mtrr_def_type);
   for (size_t i = 0; i < kMtrrFixed.size(); ++i) visit(kMtrrFixed[i], msr.mtrr_fixed[i]);
@@ -134,6 +134,18 @@ vmm::Result<void> MsrSet::Load(const VcpuFd& vcpu, const CpuState& state) const 
   Transfer transfer;
   ForEach(state, [&](uint32_t index, uint64_t value) {
     if (Has(index)) transfer.Add(index, value);
+  });
+  return Send(vcpu, transfer);
+}
+
+vmm::Result<void> MsrSet::LoadChanged(const VcpuFd& vcpu, const CpuState& before,
+                                      const CpuState& after) const {
+  std::vector<uint64_t> old;
+  ForEach(before, [&](uint32_t, uint64_t value) { old.push_back(value); });
+  Transfer transfer;
+  size_t i = 0;
+  ForEach(after, [&](uint32_t index, uint64_t value) {
+    if (old[i++] != value && index != kTsc && Has(index)) transfer.Add(index, value);
   });
   return Send(vcpu, transfer);
 }

@@ -20,6 +20,9 @@ class MsrSet {
   // Registers that KVM does not have are left out; kEngineFailed names one that it refuses.
   // IA32_TSC_DEADLINE comes last, separately: it needs the APIC's timer mode.
   vmm::Result<void> Load(const VcpuFd& vcpu, const vmm::CpuState& state) const;
+  // Those that differ, but for the TSC, which runs.
+  vmm::Result<void> LoadChanged(const VcpuFd& vcpu, const vmm::CpuState& before,
+                                const vmm::CpuState& after) const;
   vmm::Result<void> LoadTscDeadline(const VcpuFd& vcpu, uint64_t value) const;
 
   bool Has(uint32_t index) const;

@@ -48,7 +48,8 @@ Result<void> LoadXsave(const VcpuFd& vcpu, const vmm::XsaveArea& area) {
 
 }  // namespace
 
-Result<void> SaveState(const VcpuFd& vcpu, const MsrSet& msrs, CpuState& state) {
+Result<void> SaveState(const VcpuFd& vcpu, const MsrSet& msrs, CpuState& state,
+                       kvm_vcpu_events* raw_events) {
   // First: it lets a pending INIT or SIPI take effect, which changes the rest.
   kvm_mp_state mp{};
   KVM_CALL(KVM_GET_MP_STATE, &mp);
@@ -75,6 +76,40 @@ Result<void> SaveState(const VcpuFd& vcpu, const MsrSet& msrs, CpuState& state) 
   kvm_vcpu_events events{};
   KVM_CALL(KVM_GET_VCPU_EVENTS, &events);
   state.events = FromKvm(events);
+  if (raw_events != nullptr) *raw_events = events;
+  return {};
+}
+
+Result<void> LoadRescued(const VcpuFd& vcpu, const MsrSet& msrs, const CpuState& before,
+                         const CpuState& after, const kvm_vcpu_events& events_before) {
+  kvm_sregs sregs = ToKvmSregs(after);
+  KVM_CALL(KVM_SET_SREGS, &sregs);
+  kvm_regs regs = ToKvmRegs(after);
+  KVM_CALL(KVM_SET_REGS, &regs);
+  if (after.xsave.bytes != before.xsave.bytes) {
+    if (auto loaded = LoadXsave(vcpu, after.xsave); !loaded) return loaded;
+  }
+  if (after.xcr0 != before.xcr0) {
+    kvm_xcrs xcrs{};
+    xcrs.nr_xcrs = 1;
+    xcrs.xcrs[0].value = after.xcr0;
+    KVM_CALL(KVM_SET_XCRS, &xcrs);
+  }
+  kvm_debugregs debugregs = ToKvmDebugregs(after);
+  KVM_CALL(KVM_SET_DEBUGREGS, &debugregs);
+  if (auto loaded = msrs.LoadChanged(vcpu, before, after); !loaded) return loaded;
+  if (after.activity != before.activity) {
+    kvm_mp_state mp{};
+    mp.mp_state = ToKvm(after.activity);
+    KVM_CALL(KVM_SET_MP_STATE, &mp);
+  }
+  // Last: KVM_SET_REGS drops a pending exception. An NMI under injection stays one.
+  kvm_vcpu_events events = ToKvmEvents(after.events);
+  events.flags = KVM_VCPUEVENT_VALID_SHADOW;
+  events.nmi = events_before.nmi;
+  if (!events_before.nmi.injected) events.nmi.masked = after.events.nmi_masked;
+  KVM_CALL(KVM_SET_VCPU_EVENTS, &events);
+  vcpu.run().ready_for_interrupt_injection = 0;
   return {};
 }
 

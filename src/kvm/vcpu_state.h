@@ -31,7 +31,13 @@ uint32_t ToKvm(vmm::Activity activity);
 vmm::Activity ActivityFromKvm(uint32_t mp_state);
 
 // On the vCPU's thread, with nothing half done in it. kEngineFailed names what KVM refused.
-vmm::Result<void> SaveState(const VcpuFd& vcpu, const MsrSet& msrs, vmm::CpuState& state);
+// `events`, if given, gets them as KVM has them.
+vmm::Result<void> SaveState(const VcpuFd& vcpu, const MsrSet& msrs, vmm::CpuState& state,
+                            kvm_vcpu_events* events = nullptr);
 vmm::Result<void> LoadState(const VcpuFd& vcpu, const MsrSet& msrs, const vmm::CpuState& state);
+// What one instruction has changed, `before` to `after`. The local APIC, pending NMIs, the TSC and
+// the clocks have gone on meanwhile and are left alone; `events` are those from before.
+vmm::Result<void> LoadRescued(const VcpuFd& vcpu, const MsrSet& msrs, const vmm::CpuState& before,
+                              const vmm::CpuState& after, const kvm_vcpu_events& events);
 
 }  // namespace kvm

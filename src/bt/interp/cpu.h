@@ -54,6 +54,10 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   // Executes one instruction, or the first of its parts when it is a long repeat, without looking
   // at interrupts. A fault is left pending, undelivered, in the saved state.
   void Step();
+  // For a state that another engine can't go on from: delivers what is pending in it, or else
+  // executes one instruction and delivers its exception. No other interrupt is looked at. False:
+  // triple fault. Between EnterGuest() and LeaveGuest().
+  bool FinishOne();
   // Sets what one instruction in user code depends on, leaving system state and TLB alone: quick
   // enough to be called for each of many million cases.
   void ResetForTest(const std::array<uint64_t, 16>& gpr, uint64_t rip, uint64_t rflags,
@@ -389,6 +393,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   bool HasEvents() const override { return attention_.load() != 0 || recheck_; }
   void ShortenTurn() override { turn_end_ = 0; }
   bool TakeEvents();  // NMI, interrupts; true when the processor is awake
+  void ForgetCode();  // all decoded blocks: memory may have changed unseen
   void TakeInitAndSipi();
   void HandleInit();
   void RunPostedInvalidations();

@@ -66,7 +66,15 @@ void Cpu::ResetForTest(const std::array<uint64_t, 16>& gpr, uint64_t rip, uint64
   if (attention_.exchange(0) & kAttentionInvalidate) RunPostedInvalidations();
 }
 
+void Cpu::ForgetCode() {
+  blocks_.ForEachPage([this](uint64_t page) { vm_.UnmarkCode(*this, page); });
+  blocks_.Clear();
+  last_block_ = nullptr;
+  ForgetBlocks();
+}
+
 vmm::Result<void> Cpu::Load(const vmm::CpuState& state) {
+  ForgetCode();  // another engine may have run the guest since
   LoadRegisters(state);
   pvclock_->Restore(state.msr.kvm_wall_clock, state.msr.kvm_system_time);
   if (state.msr.apic_base == 0) {

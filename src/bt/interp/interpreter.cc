@@ -6,12 +6,18 @@
 #include <thread>
 
 #include "bt/interp/cpu.h"
+#include "bt/interp/rescuer.h"
 #include "vmm/core/base/check.h"
 
 namespace bt {
 
 vmm::Result<std::unique_ptr<vmm::Vm>> InterpreterAccelerator::CreateVm(const vmm::VmParts& parts) {
   return std::make_unique<InterpreterVm>(parts);
+}
+
+vmm::Result<std::unique_ptr<vmm::InstructionRescuer>> InterpreterAccelerator::CreateRescuer(
+    const vmm::VmParts& parts) {
+  return std::make_unique<Rescuer>(parts);
 }
 
 InterpreterVm::InterpreterVm(const vmm::VmParts& parts)

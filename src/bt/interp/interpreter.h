@@ -20,6 +20,8 @@ class InterpreterAccelerator final : public vmm::Accelerator {
  public:
   std::string_view name() const override { return "interpreter"; }
   vmm::Result<std::unique_ptr<vmm::Vm>> CreateVm(const vmm::VmParts& parts) override;
+  vmm::Result<std::unique_ptr<vmm::InstructionRescuer>> CreateRescuer(
+      const vmm::VmParts& parts) override;
 };
 
 // What the vCPUs share: memory, buses, APIC bus, and the record of which pages hold decoded code.

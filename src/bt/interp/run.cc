@@ -109,6 +109,18 @@ void Cpu::Step() {
   ++instructions_;
 }
 
+bool Cpu::FinishOne() {
+  if (!fault_.active && acknowledged_vector_ >= 0) {
+    DeliverEvent(static_cast<uint8_t>(std::exchange(acknowledged_vector_, -1)),
+                 EventKind::kExternal, false, 0);
+  } else if (!fault_.active) {
+    careful_ |= kOneInstruction;
+    RunCarefully();
+    if (!fault_.active && pending_debug_ && !mov_ss_shadow_) DeliverDebugTrap();
+  }
+  return !fault_.active || DeliverFault();
+}
+
 Block* Cpu::NextBlock() {
   const uint64_t rip = r[kRip];
   uint64_t linear = rip;

@@ -49,8 +49,9 @@ struct KvmFixture {
     auto made = KvmAccelerator::Create(host);
     REQUIRE(made);
     accelerator = std::move(*made);
-    auto created =
-        accelerator->CreateVm({memory, ports, mmio, clock, timers, pic, ioapic, cpuid, 2});
+    vmm::VmParts parts{memory, ports, mmio, clock, timers, pic, ioapic, cpuid, 2};
+    parts.rescuer = rescuer;
+    auto created = accelerator->CreateVm(parts);
     REQUIRE(created);
     vm = std::move(*created);
     auto cpu = vm->CreateVcpu(0);
@@ -67,6 +68,7 @@ struct KvmFixture {
   vmm::test::FakeEoiListener ioapic;
   vmm::CpuidPolicy cpuid = vmm::CpuidPolicy::Build({.cpu_count = 2});
   RecordingDevice port_device, mmio_device;
+  vmm::InstructionRescuer* rescuer = nullptr;
 
   std::unique_ptr<KvmAccelerator> accelerator;
   std::unique_ptr<vmm::Vm> vm;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "vmm/core/accel/instruction_rescuer.h"
 #include "vmm/core/accel/instruction_schedule.h"
 #include "vmm/core/base/result.h"
 #include "vmm/core/bus/bus.h"
@@ -33,6 +34,8 @@ struct VmParts {
   // Null: vCPUs run side by side. Else they take turns; `clock` and `timers` are its time. An
   // engine that can't count refuses.
   InstructionSchedule* schedule = nullptr;
+  // Executes what this engine can't; null: then the vCPU fails.
+  InstructionRescuer* rescuer = nullptr;
 };
 
 enum class RunExit : uint8_t {
@@ -102,6 +105,10 @@ class Accelerator {
   virtual ~Accelerator() = default;
   virtual std::string_view name() const = 0;  // "kvm", "bt", "interpreter"
   virtual Result<std::unique_ptr<Vm>> CreateVm(const VmParts& parts) = 0;
+  // Of the machine that another engine runs. kUnavailable: this one rescues nobody.
+  virtual Result<std::unique_ptr<InstructionRescuer>> CreateRescuer(const VmParts&) {
+    return Fail(ExitCode::kUnavailable, "this engine finishes no instructions for another");
+  }
 };
 
 }  // namespace vmm
