@@ -145,14 +145,17 @@ void Run() {
     const uint64_t now = Tsc();
     EXPECT(now >= tsc);
     tsc = now;
+    uint64_t passed = 0;  // nanoseconds
     if (has_kvmclock) {
       const uint64_t read = KvmClock(0);
       EXPECT(read >= time);
+      passed = read - time;
       time = read;
       latest_time = read;
     }
+    // It never goes back; a slow engine may let it go round.
     const uint32_t pm_now = PmTimer();
-    EXPECT(((pm_now - pm) & 0xffffff) < 0x800000);  // it never goes back
+    if (passed < 2'000'000'000) EXPECT(((pm_now - pm) & 0xffffff) < 0x800000);
     pm = pm_now;
 
     SendIpi(kFixed | kAssert | kSelf | kIpiVector);
@@ -161,7 +164,7 @@ void Run() {
     stalled = ticks == last_ticks ? stalled + 1 : 0;
     if (stalled > 0 && !WaitFor([&] { return ticks != last_ticks; })) EXPECT(!"the timer ticks");
     last_ticks = ticks;
-    if (round % 16 == 0) Print(".");
+    if (round % 4 == 0) Print(".");
   }
   DisableInterrupts();
 }

@@ -1,6 +1,8 @@
 """Stock Debian kernels with a busybox initramfs (ci/guests), used as a person at the console would."""
 
+import json
 import re
+import subprocess
 import time
 import unittest
 
@@ -129,6 +131,21 @@ class Linux(GuestTest):
                 resumed.send("poweroff -f\r")
                 self.assert_ends(resumed, SUCCESS, 60)
                 resumed.stop()
+
+    def test_a_kernel_moves_away_from_a_kvm_that_emulates_it(self):
+        probe = json.loads(subprocess.run([VMM, "probe", "--json"], capture_output=True, timeout=30,
+                                          check=False).stdout)
+        if not probe["kvm"]["present"]:
+            self.skipTest(f"no KVM on this host: {probe['reason']}")
+        if probe["engine"] == "kvm":
+            self.skipTest("this host's KVM is good, so that no machine leaves it")
+        guest = self.boot("cloud", "kvm", extra="accel_move = true\n")
+        guest.wait_for_message("the machine moved from kvm to", 300)
+        guest.expect("guest# ", BOOT_SECONDS["interpreter"])
+        self.run_command(guest, "echo $((6 * 7))", r"\n42\r")
+        self.run_command(guest, "dmesg | grep -ciE 'soft lockup|rcu.*stall|BUG:'", r"\n0\r")
+        guest.send("poweroff -f\r")
+        self.assert_ends(guest, SUCCESS, 60)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Suspending a machine to its file and going on from it: docs/suspend.md."""
 
+import json
 import os
 import random
 import subprocess
@@ -155,6 +156,30 @@ class Suspend(GuestTest):
         renamed.send("Q")
         self.assert_ends(renamed, SUCCESS)
 
+    def test_a_machine_of_one_engine_resumes_under_another(self):
+        probe = json.loads(subprocess.run([VMM, "probe", "--json"], capture_output=True, timeout=30,
+                                          check=False).stdout)
+        if not probe["kvm"]["present"]:
+            self.skipTest(f"no KVM on this host: {probe['reason']}")
+        for first, second in (("kvm", "interpreter"), ("interpreter", "kvm")):
+            with self.subTest(first=first, second=second):
+                guest = self.script(".e.o", engine=first)
+                guest.expect("hello from the guest", 60)
+                guest.send("abc")
+                guest.expect("abc", 60)
+                self.suspend(guest)
+                guest.stop()
+                resumed = self.script(".e.o", engine=second)
+                said = resumed.wait_for_message("resumed from|its processor can't be had here.*", 30)
+                if second == "kvm" and "had here" in said.group(0):
+                    self.skipTest(f"this host's KVM has less than its processor: {said.group(0)}")
+                resumed.send("xyz")
+                resumed.expect("xyz", 60)
+                resumed.send("Q")
+                resumed.expect("hello from the guest", 60)
+                self.assert_ends(resumed, SUCCESS, 60)
+                resumed.stop()
+
 
 class Survivor(GuestTest):
     """A guest of two processors that checks its memory, registers, clocks and interrupts."""
@@ -180,6 +205,43 @@ class Survivor(GuestTest):
         guest.expect(r"\.", 30)
         guest.send("q")
         self.assert_ends(guest, SUCCESS, 30)
+        self.assertIn(b"PASS", guest.stream.data)
+
+    def await_moves(self, guest, count, timeout=60):
+        """The message of the last of so many moves."""
+        deadline = time.monotonic() + timeout
+        while True:
+            moves = [line for line in guest.messages.splitlines() if "the machine moved" in line]
+            if len(moves) >= count:
+                return moves[-1]
+            self.assertLess(time.monotonic(), deadline, guest.messages)
+            time.sleep(0.005)
+
+    def test_a_hundred_moves_between_engines_go_unseen(self):
+        # A KVM may have less than the host's processor: a guest that starts there can come back.
+        probe = json.loads(subprocess.run([VMM, "probe", "--json"], capture_output=True, timeout=30,
+                                          check=False).stdout)
+        guest = self.start_survivor("kvm" if probe["kvm"]["present"] else ENGINES[0])
+        guest.expect("running", 60)
+        random.seed(20262)
+        guest.signal(signal.SIGUSR2)
+        moved = guest.wait_for_message(r"the machine (moved from|does not move).*", 30).group(0)
+        if "does not move" in moved:
+            self.skipTest(f"there is no second engine here: {moved}")
+        rounds = 100
+        for i in range(rounds - 1):
+            # A KVM that is slow gets some time, not some progress.
+            if "from kvm to" in moved:
+                guest.expect(r"\.", 120)
+            time.sleep(random.uniform(0, 0.03))
+            guest.signal(signal.SIGUSR2)
+            moved = self.await_moves(guest, i + 2)
+            self.assertNotIn(b"FAIL", guest.stream.data)
+        if "to kvm" in moved:
+            guest.signal(signal.SIGUSR2)
+        guest.expect(r"\.", 60)
+        guest.send("q")
+        self.assert_ends(guest, SUCCESS, 60)
         self.assertIn(b"PASS", guest.stream.data)
 
 

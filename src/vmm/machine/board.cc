@@ -177,7 +177,9 @@ void Board::MovePmBlock(Piix4Pm::Block block, Piix4Pm::Placement placement) {
 
 void Board::PlugIn(Vm* vm) {
   plug_.Set(vm);
-  if (vm != nullptr) ioapic_.PublishRoutes();
+  if (vm == nullptr) return;
+  ioapic_.PublishRoutes();
+  vm->SetA20(a20_.open());
 }
 
 void Board::Reset() {

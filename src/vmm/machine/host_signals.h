@@ -9,7 +9,7 @@
 
 namespace vmm {
 
-// Signals: SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1. SIGPIPE and SIGXFSZ are
+// Signals: SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2. SIGPIPE and SIGXFSZ are
 // ignored.
 class HostSignals {
  public:

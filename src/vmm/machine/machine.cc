@@ -76,8 +76,11 @@ Result<std::unique_ptr<SavedMachine>> FindSaved(const Config& config) {
 
 }  // namespace
 
-Machine::Machine(const Config& config, std::unique_ptr<SavedMachine> saved)
-    : config_(config), saved_(std::move(saved)), host_clock_(TscOf(saved_.get())) {}
+Machine::Machine(const Config& config, EngineSources& engines, std::unique_ptr<SavedMachine> saved)
+    : config_(config),
+      saved_(std::move(saved)),
+      host_clock_(TscOf(saved_.get())),
+      engines_(engines) {}
 
 Result<std::unique_ptr<Machine>> Machine::Create(const Config& config) {
   EngineSources engines = DefaultEngines();
@@ -87,7 +90,7 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Config& config) {
 Result<std::unique_ptr<Machine>> Machine::Create(const Config& config, EngineSources& engines) {
   auto saved = FindSaved(config);
   if (!saved) return tl::unexpected(std::move(saved.error()));
-  std::unique_ptr<Machine> machine(new Machine(config, std::move(*saved)));
+  std::unique_ptr<Machine> machine(new Machine(config, engines, std::move(*saved)));
   return machine->MakeHostSide()
       .and_then([&] { return machine->MakeBoard(); })
       .and_then([&] { return machine->MakeEngine(engines); })
@@ -119,7 +122,8 @@ Result<void> Machine::MakeHostSide() {
     }
   }
   const Supervisor::Hooks hooks{[this] { return Reset(); }, [this] { PressPowerButton(); },
-                                [this] { return Save(); }};
+                                [this] { return Save(); },
+                                [this](bool unasked) { return Move(unasked); }};
   if (auto made = Take(Supervisor::Create({config_, *loop_, clock(), vcpus_}, hooks), supervisor_);
       !made) {
     return made;
@@ -192,19 +196,13 @@ Result<void> Machine::MakeEngine(EngineSources& engines) {
     for (const char* feature : {"rdrand", "rdseed"}) options.cpu.remove.emplace_back(feature);
   }
   if (auto chosen = ChooseEngineFor(options, engines); !chosen) return chosen;
-  const VmParts parts{*memory_,         board_->ports(),
-                      board_->mmio(),   clock(),
-                      timers(),         board_->pic(),
-                      board_->ioapic(), engine_.cpuid,
-                      config_.cpus,     deterministic_ ? &deterministic_->time() : nullptr};
-  if (auto made = Take(engine_.accelerator->CreateVm(parts), vm_); !made) return made;
+  std::vector<std::unique_ptr<Vcpu>> vcpus;
+  if (auto made = Take(CreateVmOf(*engine_.accelerator, vcpus), vm_); !made) return made;
   board_->PlugIn(vm_.get());
   std::vector<Vcpu*> made;
-  for (unsigned id = 0; id < config_.cpus; ++id) {
-    auto vcpu = vm_->CreateVcpu(id);
-    if (!vcpu) return tl::unexpected(std::move(vcpu.error()));
-    made.push_back(vcpu->get());
-    vcpus_.Add(std::move(*vcpu), [this](unsigned cpu, const RunResult& result) {
+  for (auto& vcpu : vcpus) {
+    made.push_back(vcpu.get());
+    vcpus_.Add(std::move(vcpu), [this](unsigned cpu, const RunResult& result) {
       supervisor_->OnVcpuExit(cpu, result);
     });
   }
@@ -232,7 +230,9 @@ void Machine::PressPowerButton() {
 
 void Machine::OnSignals() {
   for (const int signal : signals_->Take()) {
-    if (signal == SIGUSR1) {
+    if (signal == SIGUSR2) {
+      supervisor_->Move(SignalName(signal));
+    } else if (signal == SIGUSR1) {
       supervisor_->Suspend(SignalName(signal));
     } else if (signal == SIGQUIT) {
       supervisor_->StopNow(SignalName(signal));
@@ -319,19 +319,14 @@ Result<void> Machine::Restore() {
 // Devices first: what is due in them goes on to the interrupt controllers, and from there to the
 // processors.
 Result<void> Machine::Save() {
-  if (const auto time = vm_->GuestTime(); time > clock().Now()) clock().Set(*time);
+  CatchUpWithGuest();
   Sections sections;
   board_->SaveState(sections);
   MachineParts parts;
   parts.description = description_;
   parts.cpuid = engine_.cpuid.entries();
   parts.clock = {clock().Now().count(), clock().tsc_hz()};
-  parts.cpus.resize(config_.cpus);
-  Result<void> saved;
-  for (unsigned id = 0; id < config_.cpus && saved; ++id) {
-    vcpus_.Call(id, [&](Vcpu& vcpu) { saved = vcpu.Save(parts.cpus[id]); });
-  }
-  if (!saved) return saved;
+  if (auto saved = SaveVcpus(parts.cpus); !saved) return saved;
   PutParts(parts, sections);
   return WriteMachine(config_.suspend_file, sections, *memory_);
 }
@@ -362,7 +357,7 @@ RunOutcome Machine::Run() {
   Log(LogLevel::kInfo, engine_.reason);
   if (!engine_.warning.empty()) Log(LogLevel::kWarning, engine_.warning);
   RunOutcome outcome;
-  outcome.engine = engine_.accelerator->name();
+  WatchSlowKvm();
   outcome.engine_reason = engine_.reason;
   if (auto started = StartVcpus(); started) {
     Verdict verdict = supervisor_->Run();
@@ -375,6 +370,7 @@ RunOutcome Machine::Run() {
     outcome.reason = std::move(started.error().message);
   }
   vcpus_.Stop();
+  outcome.engine = engine_.accelerator->name();
   // What a guest that did well has printed may be all that the run was for.
   const Result<void> finished = consoles_->Finish().and_then(
       [&] { return deterministic_ ? deterministic_->Finish() : Result<void>(); });

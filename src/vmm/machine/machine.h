@@ -15,6 +15,7 @@
 #include "vmm/machine/consoles.h"
 #include "vmm/machine/deterministic_run.h"
 #include "vmm/machine/host_signals.h"
+#include "vmm/machine/host_timer.h"
 #include "vmm/machine/machine_description.h"
 #include "vmm/machine/run_outcome.h"
 #include "vmm/machine/saved_machine.h"
@@ -47,7 +48,7 @@ class Machine {
   Supervisor& supervisor() { return *supervisor_; }
 
  private:
-  Machine(const Config& config, std::unique_ptr<SavedMachine> saved);
+  Machine(const Config& config, EngineSources& engines, std::unique_ptr<SavedMachine> saved);
   Result<void> MakeHostSide();
   Result<void> MakeMemory();
   Result<void> MakeBoard();
@@ -65,6 +66,17 @@ class Machine {
   Result<void> LoadSavedGuest();
   Result<void> Restore();
   Result<void> Save();
+  Result<void> SaveVcpus(std::vector<CpuState>& states);
+  Result<std::unique_ptr<Vm>> CreateVmOf(Accelerator& accelerator,
+                                         std::vector<std::unique_ptr<Vcpu>>& vcpus);
+  VmParts PartsWith(const CpuidPolicy& cpuid);
+  InstructionRescuer* RescuerFor(const Accelerator& accelerator);
+  // Neither the guest's own clock nor the machine's goes back when the other takes over.
+  void CatchUpWithGuest();
+  Result<void> Move(bool unasked);
+  Result<void> MakeOther();
+  Result<std::unique_ptr<Accelerator>> ChooseOther();
+  void WatchSlowKvm();
   Result<void> LoadVcpus();
   Result<void> Reset();
   Result<void> StartVcpus();
@@ -83,7 +95,18 @@ class Machine {
   std::unique_ptr<Consoles> consoles_;
   std::unique_ptr<Board> board_;
   EngineChoice engine_;
+  EngineSources engines_;
+  CpuidPolicy host_cpuid_;  // of the rescuer
+  std::unique_ptr<Accelerator> rescue_engine_;
+  std::unique_ptr<InstructionRescuer> rescuer_;  // of KVM
   std::unique_ptr<Vm> vm_;
+  // The engine that the machine may move to, made for the first move; its processors sleep.
+  struct Other {
+    std::unique_ptr<Accelerator> accelerator;
+    std::unique_ptr<Vm> vm;
+    std::vector<std::unique_ptr<Vcpu>> vcpus;
+  } other_;
+  std::unique_ptr<HostTimer> slow_timer_;
   std::vector<uint8_t> description_;  // as a device tree, before the guest moves anything
   std::vector<CpuState> states_;      // one a CPU, between LoadGuest() and LoadVcpus()
 };

@@ -15,6 +15,11 @@ int64_t SteadyNs() {
       .count();
 }
 
+// docs/config.md, accel_move.
+bool MayMove(const Config& config) {
+  return config.accel_move.value_or(config.accel == AccelChoice::kAuto);
+}
+
 std::string Seconds(std::chrono::milliseconds time) {
   return fmt::format("{:g} s", static_cast<double>(time.count()) / 1000);
 }
@@ -31,7 +36,8 @@ Supervisor::Supervisor(const Parts& parts, Hooks hooks)
       panic_watcher_(Config::kSerialPorts,
                      {[this](std::string message) { OnPanicBegin(std::move(message)); },
                       [this] { Decide([this] { return power_.OnPanicSettled(); }); }}),
-      hang_watch_(loop_, vcpus_, [this] { DecideHere([this] { return power_.OnHang(); }); }) {}
+      hang_watch_(loop_, vcpus_, [this] { DecideHere([this] { return power_.OnHang(); }); }),
+      may_move_(MayMove(config_)) {}
 
 Result<std::unique_ptr<Supervisor>> Supervisor::Create(const Parts& parts, Hooks hooks) {
   std::unique_ptr<Supervisor> supervisor(new Supervisor(parts, std::move(hooks)));
@@ -171,7 +177,11 @@ void Supervisor::OnVcpuExit(unsigned id, const RunResult& result) {
       return;
     case RunExit::kDebug:
     case RunExit::kFailed:
-      Decide([this, id, detail = result.detail] { return power_.OnEngineFailed(id, detail); });
+      Decide([this, id, detail = result.detail, moves = moves_.load()] {
+        if (moves != moves_.load()) return PowerState::Action::kGoOn;  // under the new engine
+        const bool moved = may_move_ && !power_.ended() && MoveHere(detail, /*unasked=*/true);
+        return moved ? PowerState::Action::kGoOn : power_.OnEngineFailed(id, detail);
+      });
       return;
   }
 }
@@ -248,6 +258,40 @@ void Supervisor::SuspendHere(const std::string& who) {
   }
   Log(LogLevel::kError, fmt::format("the guest is not suspended and goes on: {}", refusal));
   vcpus_.Release();
+}
+
+void Supervisor::Move(std::string who) {
+  loop_.Post([this, who = std::move(who)] {
+    if (power_.ended()) return;
+    vcpus_.Hold();
+    MoveHere(who, /*unasked=*/false);
+    vcpus_.Release();
+  });
+}
+
+void Supervisor::LeaveEngine(std::string why) {
+  if (!may_move_) return;
+  loop_.Post([this, why = std::move(why), moves = moves_.load()] {
+    if (power_.ended() || moves != moves_.load()) return;
+    vcpus_.Hold();
+    MoveHere(why, /*unasked=*/true);
+    vcpus_.Release();
+  });
+}
+
+bool Supervisor::MoveHere(const std::string& why, bool unasked) {
+  vcpus_.WaitParked();
+  const bool was_running = clock_.running();
+  clock_.Pause();
+  Log(LogLevel::kInfo, "moving to another engine: " + why);
+  const auto moved = hooks_.move_machine(unasked);
+  if (moved) {
+    ++moves_;
+  } else {
+    Log(LogLevel::kError, "the machine does not move: " + moved.error().message);
+  }
+  if (was_running) clock_.Resume();
+  return moved.has_value();
 }
 
 void Supervisor::StartLimits() {

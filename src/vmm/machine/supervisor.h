@@ -36,6 +36,9 @@ class Supervisor {
     std::function<void()> press_power_button;
     // Writes the whole machine to Config::suspend_file. The vCPUs are parked, the clock stands.
     std::function<Result<void>()> save_machine;
+    // The machine goes on under its other engine; the vCPUs are parked, the clock stands. On an
+    // error it is still under the old one.
+    std::function<Result<void>(bool unasked)> move_machine;
   };
 
   static Result<std::unique_ptr<Supervisor>> Create(const Parts& parts, Hooks hooks);
@@ -60,6 +63,11 @@ class Supervisor {
   void Reset();
   // Saves the machine and ends the run with kSuspended. When that fails the guest goes on.
   void Suspend(std::string who);
+  // Moves the machine to its other engine; when that fails the guest goes on where it is.
+  void Move(std::string who);
+  // The engine under which the machine runs at this moment is bad: moves away from it, if that is
+  // allowed. Once it has moved, later complaints about the old engine are of no interest.
+  void LeaveEngine(std::string why);
 
   // Lets the guest run and returns when an outcome exists; the vCPUs are held then. Once, on the
   // thread that becomes the I/O thread; VcpuSet::Start() was called.
@@ -81,6 +89,7 @@ class Supervisor {
   void DecideHere(const Event& event);
   void ResetMachine();
   void SuspendHere(const std::string& who);
+  bool MoveHere(const std::string& why, bool unasked);  // with a hold that stays the caller's
   void PauseHere();
   void ResumeHere();
   void OnPanicBegin(std::string message);
@@ -102,7 +111,9 @@ class Supervisor {
   std::chrono::steady_clock::time_point started_;
   std::optional<Verdict> failure_;  // of a reset
   bool paused_ = false;             // by the admin or by on_panic: one hold
+  std::atomic<unsigned> moves_{0};
   bool stop_requested_ = false;
+  const bool may_move_;  // to another engine, unasked
 };
 
 }  // namespace vmm

@@ -48,6 +48,13 @@ void VcpuSet::Call(unsigned id, const std::function<void(Vcpu&)>& work) {
   threads_.at(id)->Call(work);
 }
 
+void VcpuSet::Exchange(std::vector<std::unique_ptr<Vcpu>>& others) {
+  std::lock_guard lock(mutex_);  // so that nobody holds or releases meanwhile
+  CHECK(holds_ > 0 && others.size() == vcpus_.size());
+  vcpus_.swap(others);
+  for (size_t id = 0; id < vcpus_.size(); ++id) threads_[id]->Exchange(*vcpus_[id]);
+}
+
 void VcpuSet::Stop() {
   {
     std::lock_guard lock(mutex_);

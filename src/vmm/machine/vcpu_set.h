@@ -36,6 +36,10 @@ class VcpuSet {
   // Runs `work` on the thread of CPU `id`, and waits. Only while held.
   void Call(unsigned id, const std::function<void(Vcpu&)>& work);
 
+  // The threads drive `others` from here on, one for each CPU, which get back those that they
+  // drove. Only while all are parked.
+  void Exchange(std::vector<std::unique_ptr<Vcpu>>& others);
+
   // Ends and joins all threads. Idempotent.
   void Stop();
   // Stop(), and the vCPUs are destroyed too: before their Vm.

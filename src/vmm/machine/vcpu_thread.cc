@@ -10,7 +10,7 @@
 namespace vmm {
 
 VcpuThread::VcpuThread(unsigned id, Vcpu& vcpu, ExitHandler on_exit)
-    : id_(id), vcpu_(vcpu), on_exit_(std::move(on_exit)) {}
+    : id_(id), vcpu_(&vcpu), on_exit_(std::move(on_exit)) {}
 
 VcpuThread::~VcpuThread() {
   Stop();
@@ -41,7 +41,7 @@ void VcpuThread::RequestPause() {
     if (pause_wanted_) return;
     pause_wanted_ = true;
   }
-  vcpu_.Kick();
+  vcpu_.load()->Kick();
 }
 
 void VcpuThread::WaitPaused() {
@@ -65,6 +65,12 @@ void VcpuThread::Call(const std::function<void(Vcpu&)>& work) {
   told_.wait(lock, [&] { return work_ != &work; });
 }
 
+void VcpuThread::Exchange(Vcpu& vcpu) {
+  std::lock_guard lock(mutex_);
+  CHECK(state_ == State::kPaused && pause_wanted_ && work_ == nullptr);
+  vcpu_ = &vcpu;
+}
+
 void VcpuThread::Stop() {
   {
     std::lock_guard lock(mutex_);
@@ -77,7 +83,7 @@ void VcpuThread::Stop() {
     CHECK(std::this_thread::get_id() != thread_.get_id());
     wake_.notify_all();
   }
-  vcpu_.Kick();
+  vcpu_.load()->Kick();
   thread_.join();
 }
 
@@ -101,7 +107,7 @@ bool VcpuThread::Park(std::unique_lock<std::mutex>& lock) {
     if (work_ != nullptr) {
       const auto* work = work_;
       lock.unlock();
-      (*work)(vcpu_);
+      (*work)(*vcpu_.load());
       lock.lock();
       work_ = nullptr;
       told_.notify_all();
@@ -120,7 +126,7 @@ void VcpuThread::Main() {
     if ((pause_wanted_ || stop_wanted_) && !Park(lock)) break;
     state_ = State::kRunning;
     lock.unlock();
-    const RunResult result = vcpu_.Run();
+    const RunResult result = vcpu_.load()->Run();
     lock.lock();
     if (result.exit == RunExit::kInterrupted) continue;
     if (result.exit != RunExit::kHalted) pause_wanted_ = true;

@@ -6,6 +6,7 @@
 // The thread parks in `paused` by itself after an exit that the machine must decide about.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -45,6 +46,9 @@ class VcpuThread {
   // This is how Save and Load reach the vCPU.
   void Call(const std::function<void(Vcpu&)>& work);
 
+  // From the next Call() or Run() on the thread drives `vcpu`. Only while parked.
+  void Exchange(Vcpu& vcpu);
+
   // Ends and joins the thread. Idempotent; not on the vCPU's own thread.
   void Stop();
 
@@ -57,7 +61,7 @@ class VcpuThread {
   bool Park(std::unique_lock<std::mutex>& lock);
 
   const unsigned id_;
-  Vcpu& vcpu_;
+  std::atomic<Vcpu*> vcpu_;  // a late Kick() of the one before is harmless
   const ExitHandler on_exit_;
 
   mutable std::mutex mutex_;

@@ -24,7 +24,7 @@ struct Rig {
   std::unique_ptr<Supervisor> supervisor;
   std::atomic<unsigned> resets{0}, presses{0};
   Result<void> reset_result;
-  std::function<Result<void>()> save;
+  std::function<Result<void>()> save, move;
 
   explicit Rig(std::vector<FakeVcpu::Step> guest) {
     for (unsigned id = 0; id < guest.size(); ++id) {
@@ -47,7 +47,11 @@ struct Rig {
            }
            return reset_result;
          },
-         [this] { ++presses; }, [this] { return save ? save() : Result<void>(); }});
+         [this] { ++presses; }, [this] { return save ? save() : Result<void>(); },
+         [this](bool) {
+           if (move) return move();
+           return Result<void>(Fail(ExitCode::kEngineUnavailable, "there is no other"));
+         }});
     REQUIRE(made);
     supervisor = std::move(*made);
     REQUIRE(vcpus.Start());
@@ -414,6 +418,75 @@ TEST_CASE("What the guest did before it was suspended is decided first", "[threa
   rig = &machine;
   machine.config.suspend_file = "state";
   CHECK(machine.RunForCode() == 0);
+}
+
+TEST_CASE("A failure of the engine moves the machine where it may, and ends it where not",
+          "[threads]") {
+  for (const bool may_move : {true, false}) {
+    unsigned moves = 0;
+    bool failed = false;
+    Rig* rig = nullptr;
+    Rig machine({[&](FakeVcpu& cpu) -> std::optional<RunResult> {
+      if (!std::exchange(failed, true)) return RunResult{RunExit::kFailed, "it is broken"};
+      rig->supervisor->OnDebugExit(0);
+      return Idle(cpu);
+    }});
+    rig = &machine;
+    machine.config.accel_move = may_move;
+    machine.move = [&]() -> Result<void> {
+      CHECK_FALSE(machine.clock.running());
+      ++moves;
+      return {};
+    };
+    CHECK(machine.RunForCode() == (may_move ? 0 : 100));
+    CHECK(moves == (may_move ? 1 : 0));
+  }
+}
+
+TEST_CASE("A move that fails leaves the guest where it is", "[threads]") {
+  std::atomic<unsigned> steps{0}, moves{0};
+  Rig machine({[&](FakeVcpu&) -> std::optional<RunResult> {
+    ++steps;
+    std::this_thread::yield();
+    return {};
+  }});
+  machine.move = [&] {
+    ++moves;
+    return Result<void>(Fail(ExitCode::kEngineUnavailable, "there is no other"));
+  };
+  std::thread admin([&] {
+    while (steps == 0) std::this_thread::yield();
+    machine.supervisor->Move("the test");
+    while (moves == 0) std::this_thread::yield();
+    const unsigned seen = steps;
+    while (steps == seen || !machine.clock.running()) std::this_thread::yield();
+    machine.supervisor->OnDebugExit(0);
+  });
+  CHECK(machine.RunForCode() == 0);
+  admin.join();
+}
+
+TEST_CASE("Two complaints about one engine make one move", "[threads]") {
+  unsigned moves = 0;
+  bool failed = false;
+  Rig* rig = nullptr;
+  Rig machine({[&](FakeVcpu& cpu) -> std::optional<RunResult> {
+    if (!std::exchange(failed, true)) {
+      rig->supervisor->LeaveEngine("it is slow");
+      rig->supervisor->LeaveEngine("it is slow");
+      return RunResult{RunExit::kFailed, "it is broken"};
+    }
+    rig->supervisor->OnDebugExit(0);
+    return Idle(cpu);
+  }});
+  rig = &machine;
+  machine.config.accel_move = true;
+  machine.move = [&]() -> Result<void> {
+    ++moves;
+    return {};
+  };
+  CHECK(machine.RunForCode() == 0);
+  CHECK(moves == 1);
 }
 
 }  // namespace

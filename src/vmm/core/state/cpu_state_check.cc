@@ -52,6 +52,13 @@ Result<void> CheckXsave(const CpuState& state, const CpuidPolicy& cpuid) {
 
 }  // namespace
 
+void MaskXstate(CpuState& state, const CpuidPolicy& cpuid) {
+  constexpr unsigned kXstateBv = 512;
+  uint64_t components = Get<uint64_t>(state.xsave, kXstateBv);
+  components &= cpuid.xcr0_mask() | kX87 | kSse;
+  std::memcpy(state.xsave.bytes.data() + kXstateBv, &components, sizeof components);
+}
+
 Result<void> CheckCpuState(const CpuState& state, const CpuidPolicy& cpuid) {
   const bool lma = state.msr.efer & kEferLma;
   const bool paging = state.cr0 & kCr0Pg;

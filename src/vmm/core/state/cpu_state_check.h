@@ -12,4 +12,8 @@ namespace vmm {
 // [SDM 3C] 26.3.1
 Result<void> CheckCpuState(const CpuState& state, const CpuidPolicy& cpuid);
 
+// Takes from the XSAVE area the components that `cpuid` does not offer: an engine may save what the
+// host has beside. [SDM 1] 13.4.2
+void MaskXstate(CpuState& state, const CpuidPolicy& cpuid);
+
 }  // namespace vmm
