@@ -48,6 +48,15 @@ enum Msr : uint32_t {
   IA32_GS_BASE = 0xc0000101,
   IA32_KERNEL_GS_BASE = 0xc0000102,
   IA32_TSC_AUX = 0xc0000103,
+  // The first four performance counters, which every AMD processor has; they count nothing here.
+  AMD_PERF_CTL0 = 0xc0010000,
+  AMD_PERF_CTL1 = 0xc0010001,
+  AMD_PERF_CTL2 = 0xc0010002,
+  AMD_PERF_CTL3 = 0xc0010003,
+  AMD_PERF_CTR0 = 0xc0010004,
+  AMD_PERF_CTR1 = 0xc0010005,
+  AMD_PERF_CTR2 = 0xc0010006,
+  AMD_PERF_CTR3 = 0xc0010007,
   AMD_SYSCFG = 0xc0010010,
   AMD_HWCR = 0xc0010015,
   AMD_NB_CFG = 0xc001001f,
@@ -205,6 +214,14 @@ bool Cpu::ReadMsr(uint32_t index, uint64_t& value) {
     case EBL_CR_POWERON:
     case PLATFORM_INFO:
     case IA32_DEBUGCTL:
+    case AMD_PERF_CTL0:
+    case AMD_PERF_CTL1:
+    case AMD_PERF_CTL2:
+    case AMD_PERF_CTL3:
+    case AMD_PERF_CTR0:
+    case AMD_PERF_CTR1:
+    case AMD_PERF_CTR2:
+    case AMD_PERF_CTR3:
     case AMD_SYSCFG:
     case AMD_NB_CFG:
     case AMD_TSEG_ADDR:
@@ -287,6 +304,14 @@ bool Cpu::WriteMsr(uint32_t index, uint64_t value) {
     case IA32_PRED_CMD:
     case IA32_BIOS_UPDT_TRIG:
     case IA32_BIOS_SIGN_ID:
+    case AMD_PERF_CTL0:
+    case AMD_PERF_CTL1:
+    case AMD_PERF_CTL2:
+    case AMD_PERF_CTL3:
+    case AMD_PERF_CTR0:
+    case AMD_PERF_CTR1:
+    case AMD_PERF_CTR2:
+    case AMD_PERF_CTR3:
     case AMD_SYSCFG:
     case AMD_HWCR:
     case AMD_NB_CFG:
