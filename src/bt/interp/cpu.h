@@ -12,6 +12,7 @@
 
 #include "bt/interp/block_cache.h"
 #include "bt/interp/debug_registers.h"
+#include "bt/interp/debugger.h"
 #include "bt/interp/flags.h"
 #include "bt/interp/op.h"
 #include "bt/interp/registers.h"
@@ -64,6 +65,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
                     const std::array<uint8_t, 512>& fx);
   vmm::Result<void> Save(vmm::CpuState& state) override;
   vmm::Result<void> Load(const vmm::CpuState& state) override;
+  void SetDebugStep(vmm::DebugStep step) override;
 
   // ---- Registers. A register operand is a byte offset into r, so that AH is one byte past AL.
   template <class T>
@@ -274,8 +276,8 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
     if (on) PostDebugTrap(dr6::BS);
   }
   // A repeated instruction must look up after each iteration, or after this one.
-  bool stepping() const { return step_trap_; }
-  bool debug_trap_pending() const { return pending_debug_ != 0; }
+  bool stepping() const { return step_trap_ || debugger_.looks_closely(); }
+  bool debug_trap_pending() const { return pending_debug_ != 0 || debugger_.stop_due(); }
   void PortRead(uint16_t port, void* data, unsigned size);
   void PortWrite(uint16_t port, const void* data, unsigned size);
 
@@ -295,6 +297,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
 
   // ---- Called by InterpreterVm from other threads, the world stopped
   void DropWriteEntries(uint64_t host_page);
+  void OnDebugPointsChanged();
   // Any thread: blocks that overlap [phys, phys+size) are stale, and go before the next block runs.
   void PostInvalidation(uint64_t phys, uint64_t size);
   void SetAttention(uint32_t bits);
@@ -324,6 +327,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   vmm::SegmentState ldtr_, tr_;
   vmm::DescriptorTable gdtr_, idtr_;
   DebugRegisters debug_;
+  Debugger debugger_;
   vmm::CpuState::Msrs msr_;
   uint64_t tsc_offset_ = 0;  // guest TSC = clock TSC + offset
   alignas(64) vmm::XsaveArea fpu_;
@@ -372,12 +376,17 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
     if (!fault_.in_new_task) r[kRip] -= op.length;
   }
   void RunCarefully();
+  void EndDebuggerStep();
   void DeliverDebugTrap();
   bool DebugRegisterUsable(unsigned index);
   bool RaiseDebugFault(uint64_t dr6_bits);
   // The access has been made: does a watchpoint match?
   void NoteAccess(uint64_t linear, unsigned size, bool write) {
     if (__builtin_expect(debug_.data(), 0)) PostDebugTrap(debug_.DataHits(linear, size, write));
+    if (__builtin_expect(debugger_.points().has_data(), 0)) {
+      debugger_.OnAccess(linear, size, write);
+      recheck_ |= debugger_.stop_due();
+    }
   }
   bool Aligned(uint64_t linear, unsigned size, Access access);
   void LoadRegisters(const vmm::CpuState& state);
@@ -392,6 +401,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   uint64_t Retired() const override { return instructions_; }
   bool HasEvents() const override { return attention_.load() != 0 || recheck_; }
   void ShortenTurn() override { turn_end_ = 0; }
+  void OnEventDelivered();
   bool TakeEvents();  // NMI, interrupts; true when the processor is awake
   void ForgetCode();  // all decoded blocks: memory may have changed unseen
   void TakeInitAndSipi();
@@ -446,7 +456,8 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   uint64_t turn_end_ = ~0ull;  // of instructions_
   bool recheck_ = true, sti_shadow_ = false, mov_ss_shadow_ = false;
   bool halted_ = false, wait_for_sipi_ = false, nmi_pending_ = false;
-  static constexpr uint8_t kOneInstruction = 1, kBreakpoints = 2, kCounted = 4, kNearLimit = 8;
+  static constexpr uint8_t kOneInstruction = 1, kBreakpoints = 2, kCounted = 4, kNearLimit = 8,
+                           kDebugger = 16;
   uint8_t careful_ = 0;         // why Run() may not simply run whole blocks
   uint64_t pending_debug_ = 0;  // #DB traps as bits of DR6; only MOV SS keeps them for one more
   bool step_trap_ = false;      // the instruction under way ends in a single-step trap

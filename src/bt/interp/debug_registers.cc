@@ -91,7 +91,9 @@ bool DebugRegisters::WatchesPage(uint64_t page, bool write) const {
 // After anything that breakpoints depend on has changed. Pages with watched data leave the TLB, so
 // that every access to them takes the slow path, which looks.
 void Cpu::UpdateBreakpoints(bool watched_before) {
-  careful_ = debug_.any() ? careful_ | kBreakpoints : careful_ & ~kBreakpoints;
+  careful_ &= ~(kBreakpoints | kDebugger);
+  if (debug_.any()) careful_ |= kBreakpoints;
+  if (debugger_.active()) careful_ |= kDebugger;
   if (watched_before || debug_.data()) FlushTlb();
 }
 
@@ -146,13 +148,35 @@ void Cpu::DeliverDebugTrap() {
   DeliverEvent(kDB, EventKind::kTrap, false, 0);
 }
 
+// An instruction is done, or came to a fault that is delivered before the debugger hears of it.
+void Cpu::EndDebuggerStep() {
+  if (!(careful_ & kDebugger)) return;
+  if (fault_.active) debugger_.OnFault();
+  debugger_.OnInstruction(!fault_.active && (rflags_ & eflags::RF));
+  if (debugger_.steps()) debugger_.OnStepEnd();
+  recheck_ |= debugger_.stop_due();
+}
+
+void Cpu::SetDebugStep(vmm::DebugStep step) {
+  debugger_.SetStep(step);
+  UpdateBreakpoints(false);
+}
+
+void Cpu::OnDebugPointsChanged() {
+  FlushTlb();
+  UpdateBreakpoints(false);
+}
+
 // What Run() does when something may end an instruction early or make it special: EFLAGS.TF or RF,
 // the shadow of STI or MOV SS, breakpoints, the end of the code segment.
 void Cpu::RunCarefully() {
-  const auto code_hits = [this] {
-    const uint64_t linear = In64() ? r[kRip] : (seg_base_[1] + r[kRip]) & 0xffffffff;
-    return debug_.CodeHits(linear);
-  };
+  const auto linear = [this] { return In64() ? r[kRip] : (seg_base_[1] + r[kRip]) & 0xffffffff; };
+  const auto code_hits = [&] { return debug_.CodeHits(linear()); };
+  // What MOV SS holds back comes first. [SDM 3A] 6.8.3
+  if ((careful_ & kDebugger) && !pending_debug_ && !debugger_.MayBegin(linear())) {
+    recheck_ = true;
+    return;
+  }
   // Before the instruction is fetched, which may fault. The shadow of MOV SS hides breakpoints on
   // the next instruction as RF does. [SDM 3B] 17.3.1.1
   after_mov_ss_ = mov_ss_shadow_;
@@ -163,9 +187,13 @@ void Cpu::RunCarefully() {
     }
   }
   Block* const block = NextBlock();
-  if (!block) return;
+  if (!block) {
+    if (fault_.active) return EndDebuggerStep();
+    debugger_.OnInstruction(true);  // nothing has begun: it is to be looked up once more
+    return;
+  }
   step_trap_ = rflags_ & eflags::TF;
-  const bool single = step_trap_ || (careful_ & kOneInstruction);
+  const bool single = step_trap_ || (careful_ & kOneInstruction) || debugger_.steps();
   rflags_ &= ~eflags::RF;
   careful_ &= ~(kOneInstruction | kNearLimit);
   sti_shadow_ = mov_ss_shadow_ = false;
@@ -184,11 +212,13 @@ void Cpu::RunCarefully() {
     }
     if (!incomplete_) ++instructions_;
     incomplete_ = false;
-    if (!more || single || pending_debug_) break;
+    if (!more || single || debug_trap_pending()) break;
     if ((careful_ & kCounted) && CountedStop()) break;
     if (debug_.code() && code_hits()) break;
+    if (debugger_.points().CodeAt(linear())) break;
   }
   after_mov_ss_ = false;
+  EndDebuggerStep();
   if (fault_.active) {
     step_trap_ = false;
     return;

@@ -84,6 +84,15 @@ void InterpreterVm::OnHostWrite(vmm::GuestPhys start, uint64_t length) {
   }
 }
 
+vmm::Result<void> InterpreterVm::SetDebugPoints(std::span<const vmm::DebugPoint> points,
+                                                const vmm::CpuState&) {
+  debug_points_.Set(points);
+  for (Cpu* cpu : cpus_) {
+    if (cpu) cpu->OnDebugPointsChanged();
+  }
+  return {};
+}
+
 void InterpreterVm::MarkCode(Cpu& cpu, uint64_t phys) {
   std::atomic<uint8_t>& mask = code_pages_[PageIndex(phys)];
   const uint8_t bit = static_cast<uint8_t>(1u << cpu.id());

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <vector>
 
+#include "bt/interp/debugger.h"
 #include "bt/interp/feature_set.h"
 #include "vmm/core/accel/accelerator.h"
 #include "vmm/core/irq/apic_bus.h"
@@ -38,11 +39,14 @@ class InterpreterVm final : public vmm::Vm {
   void IoapicRouteChanged(unsigned, vmm::MsiMessage, bool, bool) override {}
   vmm::Result<void> AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) override;
   void OnHostWrite(vmm::GuestPhys start, uint64_t length) override;
+  vmm::Result<void> SetDebugPoints(std::span<const vmm::DebugPoint> points,
+                                   const vmm::CpuState& context) override;
 
   const vmm::VmParts& parts() const { return parts_; }
   const FeatureSet& features() const { return features_; }
   vmm::ApicBus& apic_bus() { return apic_bus_; }
   uint64_t address_mask() const { return address_mask_.load(std::memory_order_relaxed); }
+  const DebugPoints& debug_points() const { return debug_points_; }
   void Forget(Cpu* cpu);
 
   // ---- Pages with decoded code. Bit n of a page's mask: vCPU n has blocks there. No TLB of any
@@ -84,6 +88,7 @@ class InterpreterVm final : public vmm::Vm {
   vmm::VmParts parts_;
   const FeatureSet features_;
   vmm::ApicBus apic_bus_;
+  DebugPoints debug_points_;
   std::vector<Cpu*> cpus_;
   std::vector<std::unique_ptr<vmm::Device>> doorbells_;
   std::unique_ptr<std::atomic<uint8_t>[]> code_pages_;

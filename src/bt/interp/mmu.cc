@@ -162,7 +162,11 @@ void Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view) {
   if (!LongMode()) linear &= 0xffffffff;
   const uint64_t page = linear & kPageMask, frame = phys & kPageMask;
   TlbBank& bank = banks_.bank(view);
-  if (view == View::kUserAligned || debug_.WatchesPage(page, access == Access::kWrite)) return;
+  const bool write = access == Access::kWrite;
+  if (view == View::kUserAligned || debug_.WatchesPage(page, write) ||
+      debugger_.points().WatchesPage(page, write)) {
+    return;
+  }
   uint8_t* host = vmm_memory().Host(vmm::GuestPhys(frame), vmm::kPageSize);
   if (!host) return;
   const TlbEntry entry{page, reinterpret_cast<uint64_t>(host) - page};

@@ -8,7 +8,8 @@
 namespace bt {
 
 Cpu::Cpu(InterpreterVm& vm, unsigned id)
-    : vm_(vm),
+    : debugger_(vm.debug_points()),
+      vm_(vm),
       memory_(vm.parts().memory),
       id_(id),
       blocks_(kBlockBudget / vm.parts().cpu_count),
@@ -179,6 +180,13 @@ Cpu::Next Cpu::HandleAttention(vmm::RunResult& result) {
     if (bits & kAttentionNmi) nmi_pending_ = true;
     if (pending_debug_ && !mov_ss_shadow_) DeliverDebugTrap();
     // Debug traps that MOV SS holds back are in no CpuState: one instruction more.
+    if (debugger_.stop_due() && !fault_.active && !pending_debug_) {
+      SetAttention(bits & (kAttentionKick | kAttentionApic));
+      recheck_ = true;
+      result.exit = vmm::RunExit::kDebug;
+      result.debug = debugger_.TakeStop();
+      return Next::kReturn;
+    }
     if ((bits & kAttentionKick) && pending_debug_) SetAttention(kAttentionKick);
     if ((bits & kAttentionKick) && !pending_debug_) {
       if (bits & ~kAttentionKick) SetAttention(bits & kAttentionApic);
@@ -191,6 +199,7 @@ Cpu::Next Cpu::HandleAttention(vmm::RunResult& result) {
       return instructions_ < turn_end_ ? Next::kGoOn : Next::kTurnOver;
     }
     if (TakeEvents()) {
+      if (debugger_.stop_due()) continue;
       // Falling asleep comes before the end of a turn: turns must not show.
       if (instructions_ < turn_end_) return Next::kGoOn;
       recheck_ = true;
@@ -231,12 +240,13 @@ bool Cpu::TakeEvents() {
     }
     sti_shadow_ = mov_ss_shadow_ = false;
   }
+  if (debugger_.holds_interrupts() && !halted_) return true;
   if (nmi_pending_ && !nmi_masked_) {
     nmi_pending_ = false;
     nmi_masked_ = true;
     last_block_ = nullptr;
     halted_ = dead_halt_told_ = false;
-    DeliverEvent(kNmi, EventKind::kExternal, false, 0);
+    if (DeliverEvent(kNmi, EventKind::kExternal, false, 0)) OnEventDelivered();
     return true;
   }
   if ((rflags_ & eflags::IF) && apic_->HasDeliverable()) {
@@ -244,7 +254,9 @@ bool Cpu::TakeEvents() {
     if (vector >= 0) {
       halted_ = dead_halt_told_ = false;
       last_block_ = nullptr;
-      DeliverEvent(static_cast<uint8_t>(vector), EventKind::kExternal, false, 0);
+      if (DeliverEvent(static_cast<uint8_t>(vector), EventKind::kExternal, false, 0)) {
+        OnEventDelivered();
+      }
       return true;
     }
   }
@@ -258,6 +270,13 @@ void Cpu::TakeInitAndSipi() {
   wait_for_sipi_ = false;
   LoadRealSegment(vmm::Seg::CS, static_cast<uint16_t>(sipi << 8));
   r[kRip] = 0;
+}
+
+// A debugger that steps stops before the handler.
+void Cpu::OnEventDelivered() {
+  if (!debugger_.steps()) return;
+  debugger_.OnStepEnd();
+  recheck_ = true;
 }
 
 // INIT: the state of table 9-1, caches and most MSRs kept. [SDM 3A] 9.1

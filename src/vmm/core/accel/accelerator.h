@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
+#include "vmm/core/accel/debug.h"
 #include "vmm/core/accel/instruction_rescuer.h"
 #include "vmm/core/accel/instruction_schedule.h"
 #include "vmm/core/base/result.h"
@@ -42,13 +44,14 @@ enum class RunExit : uint8_t {
   kInterrupted,  // Kick() was called
   kHalted,    // HLT with interrupts off. Told once: the next Run() sleeps until NMI, INIT or Kick()
   kShutdown,  // triple fault
-  kDebug,     // reserved for the debugger
+  kDebug,     // what the debugger asked for; `debug` says which
   kFailed,    // the engine can't go on; `detail` says why
 };
 
 struct RunResult {
   RunExit exit = RunExit::kInterrupted;
   std::string detail;
+  DebugStop debug{};
 };
 
 // One virtual processor. Run, Save and Load on the vCPU's own thread (or before it starts); Kick
@@ -62,6 +65,8 @@ class Vcpu {
   virtual void Kick() = 0;
   virtual Result<void> Save(CpuState& state) = 0;
   virtual Result<void> Load(const CpuState& state) = 0;
+  // How each Run() from now on goes. On the vCPU's own thread, or while it is not in Run().
+  virtual void SetDebugStep(DebugStep) {}
 };
 
 class Vm : public MsiSink {
@@ -98,6 +103,15 @@ class Vm : public MsiSink {
   virtual void SetGuestTime(Nanoseconds) {}
   // Host code (DMA) wrote to guest RAM: translated code there is stale. Any thread.
   virtual void OnHostWrite(GuestPhys start, uint64_t length) = 0;
+  // Where a debugger wants the vCPUs to stop; replaces what it wanted before. While no vCPU is in
+  // Run(), any thread. `context`: the processor in whose address space the addresses are meant, for
+  // an engine that must change memory. kUnavailable, and nothing has changed: the engine can't stop
+  // there, or not at so many.
+  virtual Result<void> SetDebugPoints(std::span<const DebugPoint> points, const CpuState& context) {
+    (void)context;
+    if (points.empty()) return {};
+    return Fail(ExitCode::kUnavailable, "this engine has no breakpoints");
+  }
 };
 
 class Accelerator {
