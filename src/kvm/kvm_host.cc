@@ -71,6 +71,8 @@ KvmResult<void> KvmHost::ReadCapabilities() {
       KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
   caps.x2apic_ids = (Check(KVM_CAP_X2APIC_API) & kX2ApicFlags) == kX2ApicFlags;
   caps.ioeventfd_any_length = Check(KVM_CAP_IOEVENTFD_ANY_LENGTH);
+  caps.guest_debug = Check(KVM_CAP_SET_GUEST_DEBUG);
+  caps.debug_blocks_interrupts = Check(KVM_CAP_SET_GUEST_DEBUG2) & KVM_GUESTDBG_BLOCKIRQ;
   if (const int size = Check(KVM_CAP_XSAVE2); size > 0) caps.xsave_size = size;
   caps.max_vcpus = Check(KVM_CAP_MAX_VCPUS);
   if (caps.max_vcpus == 0) caps.max_vcpus = 4;  // [KVM API] 4.7

@@ -18,8 +18,10 @@ struct Capabilities {
   bool tsc_deadline = false;
   bool x2apic_ids = false;  // KVM_CAP_X2APIC_API: 32-bit APIC ids
   bool ioeventfd_any_length = false;
-  size_t xsave_size = 4096;  // bytes of KVM_GET_XSAVE2
-  size_t run_size = 0;       // bytes to map a vCPU
+  bool guest_debug = false;              // KVM_CAP_SET_GUEST_DEBUG
+  bool debug_blocks_interrupts = false;  // KVM_GUESTDBG_BLOCKIRQ
+  size_t xsave_size = 4096;              // bytes of KVM_GET_XSAVE2
+  size_t run_size = 0;                   // bytes to map a vCPU
   unsigned max_vcpus = 1;
 };
 

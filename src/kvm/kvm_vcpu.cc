@@ -31,10 +31,14 @@ bool CanRescue(const kvm_run& run) {
          run.internal.suberror == KVM_INTERNAL_ERROR_DELIVERY_EV;
 }
 
+RunResult Refused(std::string_view what, int result) {
+  return {RunExit::kFailed, fmt::format("{}: {}", what, std::strerror(-result))};
+}
+
 }  // namespace
 
 KvmVcpu::KvmVcpu(std::unique_ptr<VcpuFd> fd, const MsrSet& msrs, Wiring wiring)
-    : fd_(std::move(fd)), msrs_(msrs), wiring_(std::move(wiring)) {
+    : fd_(std::move(fd)), msrs_(msrs), wiring_(std::move(wiring)), debug_(*fd_, wiring_.debug) {
   InstallKickSignal();
 }
 
@@ -56,6 +60,10 @@ RunResult KvmVcpu::Run() {
       break;
     }
     OfferExtInt();
+    if (const int result = debug_.Apply(); result < 0) {
+      outcome = Refused("KVM_SET_GUEST_DEBUG", result);
+      break;
+    }
     in_kernel_.store(true);
     const int result = fd_->Run();
     in_kernel_.store(false);
@@ -63,9 +71,7 @@ RunResult KvmVcpu::Run() {
     // EAGAIN: an application processor met INIT or SIPI and has its new state now.
     if (result == -EINTR || result == -EAGAIN) continue;
     half_done_ = ext_int_queued_ = false;
-    outcome = result < 0
-                  ? RunResult{RunExit::kFailed, fmt::format("KVM_RUN: {}", std::strerror(-result))}
-                  : HandleExit();
+    outcome = result < 0 ? Refused("KVM_RUN", result) : HandleExit();
   }
   std::lock_guard lock(thread_mutex_);
   running_ = false;
@@ -108,7 +114,7 @@ KvmVcpu::Outcome KvmVcpu::HandleExit() {
       return RunResult{RunExit::kShutdown,
                        fmt::format("KVM system event {}", uint32_t{run.system_event.type})};
     case KVM_EXIT_DEBUG:
-      return RunResult{RunExit::kDebug, ""};
+      return HandleDebug();
     case KVM_EXIT_INTERNAL_ERROR:
       return OnInternalError();
     case KVM_EXIT_FAIL_ENTRY:
@@ -148,6 +154,15 @@ Result<vmm::Rescue> KvmVcpu::RescueInstruction() {
   if (auto loaded = LoadRescued(*fd_, msrs_, before, after, events); !loaded)
     return tl::unexpected(loaded.error());
   return rescued;
+}
+
+KvmVcpu::Outcome KvmVcpu::HandleDebug() {
+  const auto met = debug_.OnExit();
+  if (const int* error = std::get_if<int>(&met)) return Refused("a debug exit", *error);
+  if (const auto* stop = std::get_if<vmm::DebugStop>(&met)) {
+    return RunResult{RunExit::kDebug, "", *stop};
+  }
+  return std::nullopt;
 }
 
 // `count` items of `size` bytes lie at data_offset, for string instructions as for others.

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 
+#include "kvm/guest_debug.h"
 #include "kvm/msr_set.h"
 #include "kvm/vcpu_fd.h"
 #include "vmm/core/accel/accelerator.h"
@@ -24,6 +25,7 @@ class KvmVcpu final : public vmm::Vcpu {
     vmm::Bus& ports;
     vmm::Bus& mmio;
     vmm::EoiListener& ioapic;
+    const DebugSetup& debug;
     vmm::ExtIntSource* pic;            // CPU 0 only; else nullptr
     vmm::InstructionRescuer* rescuer;  // may be null
     std::function<void()> on_destroyed;
@@ -37,6 +39,8 @@ class KvmVcpu final : public vmm::Vcpu {
   vmm::Result<void> Save(vmm::CpuState& state) override;
   vmm::Result<void> Load(const vmm::CpuState& state) override;
 
+  void SetDebugStep(vmm::DebugStep step) override { debug_.SetStep(step); }
+
   // Makes Run() look at the 8259 again. Any thread.
   void Poke();
 
@@ -47,6 +51,7 @@ class KvmVcpu final : public vmm::Vcpu {
   class TurnBack;
 
   Outcome HandleExit();
+  Outcome HandleDebug();
   void HandleIo();
   void HandleMmio();
   void OfferExtInt();
@@ -59,6 +64,7 @@ class KvmVcpu final : public vmm::Vcpu {
   std::unique_ptr<VcpuFd> fd_;
   const MsrSet& msrs_;
   Wiring wiring_;
+  GuestDebug debug_;
 
   // Of the vCPU's thread.
   bool half_done_ = false;       // KVM completes the last access on the next entry

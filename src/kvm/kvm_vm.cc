@@ -59,7 +59,8 @@ Result<std::unique_ptr<vmm::Vcpu>> KvmVm::CreateVcpu(unsigned id) {
     fd = std::move(*created);
   }
   if (auto set = SetTscFrequency(*fd); !set) return tl::unexpected(set.error());
-  KvmVcpu::Wiring wiring{parts_.ports, parts_.mmio, parts_.ioapic, nullptr, parts_.rescuer, {}};
+  KvmVcpu::Wiring wiring{parts_.ports,   parts_.mmio, parts_.ioapic, debug_, nullptr,
+                         parts_.rescuer, {}};
   if (id == 0) {
     wiring.pic = &parts_.pic;
     wiring.on_destroyed = [this] {
@@ -88,6 +89,14 @@ Result<void> KvmVm::SetTscFrequency(const VcpuFd& vcpu) {
            fmt::format("the guest's TSC runs at {} kHz, not at {} kHz: this CPU can't scale it",
                        host, wanted));
   return {};
+}
+
+Result<void> KvmVm::SetDebugPoints(std::span<const vmm::DebugPoint> points,
+                                   const vmm::CpuState& context) {
+  if (!points.empty() && !vm_->host().capabilities().guest_debug) {
+    return vmm::Fail(ExitCode::kUnavailable, "this KVM lets nobody debug its guests");
+  }
+  return debug_.Set(points, context);
 }
 
 void KvmVm::SendMsi(vmm::MsiMessage message) {

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "kvm/gsi_routes.h"
+#include "kvm/guest_debug.h"
 #include "kvm/kvm_vcpu.h"
 #include "kvm/msr_set.h"
 #include "kvm/prepared_vm.h"
@@ -34,10 +35,16 @@ class KvmVm final : public vmm::Vm {
   std::optional<vmm::Nanoseconds> GuestTime() override;
   void SetGuestTime(vmm::Nanoseconds time) override;
   void OnHostWrite(vmm::GuestPhys, uint64_t) override {}  // the hardware sees to it
+  vmm::Result<void> SetDebugPoints(std::span<const vmm::DebugPoint> points,
+                                   const vmm::CpuState& context) override;
 
  private:
   KvmVm(std::unique_ptr<VmFd> vm, vmm::CpuidPolicy cpuid, const vmm::VmParts& parts)
-      : vm_(std::move(vm)), cpuid_(std::move(cpuid)), parts_(parts), routes_(*vm_) {}
+      : vm_(std::move(vm)),
+        cpuid_(std::move(cpuid)),
+        parts_(parts),
+        routes_(*vm_),
+        debug_(parts.memory) {}
   vmm::Result<void> AddMemory();
   vmm::Result<void> SetTscFrequency(const VcpuFd& vcpu);
   vmm::Result<void> IoEventFd(bool port, uint64_t address, unsigned size, int fd, bool remove);
@@ -46,6 +53,7 @@ class KvmVm final : public vmm::Vm {
   vmm::CpuidPolicy cpuid_;
   vmm::VmParts parts_;
   GsiRoutes routes_;
+  DebugSetup debug_;
   std::unique_ptr<VcpuFd> cpu0_;  // until CreateVcpu(0)
   MsrSet msrs_;
 

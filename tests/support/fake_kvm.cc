@@ -257,6 +257,10 @@ int FakeKvm::VcpuCall(Vcpu& vcpu, unsigned long request, uintptr_t argument) {
     case KVM_SET_TSC_KHZ:
       vcpu.tsc_khz = static_cast<int>(argument);
       return 0;
+    case KVM_SET_GUEST_DEBUG:
+      vcpu.guest_debug = At<kvm_guest_debug>(argument);
+      ++vcpu.guest_debugs;
+      return 0;
     case KVM_SET_SIGNAL_MASK:
       return 0;
     default:

@@ -61,6 +61,8 @@ class FakeKvm final : public kvm::KvmApi {
     std::map<uint32_t, uint64_t> msrs;
     std::vector<kvm_cpuid_entry2> cpuid;
     std::vector<uint32_t> interrupts;  // by KVM_INTERRUPT
+    kvm_guest_debug guest_debug{};     // the last one asked for
+    unsigned guest_debugs = 0;
     int tsc_khz = 0;
     unsigned runs = 0;
     unsigned immediate_exits = 0;
