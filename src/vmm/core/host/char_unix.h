@@ -6,9 +6,9 @@
 
 #include "vmm/core/base/result.h"
 #include "vmm/core/host/char_backend.h"
-#include "vmm/core/host/char_exit_guard.h"
 #include "vmm/core/host/char_input.h"
 #include "vmm/core/host/char_output.h"
+#include "vmm/core/host/unix_listener.h"
 
 namespace vmm {
 
@@ -39,8 +39,7 @@ class CharUnix final : public CharBackend {
 
   EventLoop& loop_;
   const std::string path_, name_;
-  UniqueFd listener_;
-  CharExitGuard socket_file_;
+  UnixListener listener_;
   std::unique_ptr<CharInput> input_;
   std::unique_ptr<CharOutput> output_;
   int client_ = -1;  // output_'s descriptor, while it has one; I/O thread
