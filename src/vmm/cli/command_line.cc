@@ -62,6 +62,8 @@ std::string ValueWord(const ConfigKey& key) {
       return "PLACE";
     case ValueKind::kModules:
       return "\"FILE ARGS\"";
+    case ValueKind::kGdb:
+      return "[HOST:]PORT|unix:PATH";
   }
   return "";
 }

@@ -29,6 +29,19 @@ struct ConsoleSpec {
   friend bool operator==(const ConsoleSpec&, const ConsoleSpec&) = default;
 };
 
+// Where a debugger connects.
+struct GdbSpec {
+  enum class Kind : uint8_t { kNone, kTcp, kUnix };
+  Kind kind = Kind::kNone;
+  std::string host;   // kTcp: a name or a numeric address
+  uint16_t port = 0;  // kTcp; 0: one that the host chooses
+  std::string path;   // kUnix: the socket to listen on
+  friend bool operator==(const GdbSpec&, const GdbSpec&) = default;
+};
+
+// What a debugger takes the processor for.
+enum class GdbArch : uint8_t { kAuto, kI8086, kI386, kX8664 };
+
 // A Multiboot module.
 struct ModuleSpec {
   std::filesystem::path path;
@@ -92,6 +105,10 @@ struct Config {
   std::filesystem::path suspend_file;
   bool deterministic = false;  // time is the number of instructions
   TraceOptions trace;
+
+  GdbSpec gdb;
+  bool gdb_wait = false;  // the first instruction waits for a debugger
+  GdbArch gdb_arch = GdbArch::kAuto;
 };
 
 }  // namespace vmm

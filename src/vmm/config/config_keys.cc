@@ -41,6 +41,8 @@ std::string_view KindForDocs(const ConfigKey& key) {
       return "processor";
     case ValueKind::kConsole:
       return "console";
+    case ValueKind::kGdb:
+      return "address";
     case ValueKind::kModules:
       return "list of modules";
   }
@@ -133,6 +135,8 @@ std::string DescribeKind(const ConfigKey& key) {
       return "a place for a console, a string such as \"stdio\"";
     case ValueKind::kModules:
       return "a list of modules";
+    case ValueKind::kGdb:
+      return "a place to connect to, a string such as \"1234\"";
   }
   return "";
 }

@@ -26,6 +26,7 @@ enum class ValueKind : uint8_t {
   kCpu,      // "host", "x86-64-v3,-avx2"
   kConsole,  // "stdio", "unix:PATH" ...
   kModules,  // a list of paths, or of tables with path and args
+  kGdb,      // "1234", "HOST:1234", "unix:PATH"
 };
 
 // A value, read according to its ValueKind; the other fields are empty.
@@ -37,6 +38,7 @@ struct ConfigValue {
   ConsoleSpec console{};
   CpuChoice cpu{};
   std::vector<ModuleSpec> modules{};
+  GdbSpec gdb{};
 };
 
 struct ConfigKey {

@@ -70,6 +70,13 @@ void CheckEngine(const Config& config, const ConfigReader& reader, ConfigProblem
                 "remove accel_move, or write accel = \"auto\" or \"kvm\""});
 }
 
+void CheckDebugger(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  if (!config.gdb_wait || config.gdb.kind != GdbSpec::Kind::kNone) return;
+  problems.Add(reader.PlaceOf("gdb_wait"),
+               {"gdb_wait = true needs a place where the debugger connects",
+                "the guest would never run", "write gdb = \"1234\" too, or remove gdb_wait"});
+}
+
 void CheckConsoles(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
   using Kind = ConsoleSpec::Kind;
   const std::vector<Input> inputs = InputsOf(config, reader);
@@ -230,6 +237,7 @@ void CheckCombinations(const Config& config, const ConfigReader& reader, ConfigP
   CheckStart(config, reader, problems);
   CheckEngine(config, reader, problems);
   CheckConsoles(config, reader, problems);
+  CheckDebugger(config, reader, problems);
 }
 
 void CheckFiles(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {

@@ -62,6 +62,12 @@ std::string SizeGuess(const NumberAndUnit& split) {
   return fmt::format("{}{}", split.number, letter);
 }
 
+tl::unexpected<ValueError> SocketPathTooLong(size_t size) {
+  return Wrong(fmt::format("the path of the socket has {} bytes", size),
+               fmt::format("Linux takes at most {}", kSocketPathSize - 1),
+               "move the socket to a shorter path, for example under /run");
+}
+
 }  // namespace
 
 Parsed<uint64_t> ParseSize(std::string_view text) {
@@ -164,11 +170,43 @@ Parsed<ConsoleSpec> ParseConsole(std::string_view text, const std::filesystem::p
   auto path = ParsePath(text.substr(colon + 1), base);
   if (!path) return tl::unexpected(path.error());
   if (kind == "unix" && path->native().size() >= kSocketPathSize) {
-    return Wrong(fmt::format("the path of the socket has {} bytes", path->native().size()),
-                 fmt::format("Linux takes at most {}", kSocketPathSize - 1),
-                 "move the socket to a shorter path, for example under /run");
+    return SocketPathTooLong(path->native().size());
   }
   return ConsoleSpec{kind == "unix" ? Kind::kUnix : Kind::kFile, *path};
+}
+
+Parsed<GdbSpec> ParseGdb(std::string_view text, const std::filesystem::path& base) {
+  constexpr std::string_view kUnixPrefix = "unix:", kOtherPrefix = "tcp:";
+  if (text.starts_with(kUnixPrefix)) {
+    auto path = ParsePath(text.substr(kUnixPrefix.size()), base);
+    if (!path) return tl::unexpected(path.error());
+    if (path->native().size() >= kSocketPathSize) return SocketPathTooLong(path->native().size());
+    return GdbSpec{.kind = GdbSpec::Kind::kUnix, .host = {}, .port = 0, .path = path->string()};
+  }
+  const size_t colon = text.rfind(':');
+  const std::string_view digits = colon == std::string_view::npos ? text : text.substr(colon + 1);
+  std::string_view host = colon == std::string_view::npos ? "" : text.substr(0, colon);
+  const NumberAndUnit port = Split(digits);
+  const bool good_port =
+      port.valid && !port.too_large && port.unit.empty() && port.number <= 0xFFFF;
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  } else if (host.find(':') != std::string_view::npos || host.find_first_of("[]") != host.npos) {
+    host = "?";
+  }
+  if (!good_port || host == "?" || host.find(' ') != host.npos) {
+    const bool other_form = text.starts_with(kOtherPrefix);  // tcp::1234, tcp:HOST:1234
+    const std::string_view rest = other_form ? text.substr(kOtherPrefix.size()) : "";
+    return Wrong(fmt::format("{} is no place for a debugger to connect to", Quoted(text)),
+                 "there are PORT, HOST:PORT, [IPV6]:PORT and unix:PATH",
+                 good_port && other_form && rest.size() < kLongestQuote
+                     ? fmt::format("write \"{}\"", rest.starts_with(':') ? digits : rest)
+                     : "write \"1234\"");
+  }
+  return GdbSpec{.kind = GdbSpec::Kind::kTcp,
+                 .host = host.empty() ? "127.0.0.1" : std::string(host),
+                 .port = static_cast<uint16_t>(port.number),
+                 .path = {}};
 }
 
 }  // namespace vmm

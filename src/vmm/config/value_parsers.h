@@ -39,6 +39,10 @@ Parsed<bool> ParseBoolean(std::string_view text);
 // stdio, pty, null, unix:PATH or file:PATH; a relative PATH is taken from `base`.
 Parsed<ConsoleSpec> ParseConsole(std::string_view text, const std::filesystem::path& base);
 
+// PORT, HOST:PORT, [IPV6]:PORT or unix:PATH; without a host 127.0.0.1. A relative PATH is taken
+// from `base`.
+Parsed<GdbSpec> ParseGdb(std::string_view text, const std::filesystem::path& base);
+
 // `text` as a path, taken from `base` when relative. No "~", no NUL byte.
 Parsed<std::filesystem::path> ParsePath(std::string_view text, const std::filesystem::path& base);
 

@@ -181,6 +181,8 @@ Parsed<ConfigValue> ReadText(const ConfigKey& key, std::string_view text,
       return ReadChoice(key, text);
     case ValueKind::kFile:
       return ParsePath(text, base).map([](auto path) { return ConfigValue{.path = path}; });
+    case ValueKind::kGdb:
+      return ParseGdb(text, base).map([](auto spec) { return ConfigValue{.gdb = spec}; });
     case ValueKind::kConsole:
       return ParseConsole(text, base).map([](auto spec) { return ConfigValue{.console = spec}; });
     case ValueKind::kModules:

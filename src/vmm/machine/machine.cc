@@ -203,6 +203,7 @@ Result<void> Machine::MakeEngine(EngineSources& engines) {
   for (auto& vcpu : vcpus) {
     made.push_back(vcpu.get());
     vcpus_.Add(std::move(vcpu), [this](unsigned cpu, const RunResult& result) {
+      if (debugger_ && debugger_->OnVcpuExit(cpu, result)) return;
       supervisor_->OnVcpuExit(cpu, result);
     });
   }
@@ -341,16 +342,29 @@ Result<void> Machine::LoadVcpus() {
 }
 
 Result<void> Machine::Reset() {
+  if (debugger_) debugger_->BeforeReset();
   board_->Reset();
   if (auto loaded = LoadGuest(/*memory_is_zero=*/false); !loaded) return loaded;
   for (const RamRegion& region : memory_->regions()) vm_->OnHostWrite(region.start, region.size);
-  return LoadVcpus();
+  auto loaded = LoadVcpus();
+  if (loaded && debugger_) debugger_->AfterReset();
+  return loaded;
 }
 
 Result<void> Machine::StartVcpus() {
-  return vcpus_.Start().and_then([&] { return saved_ ? Restore() : LoadVcpus(); }).map([&] {
-    vm_->SetGuestTime(clock().Now());
-  });
+  return vcpus_.Start()
+      .and_then([&] { return saved_ ? Restore() : LoadVcpus(); })
+      .map([&] { vm_->SetGuestTime(clock().Now()); })
+      .and_then([&] { return MakeDebugger(); });
+}
+
+Result<void> Machine::MakeDebugger() {
+  if (config_.gdb.kind == GdbSpec::Kind::kNone) return {};
+  const Debugger::Parts parts{
+      config_, *loop_, *supervisor_, vcpus_, *memory_, *vm_, engine_.cpuid.Has("avx")};
+  if (auto made = Take(Debugger::Create(parts), debugger_); !made) return made;
+  debugger_->OnStart();
+  return {};
 }
 
 RunOutcome Machine::Run() {
@@ -378,6 +392,7 @@ RunOutcome Machine::Run() {
     outcome.code = finished.error().code;
     outcome.reason = finished.error().message;
   }
+  if (debugger_) debugger_->OnEnd(outcome.code);
   outcome.console_tail = supervisor_->LastConsoleLines();
   return outcome;
 }

@@ -13,6 +13,7 @@
 #include "vmm/core/time/host_clock.h"
 #include "vmm/machine/board.h"
 #include "vmm/machine/consoles.h"
+#include "vmm/machine/debugger.h"
 #include "vmm/machine/deterministic_run.h"
 #include "vmm/machine/host_signals.h"
 #include "vmm/machine/host_timer.h"
@@ -80,6 +81,7 @@ class Machine {
   Result<void> LoadVcpus();
   Result<void> Reset();
   Result<void> StartVcpus();
+  Result<void> MakeDebugger();
 
   // In the order of dependency: what is lower uses what is higher. The destructor ends the vCPU
   // threads first.
@@ -107,8 +109,9 @@ class Machine {
     std::vector<std::unique_ptr<Vcpu>> vcpus;
   } other_;
   std::unique_ptr<HostTimer> slow_timer_;
-  std::vector<uint8_t> description_;  // as a device tree, before the guest moves anything
-  std::vector<CpuState> states_;      // one a CPU, between LoadGuest() and LoadVcpus()
+  std::vector<uint8_t> description_;    // as a device tree, before the guest moves anything
+  std::unique_ptr<Debugger> debugger_;  // null unless config_.gdb asks for it
+  std::vector<CpuState> states_;        // one a CPU, between LoadGuest() and LoadVcpus()
 };
 
 }  // namespace vmm

@@ -118,16 +118,22 @@ void Supervisor::ResetMachine() {
   hang_watch_.Reset();
 }
 
-void Supervisor::PauseHere() {
-  if (std::exchange(paused_, true)) return;
+void Supervisor::StandStill() {
   vcpus_.Pause();
-  clock_.Pause();
+  if (standing_++ == 0) clock_.Pause();
+}
+
+void Supervisor::GoOn() {
+  if (--standing_ == 0) clock_.Resume();
+  vcpus_.Release();
+}
+
+void Supervisor::PauseHere() {
+  if (!std::exchange(paused_, true)) StandStill();
 }
 
 void Supervisor::ResumeHere() {
-  if (!std::exchange(paused_, false)) return;
-  clock_.Resume();
-  vcpus_.Release();
+  if (std::exchange(paused_, false)) GoOn();
 }
 
 void Supervisor::OnPowerOff() {
@@ -301,6 +307,7 @@ void Supervisor::StartLimits() {
 }
 
 void Supervisor::OnIdleTimer() {
+  if (standing_ > 0) last_output_ns_ = SteadyNs();  // it can't speak
   const std::chrono::nanoseconds silent(SteadyNs() - last_output_ns_.load());
   if (silent < config_.limits.idle) {
     idle_timer_->Start(config_.limits.idle - silent);
@@ -315,7 +322,7 @@ void Supervisor::OnIdleTimer() {
 Verdict Supervisor::Run() {
   started_ = std::chrono::steady_clock::now();
   StartLimits();
-  clock_.Resume();
+  if (standing_ == 0) clock_.Resume();
   vcpus_.Release();
   // Stop() may also come from an event that PowerState does not end on; go on until one does.
   while (!power_.ended() && !failure_) loop_.Run();

@@ -69,6 +69,11 @@ class Supervisor {
   // allowed. Once it has moved, later complaints about the old engine are of no interest.
   void LeaveEngine(std::string why);
 
+  // --- A debugger's: the I/O thread, also before Run(). The guest and its time stand from the
+  // first StandStill() to the last GoOn(). ---
+  void StandStill();
+  void GoOn();
+
   // Lets the guest run and returns when an outcome exists; the vCPUs are held then. Once, on the
   // thread that becomes the I/O thread; VcpuSet::Start() was called.
   Verdict Run();
@@ -110,7 +115,8 @@ class Supervisor {
   std::atomic<int64_t> last_output_ns_{0};
   std::chrono::steady_clock::time_point started_;
   std::optional<Verdict> failure_;  // of a reset
-  bool paused_ = false;             // by the admin or by on_panic: one hold
+  unsigned standing_ = 0;           // reasons why the guest and its time stand: one hold each
+  bool paused_ = false;             // by the admin or by on_panic: one of them
   std::atomic<unsigned> moves_{0};
   bool stop_requested_ = false;
   const bool may_move_;  // to another engine, unasked

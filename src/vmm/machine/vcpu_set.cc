@@ -32,7 +32,15 @@ void VcpuSet::Release() {
   std::lock_guard lock(mutex_);
   CHECK(holds_ > 0);
   if (--holds_ > 0 || stopped_) return;
-  for (auto& thread : threads_) thread->Resume();
+  for (auto& thread : threads_) {
+    if (frozen_.empty() || !frozen_[thread->id()]) thread->Resume();
+  }
+}
+
+void VcpuSet::Freeze(std::vector<bool> frozen) {
+  std::lock_guard lock(mutex_);
+  CHECK(holds_ > 0 && frozen.size() == threads_.size());
+  frozen_ = std::move(frozen);
 }
 
 void VcpuSet::WaitParked() {

@@ -33,6 +33,8 @@ class VcpuSet {
   // Hold() and WaitParked(): every vCPU stands between two instructions and its state can be saved,
   // loaded and looked at by Call(). Not on a vCPU's thread. Release() undoes it.
   void Pause();
+  // Which of them stay parked when all others are released. Only while held.
+  void Freeze(std::vector<bool> frozen);
   // Runs `work` on the thread of CPU `id`, and waits. Only while held.
   void Call(unsigned id, const std::function<void(Vcpu&)>& work);
 
@@ -53,6 +55,7 @@ class VcpuSet {
   mutable std::mutex mutex_;
   unsigned holds_ = 0;
   bool stopped_ = false;
+  std::vector<bool> frozen_;  // empty: none
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
   std::vector<std::unique_ptr<VcpuThread>> threads_;  // after the vCPUs: they go first
 };

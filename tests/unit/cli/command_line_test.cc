@@ -129,3 +129,16 @@ TEST_CASE("the result file is found in a command line that is wrong otherwise", 
   CHECK(find({"run", "--result"}).empty());
   CHECK(find({"run"}).empty());
 }
+
+TEST_CASE("an option that is true or false is true when it stands alone", "[cli]") {
+  const auto value = [](std::vector<const char*> words) {
+    const CommandLine line = Good(words);
+    REQUIRE(line.settings.size() == 1);
+    CHECK(line.settings[0].key == "gdb_wait");
+    return line.settings[0].value;
+  };
+  CHECK(value({"run", "--gdb-wait"}) == "true");
+  CHECK(value({"run", "--gdb-wait", "false"}) == "false");
+  CHECK(value({"run", "--gdb-wait=true"}) == "true");
+  CHECK(Good({"run", "--gdb-wait", "--gdb", "1234"}).settings.size() == 2);
+}

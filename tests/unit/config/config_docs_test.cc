@@ -77,6 +77,11 @@ TEST_CASE("every choice of a key reaches the Config as its own value", "[config]
   CHECK(with("machine = \"pc\"").machine == vmm::MachineKind::kPc);
   CHECK(with("cpu = \"x86-64-v3,-avx2\"").cpu ==
         vmm::CpuChoice{.model = "x86-64-v3", .remove = {"avx2"}, .add = {}});
+  CHECK(with("gdb_arch = \"auto\"").gdb_arch == vmm::GdbArch::kAuto);
+  CHECK(with("gdb_arch = \"i8086\"").gdb_arch == vmm::GdbArch::kI8086);
+  CHECK(with("gdb_arch = \"i386\"").gdb_arch == vmm::GdbArch::kI386);
+  CHECK(with("gdb_arch = \"x86-64\"").gdb_arch == vmm::GdbArch::kX8664);
+  CHECK(with("cpu = \"host\"").cpu == vmm::CpuModel::kHost);
 }
 
 TEST_CASE("the defaults of a Config are those that the table promises", "[config][docs]") {
@@ -105,4 +110,7 @@ TEST_CASE("the defaults of a Config are those that the table promises", "[config
   CHECK(written->on_panic == silent->on_panic);
   CHECK(written->stop_timeout == silent->stop_timeout);
   CHECK(written->serial == silent->serial);
+  CHECK(written->gdb == silent->gdb);
+  CHECK(written->gdb_wait == silent->gdb_wait);
+  CHECK(written->gdb_arch == silent->gdb_arch);
 }

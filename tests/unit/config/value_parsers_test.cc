@@ -85,3 +85,23 @@ TEST_CASE("a relative path starts at its base and an absolute one does not", "[c
   CHECK_FALSE(vmm::ParsePath("", "/vm"));
   CHECK_FALSE(vmm::ParsePath(std::string("a\0b", 3), "/vm"));
 }
+
+TEST_CASE("a place for a debugger is a port, an address with one, or a socket", "[config]") {
+  using Kind = vmm::GdbSpec::Kind;
+  const auto tcp = [](std::string host, uint16_t port) {
+    return vmm::GdbSpec{.kind = Kind::kTcp, .host = std::move(host), .port = port, .path = {}};
+  };
+  CHECK(*vmm::ParseGdb("1234", "/vm") == tcp("127.0.0.1", 1234));
+  CHECK(*vmm::ParseGdb(":0", "/vm") == tcp("127.0.0.1", 0));
+  CHECK(*vmm::ParseGdb("localhost:65535", "/vm") == tcp("localhost", 65535));
+  CHECK(*vmm::ParseGdb("[::1]:1234", "/vm") == tcp("::1", 1234));
+  CHECK(vmm::ParseGdb("unix:gdb.sock", "/vm")->path == "/vm/gdb.sock");
+  for (const char* bad : {"", "65536", "12x", "host", "::1:1234", "[]:1", "a b:1", "host:", "-1"}) {
+    INFO(bad);
+    CHECK_FALSE(vmm::ParseGdb(bad, "/vm"));
+  }
+  CHECK_FALSE(vmm::ParseGdb("unix:", "/vm"));
+  CHECK_FALSE(vmm::ParseGdb("unix:" + std::string(200, 'x'), "/vm"));
+  CHECK(vmm::ParseGdb("tcp::1234", "/vm").error().fix == "write \"1234\"");
+  CHECK(vmm::ParseGdb("tcp:host:1234", "/vm").error().fix == "write \"host:1234\"");
+}
