@@ -81,7 +81,6 @@ TEST_CASE("every choice of a key reaches the Config as its own value", "[config]
   CHECK(with("gdb_arch = \"i8086\"").gdb_arch == vmm::GdbArch::kI8086);
   CHECK(with("gdb_arch = \"i386\"").gdb_arch == vmm::GdbArch::kI386);
   CHECK(with("gdb_arch = \"x86-64\"").gdb_arch == vmm::GdbArch::kX8664);
-  CHECK(with("cpu = \"host\"").cpu == vmm::CpuModel::kHost);
 }
 
 TEST_CASE("the defaults of a Config are those that the table promises", "[config][docs]") {
