@@ -219,14 +219,9 @@ void Debugger::GoOn() {
     Log(LogLevel::kWarning, "gdb: breakpoints are lost: " + put.error().message);
     points_.clear();
   }
+  SetSteps();
   std::vector<bool> frozen(motions_.size());
   for (unsigned cpu = 0; cpu < motions_.size(); ++cpu) {
-    const bool steps =
-        motions_[cpu].kind == Motion::Kind::kStep || motions_[cpu].kind == Motion::Kind::kStepRange;
-    const DebugStep step = !steps                   ? DebugStep::kOff
-                           : steps_take_interrupts_ ? DebugStep::kOneOrEvent
-                                                    : DebugStep::kOne;
-    vcpus_.Call(cpu, [step](Vcpu& vcpu) { vcpu.SetDebugStep(step); });
     // In a deterministic run they take turns: none would get past one that stays.
     frozen[cpu] = motions_[cpu].kind == Motion::Kind::kStay && !config_.deterministic;
   }
@@ -234,6 +229,17 @@ void Debugger::GoOn() {
   std::ranges::fill(states_, std::nullopt);
   still_ = false;
   supervisor_.GoOn();
+}
+
+void Debugger::SetSteps() {
+  for (unsigned cpu = 0; cpu < motions_.size(); ++cpu) {
+    const bool steps =
+        motions_[cpu].kind == Motion::Kind::kStep || motions_[cpu].kind == Motion::Kind::kStepRange;
+    const DebugStep step = !steps                   ? DebugStep::kOff
+                           : steps_take_interrupts_ ? DebugStep::kOneOrEvent
+                                                    : DebugStep::kOne;
+    vcpus_.Call(cpu, [step](Vcpu& vcpu) { vcpu.SetDebugStep(step); });
+  }
 }
 
 // ---- State and memory
@@ -277,7 +283,9 @@ size_t Debugger::ReadMemory(unsigned cpu, bool physical, uint64_t address, std::
 bool Debugger::WriteMemory(unsigned cpu, bool physical, uint64_t address,
                            std::span<const uint8_t> in) {
   TakePointsOut();
-  const auto written = [this](GuestPhys start, uint64_t length) { vm_.OnHostWrite(start, length); };
+  const auto written = [this](GuestPhys start, uint64_t length) {
+    vm_->OnHostWrite(start, length);
+  };
   if (physical) {
     if (!memory_.Write(GuestPhys(address), in)) return false;
     written(GuestPhys(address), in.size());
@@ -310,34 +318,41 @@ Result<void> Debugger::PutPointsIn(unsigned cpu) {
   if (!points_.empty()) {
     if (auto read = ReadState(cpu, context); !read) return read;
   }
-  auto put = vm_.SetDebugPoints(points_, context);
+  auto put = vm_->SetDebugPoints(points_, context);
   points_are_in_ = put.has_value();
   return put;
 }
 
 void Debugger::TakePointsOut() {
   if (points_.empty() || !points_are_in_) return;
-  points_are_in_ = !vm_.SetDebugPoints({}, {}).has_value();
+  points_are_in_ = !vm_->SetDebugPoints({}, {}).has_value();
 }
 
 void Debugger::BeforeReset() {
   ++generation_;
   waiting_.clear();
   dead_.assign(dead_.size(), false);
-  TakePointsOut();
+  Withdraw();
 }
 
 void Debugger::AfterReset() {
   ForgetMotions();
-  for (unsigned cpu = 0; cpu < cpu_count(); ++cpu) {
-    vcpus_.Call(cpu, [](Vcpu& vcpu) { vcpu.SetDebugStep(DebugStep::kOff); });
-  }
   vcpus_.Freeze(std::vector<bool>(cpu_count()));
-  std::ranges::fill(states_, std::nullopt);
   last_cpu_ = points_cpu_ = 0;
-  if (still_) return;
-  if (const auto put = PutPointsIn(0); !put) {
-    Log(LogLevel::kWarning, "gdb: breakpoints are lost by the reset: " + put.error().message);
+  Renew();
+}
+
+void Debugger::Withdraw() {
+  if (points_are_in_) points_are_in_ = !vm_->SetDebugPoints({}, {}).has_value();
+}
+
+void Debugger::Renew() {
+  std::ranges::fill(states_, std::nullopt);
+  if (still_) return;  // GoOn() will do the rest
+  SetSteps();
+  if (const auto put = PutPointsIn(points_cpu_); !put) {
+    Log(LogLevel::kWarning, "gdb: breakpoints are lost: " + put.error().message);
+    points_.clear();
   }
   std::ranges::fill(states_, std::nullopt);
 }

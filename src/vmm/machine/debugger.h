@@ -32,8 +32,8 @@ class Debugger final : private gdb::Target {
     Supervisor& supervisor;
     VcpuSet& vcpus;
     GuestMemory& memory;
-    Vm& vm;
-    bool avx;  // the guest's processors have it
+    const std::unique_ptr<Vm>& vm;  // another one after each move to another engine
+    bool avx;                       // the guest's processors have it
   };
   // Listens where config.gdb says. Errors name the address.
   static Result<std::unique_ptr<Debugger>> Create(const Parts& parts);
@@ -47,6 +47,10 @@ class Debugger final : private gdb::Target {
   // about to be loaded anew, and put in again.
   void BeforeReset();
   void AfterReset();
+  // Around a look at all of memory, and a move to another engine, with all vCPUs parked: no
+  // breakpoint is in memory or in the engine meanwhile.
+  void Withdraw();
+  void Renew();
   // The run is over; tells the debugger.
   void OnEnd(ExitCode code);
 
@@ -66,7 +70,7 @@ class Debugger final : private gdb::Target {
   void Detach() override;
   void Kill() override;
   void ResetMachine() override { supervisor_.Reset(); }
-  void InjectNmi(unsigned cpu) override { vm_.InjectNmi(cpu); }
+  void InjectNmi(unsigned cpu) override { vm_->InjectNmi(cpu); }
   void PressPowerButton() override { supervisor_.PressPowerButton(); }
   void LetStepsTakeInterrupts(bool on) override { steps_take_interrupts_ = on; }
 
@@ -90,13 +94,14 @@ class Debugger final : private gdb::Target {
   gdb::Architecture ChooseArchitecture();
   Result<void> PutPointsIn(unsigned cpu);
   void TakePointsOut();
+  void SetSteps();
 
   const Config& config_;
   EventLoop& loop_;
   Supervisor& supervisor_;
   VcpuSet& vcpus_;
   GuestMemory& memory_;
-  Vm& vm_;
+  const std::unique_ptr<Vm>& vm_;
   const bool avx_;
 
   std::unique_ptr<gdb::Server> server_;

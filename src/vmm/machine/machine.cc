@@ -320,6 +320,13 @@ Result<void> Machine::Restore() {
 // Devices first: what is due in them goes on to the interrupt controllers, and from there to the
 // processors.
 Result<void> Machine::Save() {
+  if (debugger_) debugger_->Withdraw();
+  auto saved = WriteAll();
+  if (!saved && debugger_) debugger_->Renew();
+  return saved;
+}
+
+Result<void> Machine::WriteAll() {
   CatchUpWithGuest();
   Sections sections;
   board_->SaveState(sections);
@@ -361,7 +368,7 @@ Result<void> Machine::StartVcpus() {
 Result<void> Machine::MakeDebugger() {
   if (config_.gdb.kind == GdbSpec::Kind::kNone) return {};
   const Debugger::Parts parts{
-      config_, *loop_, *supervisor_, vcpus_, *memory_, *vm_, engine_.cpuid.Has("avx")};
+      config_, *loop_, *supervisor_, vcpus_, *memory_, vm_, engine_.cpuid.Has("avx")};
   if (auto made = Take(Debugger::Create(parts), debugger_); !made) return made;
   debugger_->OnStart();
   return {};

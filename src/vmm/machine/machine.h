@@ -67,6 +67,7 @@ class Machine {
   Result<void> LoadSavedGuest();
   Result<void> Restore();
   Result<void> Save();
+  Result<void> WriteAll();
   Result<void> SaveVcpus(std::vector<CpuState>& states);
   Result<std::unique_ptr<Vm>> CreateVmOf(Accelerator& accelerator,
                                          std::vector<std::unique_ptr<Vcpu>>& vcpus);
@@ -75,6 +76,7 @@ class Machine {
   // Neither the guest's own clock nor the machine's goes back when the other takes over.
   void CatchUpWithGuest();
   Result<void> Move(bool unasked);
+  Result<void> MoveVcpus();
   Result<void> MakeOther();
   Result<std::unique_ptr<Accelerator>> ChooseOther();
   void WatchSlowKvm();

@@ -147,6 +147,13 @@ Result<void> Machine::Move(bool unasked) {
     return Fail(ExitCode::kEngineUnavailable, "it moves by itself away from KVM only");
   }
   if (auto made = MakeOther(); !made) return made;
+  if (debugger_) debugger_->Withdraw();
+  auto moved = MoveVcpus();
+  if (debugger_) debugger_->Renew();
+  return moved;
+}
+
+Result<void> Machine::MoveVcpus() {
   CatchUpWithGuest();
   std::vector<CpuState> states;
   if (auto saved = SaveVcpus(states); !saved) return saved;
