@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 SKIP = 77
-GUEST_FAILURE, ENGINE_FAILED, ENGINE_UNAVAILABLE = 80, 100, 103  # docs/exit-codes.md
+GUEST_FAILURE, TRIPLE_FAULT, ENGINE_FAILED, ENGINE_UNAVAILABLE = 80, 82, 100, 103  # docs/exit-codes.md
 
 
 def run(command, limit):
@@ -87,6 +87,8 @@ def main():
     if weakness and status == GUEST_FAILURE:
         first = next((line for line in output.splitlines() if line.startswith("FAIL")), "no word")
         skip(f"this KVM answers otherwise than a processor ({first}); {weakness}")
+    if weakness and status == TRIPLE_FAULT:
+        skip(f"this KVM answers otherwise than a processor (triple fault); {weakness}")
     print("failed:", f"no end within {limit:.0f} s" if status is None else f"exit status {status}")
     return 1
 

@@ -96,8 +96,13 @@ uint64_t CheckRegisters(uint64_t seed) {
       : [seed] "D"(seed), "b"(seed)
       : "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
   asm volatile("fxsave64 %0" : "=m"(image[1]) : : "memory");
-  for (unsigned i = 0; i < 416; ++i) wrong |= image[0][i] ^ image[1][i];
-  return wrong;
+  if (wrong) return wrong;
+  for (unsigned i = 0; i < 416; ++i) {
+    // Where in the image, what it was, what it is.
+    if (image[0][i] != image[1][i])
+      return uint64_t{i} << 48 | 1ull << 32 | image[0][i] << 8 | image[1][i];
+  }
+  return 0;
 }
 
 void OnTimer(Frame&) {

@@ -25,7 +25,8 @@ void Load(std::span<const uint8_t> kernel, vmm::ForceEntry entry) {
     CHECK(result.error().message.starts_with("kernel fuzz: "));
     return;
   }
-  CHECK(cpu.rip == result->entry.value && cpu.rip < kMemory);
+  const uint64_t start = cpu.seg[static_cast<size_t>(vmm::Seg::CS)].base + cpu.rip;
+  CHECK(start == result->entry.value && start < kMemory);
   for (const auto& placed : result->placed) {
     CHECK(memory.Host(placed.start, placed.size) != nullptr);
   }

@@ -14,7 +14,7 @@ namespace {
 constexpr size_t kLongestOption = 256;
 
 void CheckPromises(const vmm::Config& config) {
-  CHECK(!config.kernel.empty());
+  CHECK(!config.kernel.empty() || !config.boot_sector.empty() || !config.firmware.empty());
   CHECK(!config.name.empty() && config.name.size() <= 64);
   CHECK(config.cpus >= 1 && config.cpus <= vmm::Config::kMaxCpus);
   CHECK(config.memory >= 2 * vmm::kMiB && config.memory % vmm::kPageSize == 0);

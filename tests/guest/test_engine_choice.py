@@ -100,13 +100,17 @@ class EngineChoice(GuestTest):
                 self.assert_ends(guest, STOPPED)
                 self.assert_says(guest, line, "stopped by SIGQUIT")
 
-    def test_kvm_that_can_no_longer_enter_the_guest_is_100(self):
-        for accel in ("auto", "kvm"):
-            with self.subTest(accel=accel):
-                guest = self.run_until_end(["turns-bad"], accel)
-                self.assertEqual(guest.wait(), ENGINE_FAILED, guest.messages)
-                self.assertIn("the CPU refused to enter the guest", guest.result["reason"])
-                self.assertIn(guest.result["reason"], guest.messages)
+    def test_kvm_that_can_no_longer_enter_the_guest_is_100_where_it_is_required(self):
+        guest = self.run_until_end(["turns-bad"], "kvm")
+        self.assertEqual(guest.wait(), ENGINE_FAILED, guest.messages)
+        self.assertIn("the CPU refused to enter the guest", guest.result["reason"])
+        self.assertIn(guest.result["reason"], guest.messages)
+
+    def test_auto_moves_away_from_kvm_that_can_no_longer_enter_the_guest(self):
+        guest = self.run_until_end(["turns-bad"], "auto")
+        self.assertEqual(guest.wait(), SUCCESS, guest.messages)
+        self.assertRegex(guest.messages, "moving to another engine: the CPU refused to enter the guest")
+        self.assertIn("the machine moved from kvm to interpreter", guest.messages)
 
     def test_probe_says_the_same(self):
         for conditions, reason, remedy in REFUSED + BAD + GOOD:
