@@ -15,7 +15,6 @@ struct Inner {
 };
 
 struct Outer {
-  static constexpr uint32_t kVersion = 3;
   uint8_t byte = 0;
   int64_t number = 0;
   Mode mode = Mode::kA;
