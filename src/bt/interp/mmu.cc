@@ -1,5 +1,6 @@
 // Linear to physical: page walks, the soft TLB's slow path, physical accesses. [SDM 3A] 4
 #include <algorithm>
+#include <atomic>
 
 #include "bt/interp/cpu.h"
 #include "bt/interp/interpreter.h"
@@ -223,6 +224,9 @@ void Cpu::PhysicalWrite(uint64_t phys, const void* data, unsigned size) {
 
 // RAM was written outside the fast path: decoded code there is stale, here and elsewhere.
 void Cpu::NoteRamWrite(uint64_t phys, unsigned size) {
+  // Another vCPU that marks the page now must either find the new bytes or be found in the mask;
+  // MarkCode() does not stop the world when the page was marked before.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
   const uint8_t mask = vm_.CodeMask(phys);
   if (mask == 0) return;
   if (mask & (1u << id_)) {
