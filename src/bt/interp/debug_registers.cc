@@ -168,7 +168,7 @@ void Cpu::OnDebugPointsChanged() {
 }
 
 // What Run() does when something may end an instruction early or make it special: EFLAGS.TF or RF,
-// the shadow of STI or MOV SS, breakpoints, the end of the code segment.
+// the shadow of STI or MOV SS, breakpoints, a debugger, counted time, the end of the code segment.
 void Cpu::RunCarefully() {
   const auto linear = [this] { return In64() ? r[kRip] : (seg_base_[1] + r[kRip]) & 0xffffffff; };
   const auto code_hits = [&] { return debug_.CodeHits(linear()); };
@@ -200,7 +200,7 @@ void Cpu::RunCarefully() {
   last_block_ = single ? nullptr : block;
   for (const Op* op = block->ops; op->length != 0; ++op) {  // the last one only falls through
     r[kRip] += op->length;
-    if (!In64() && op->length && r[kRip] - 1 > seg_[1].limit) {
+    if (!In64() && r[kRip] - 1 > seg_[1].limit) {
       Raise(kGP, 0);
       Rewind(*op);
       break;

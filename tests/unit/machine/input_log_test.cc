@@ -1,26 +1,17 @@
 #include "vmm/machine/input_log.h"
 
 #include <catch2/catch.hpp>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
+#include <string>
+#include <vector>
+
+#include "../support/temp_dir.h"
 
 namespace vmm::test {
 namespace {
 
-struct Directory {
-  Directory() {
-    char name[] = "/tmp/vmm-input-log-XXXXXX";
-    path = mkdtemp(name);
-  }
-  ~Directory() { std::filesystem::remove_all(path); }
-  std::filesystem::path path;
-};
-
 std::string WhyWrong(std::string_view text) {
-  Directory directory;
-  const auto path = directory.path / "inputs";
-  std::ofstream(path) << text;
+  const TempDir directory;
+  const auto path = directory.Write("inputs", text);
   auto read = ReadInputLog(path);
   REQUIRE_FALSE(read);
   CHECK(read.error().code == ExitCode::kConfigInvalid);
@@ -32,8 +23,8 @@ std::string WhyWrong(std::string_view text) {
 }  // namespace
 
 TEST_CASE("a record of inputs reads as it was written") {
-  Directory directory;
-  const auto path = directory.path / "inputs";
+  const TempDir directory;
+  const auto path = directory.path() / "inputs";
   const std::vector<MachineInput> inputs = {
       {Nanoseconds(0), 0, "ls\n"},
       {Nanoseconds(17), 3, std::string("\0\xff", 2)},

@@ -30,7 +30,8 @@ struct MachineInput {
 // turns, on the thread of the vCPU whose turn begins, exactly at their nanosecond.
 //
 // Threads: as MachineClock, TimerService and InstructionSchedule say, but that callbacks of timers
-// run on vCPU threads. Lock: mutex_ ranks last (docs/locks.md): nothing is called while it is held.
+// run on vCPU threads. Lock: mutex_ ranks last (docs/locks.md): callbacks run without it, and what
+// a CountedVcpu is asked under it takes no lock.
 class CountedTime final : public MachineClock, public TimerService, public InstructionSchedule {
  public:
   static constexpr uint64_t kTurn = 10'000;
