@@ -1,9 +1,9 @@
 #include "bt/isa/decoder.h"
 
-#include <Zydis/Zydis.h>
-
 #include <algorithm>
 #include <bit>
+
+#include "bt/isa/zydis_decoder.h"
 
 namespace bt {
 namespace {
@@ -22,30 +22,6 @@ struct MnemonicMap {
   }
 };
 constexpr MnemonicMap kMnemonics;
-
-struct Decoders {
-  ZydisDecoder by_size[3];
-  Decoders() {
-    ZydisDecoderInit(&by_size[0], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
-    ZydisDecoderInit(&by_size[1], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
-    ZydisDecoderInit(&by_size[2], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-    for (ZydisDecoder& decoder : by_size) {
-      // What the CPUs that we model execute: CET and MPX encodings are NOPs, LZCNT and TZCNT exist.
-      ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_KNC, ZYAN_FALSE);
-      ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
-      ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
-      ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
-      // REX-prefixed near branches ignore 66 in 64-bit mode on Intel; AMD honours it. [SDM
-      // 2A] 2.2.1.3
-      ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, ZYAN_FALSE);
-    }
-  }
-};
-
-const ZydisDecoder& DecoderFor(CodeSize size) {
-  static const Decoders decoders;
-  return decoders.by_size[static_cast<unsigned>(size)];
-}
 
 void FillRegister(ZydisRegister reg, Operand& out) {
   out.kind = OperandKind::kReg;
@@ -292,6 +268,7 @@ void CorrectZydis(const ZydisDecodedInstruction& in, Insn& insn) {
       insn.operand[i].reg_class = RegClass::kGpr;
       insn.operand[i].bits = in.operand_width;
       insn.operand[i].reg = i == 0 ? 8 : 0;
+      insn.operand[i].written = true;
     }
   }
 }
@@ -299,7 +276,7 @@ void CorrectZydis(const ZydisDecodedInstruction& in, Insn& insn) {
 }  // namespace
 
 DecodeStatus Decode(std::span<const uint8_t> bytes, CodeSize code_size, Insn& insn) {
-  const ZydisDecoder& decoder = DecoderFor(code_size);
+  const ZydisDecoder& decoder = ZydisDecoderFor(code_size);
   ZydisDecoderContext context;
   ZydisDecodedInstruction in;
   const ZyanStatus status =

@@ -53,6 +53,8 @@ TEST_CASE("F3 90 is PAUSE, but with REX.B it exchanges R8") {
   CHECK(insn.operand[0].reg == 8);
   CHECK(insn.operand[1].reg == 0);
   CHECK(insn.operand[0].bits == 64);
+  CHECK(insn.operand[0].written);
+  CHECK(insn.operand[1].written);
 }
 
 TEST_CASE("the last of F2 and F3 repeats a string instruction") {
