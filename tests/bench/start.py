@@ -10,6 +10,7 @@ from timed_process import TimedProcess
 MAX_INTERPRETER_MS = 20.0
 MAX_PROBE_MS = 30.0  # what "auto" may take more, until it has decided
 RUNS = 20
+ENGINE_UNAVAILABLE = 103  # docs/exit-codes.md
 LOAD_ADDRESS = 0x100000
 
 # mov dx, 0x3F8; mov al, '!'; out dx, al; stop: cli; hlt; jmp stop
@@ -37,11 +38,30 @@ def measure(vmm, kernel, engine):
     return median(times)
 
 
+def write_guest(place):
+    kernel = os.path.join(place, 'guest.elf')
+    with open(kernel, 'wb') as file:
+        file.write(multiboot_guest())
+    return kernel
+
+
+def has_engine(vmm, engine):
+    """Does this build of vmm run a guest on that engine?"""
+    with tempfile.TemporaryDirectory() as place:
+        command = [vmm, 'run', '--accel', engine, '--memory', '64M', '--kernel', write_guest(place)]
+        with TimedProcess(command) as process:
+            try:
+                process.wait_for(b'!', 30)
+                return True
+            except RuntimeError:
+                if process.process.wait(30) == ENGINE_UNAVAILABLE:
+                    return False
+                raise
+
+
 def bench(vmm):
     with tempfile.TemporaryDirectory() as place:
-        kernel = os.path.join(place, 'guest.elf')
-        with open(kernel, 'wb') as file:
-            file.write(multiboot_guest())
+        kernel = write_guest(place)
         plain = measure(vmm, kernel, 'interpreter')
         yield 'exec to first port write, vmm interpreter', plain, 'ms', MAX_INTERPRETER_MS
         auto = measure(vmm, kernel, 'auto')

@@ -15,26 +15,45 @@ class TimedProcess:
         self.start = time.monotonic()
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE)
+        self.pipes = [self.process.stdout, self.process.stderr]
         self.console = b''
         self.messages = b''
+        self.arrival = self.start  # of what stands last in console
 
     def wait_for(self, text, limit):
         """Seconds from the start until the console has shown text; RuntimeError if it never does."""
-        pipes = [self.process.stdout, self.process.stderr]
         while text not in self.console:
-            left = self.start + limit - time.monotonic()
-            ready, _, _ = select.select(pipes, [], [], max(left, 0))
-            for pipe in ready:
-                data = os.read(pipe.fileno(), 65536)
-                if not data:
-                    pipes.remove(pipe)
-                elif pipe is self.process.stdout:
-                    self.console += data
-                else:
-                    self.messages += data
-            if self.process.stdout not in pipes or not ready:
-                self.fail(f'no {text!r} within {limit} s' if not ready else f'ended without {text!r}')
+            self.receive(self.start + limit, repr(text))
         return time.monotonic() - self.start
+
+    def lines(self, limit):
+        """(seconds from the start, line) of the console as they come; RuntimeError if none comes within
+        limit seconds, or the program ends."""
+        read = 0
+        while True:
+            end = self.console.find(b'\n', read)
+            if end < 0:
+                self.receive(time.monotonic() + limit, 'next line')
+                continue
+            yield self.arrival - self.start, self.console[read:end].decode(errors='replace')
+            read = end + 1
+
+    def receive(self, deadline, awaited):
+        """Waits for output of the program and keeps it; RuntimeError if its console brings none more."""
+        ready, _, _ = select.select(self.pipes, [], [], max(deadline - time.monotonic(), 0))
+        if not ready:
+            self.fail(f'no {awaited} in time')
+        for pipe in ready:
+            data = os.read(pipe.fileno(), 65536)
+            if not data:
+                self.pipes.remove(pipe)
+            elif pipe is self.process.stdout:
+                self.arrival = time.monotonic()
+                self.console += data
+            else:
+                self.messages += data
+        if self.process.stdout not in self.pipes:
+            self.fail(f'ended without {awaited}')
 
     def fail(self, why):
         tail = (self.console[-600:] + b'\n' + self.messages[-600:]).decode(errors='replace')
