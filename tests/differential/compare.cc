@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "bt/interp/host_fpu.h"
 #include "bt/isa/decoder.h"
 
 namespace difftest {
@@ -83,6 +84,30 @@ bool MovesParts(Mnemonic m) {
          m != Mnemonic::FXSAVE64 && m != Mnemonic::FNSTENV && m != Mnemonic::FNSAVE;
 }
 
+// Needs only the low half of its 16-byte operand; whether the rest is touched is the processor's
+// affair, and seen only where MXCSR.MM lets the operand cross into another page. [SDM 2B] UNPCKLPS
+bool NeedsLowHalf(Mnemonic m) {
+  switch (m) {
+    case Mnemonic::UNPCKLPS:
+    case Mnemonic::UNPCKLPD:
+    case Mnemonic::PUNPCKLBW:
+    case Mnemonic::PUNPCKLWD:
+    case Mnemonic::PUNPCKLDQ:
+    case Mnemonic::PUNPCKLQDQ:
+    case Mnemonic::PSLLW:
+    case Mnemonic::PSLLD:
+    case Mnemonic::PSLLQ:
+    case Mnemonic::PSRLW:
+    case Mnemonic::PSRLD:
+    case Mnemonic::PSRLQ:
+    case Mnemonic::PSRAW:
+    case Mnemonic::PSRAD:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // Of a gather's mask only the sign bits count; what a fault leaves of the others differs.
 void SettleMask(const Case& test, Registers& registers) {
   const unsigned size = test.insn.rex_w ? 8 : 4, reg = test.insn.operand[2].reg;
@@ -123,6 +148,10 @@ std::string Compare(const Case& test, Result& native, Result& guest) {
     std::ranges::copy(native.memory, guest.memory.begin());
     const bool good = b.faulted || MovesParts(test.insn.mnemonic);
     return good ? "" : "  no fault where there must be one\n";
+  }
+  if (!a.faulted && b.vector == 14 && NeedsLowHalf(test.insn.mnemonic) &&
+      (Word(native.registers.fx.data() + 24, 4) & bt::kMxcsrMm)) {
+    return "";
   }
   // A CALL to an address that is not canonical with a stack that can't be written: the manual
   // checks the address first, AMD the stack. [SDM 2A] CALL

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bt/interp/host_fpu.h"
 #include "bt/isa/decoder.h"
 #include "family.h"
 #include "vmm/core/base/check.h"
@@ -96,7 +97,8 @@ void Generator::FillFpu(Registers& registers) {
   put(8, uint64_t{0});
   put(16, uint64_t{0});
   const uint32_t masks = OneIn(3) ? static_cast<uint32_t>(Below(64)) << 7 : 0x1f80;
-  put(24, static_cast<uint32_t>(masks | Below(4) << 13 | (OneIn(8) ? 0x8040 : 0)));
+  put(24, static_cast<uint32_t>(masks | Below(4) << 13 | (OneIn(8) ? 0x8040 : 0) |
+                                (OneIn(4) ? bt::TheHostFpu().mxcsr_mask & bt::kMxcsrMm : 0)));
   for (unsigned st = 0; st < 8; ++st) {  // mostly plausible numbers, or nothing is computed
     if (!OneIn(8))
       put(32 + 16 * st + 8, static_cast<uint16_t>((0x3fff - 40 + Below(80)) | Below(2) << 15));
@@ -306,8 +308,6 @@ void Generator::PrepareState(Case& out, uint64_t memory) {
   const bool wide = insn.operand_bits != 16;
   if (IsXsave(insn.mnemonic) || insn.mnemonic == Mnemonic::FXSAVE ||
       insn.mnemonic == Mnemonic::FXSAVE64) {
-    out.ignored.push_back({memory + 6, 18});  // FOP, FIP, FDP: the host's own code
-    out.ignored.push_back({memory + 30, 1});  // of MXCSR_MASK: AMD's MM, offered to no guest
     for (unsigned st = 0; st < 8; ++st)
       out.ignored.push_back({memory + 32 + 16 * st + 10, 6});  // reserved
   }

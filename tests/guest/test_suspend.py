@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import re
 import subprocess
 import time
 import unittest
@@ -218,12 +217,6 @@ class Survivor(GuestTest):
             self.assertLess(time.monotonic(), deadline, guest.messages)
             time.sleep(0.005)
 
-    def skip_if_x87_pointers_are_lost(self, guest, moves, weakness):
-        """A KVM that emulates clears the last x87 instruction's address now and then."""
-        wrong = re.search(rb"CheckRegisters\S* is 0x([0-9a-f]+), not", guest.stream.data)
-        if wrong and 8 <= int(wrong.group(1), 16) >> 48 < 24:
-            self.skipTest(f"after {moves} moves the x87 pointers were lost by this KVM; {weakness}")
-
     def test_a_hundred_moves_between_engines_go_unseen(self):
         # A KVM may have less than the host's processor: a guest that starts there can come back.
         probe = json.loads(subprocess.run([VMM, "probe", "--json"], capture_output=True, timeout=30,
@@ -243,8 +236,6 @@ class Survivor(GuestTest):
             time.sleep(random.uniform(0, 0.03))
             guest.signal(signal.SIGUSR2)
             moved = self.await_moves(guest, i + 2)
-            if probe["kvm"]["present"] and probe["engine"] != "kvm":
-                self.skip_if_x87_pointers_are_lost(guest, i + 2, probe["reason"])
             self.assertNotIn(b"FAIL", guest.stream.data)
         if "to kvm" in moved:
             guest.signal(signal.SIGUSR2)

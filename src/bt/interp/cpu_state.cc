@@ -74,6 +74,11 @@ void Cpu::ForgetCode() {
 }
 
 vmm::Result<void> Cpu::Load(const vmm::CpuState& state) {
+  vmm::XsaveArea area = state.xsave;
+  if (FpuState(area).mxcsr() & ~TheHostFpu().mxcsr_mask) {
+    return vmm::Fail(vmm::ExitCode::kEngineUnavailable,
+                     "the guest has set a bit of MXCSR that this host's processor lacks");
+  }
   ForgetCode();  // another engine may have run the guest since
   LoadRegisters(state);
   pvclock_->Restore(state.msr.kvm_wall_clock, state.msr.kvm_system_time);

@@ -5,10 +5,10 @@
 #include <cstring>
 
 #include "bt/interp/cpu.h"
+#include "bt/interp/host_fpu.h"
 
 namespace bt {
 
-inline constexpr uint32_t kMxcsrMask = 0xffff;  // bits that MXCSR has
 inline constexpr uint32_t kInitialMxcsr = 0x1f80;
 
 // View of Cpu::fpu_. All accessors copy: the area is bytes.
@@ -33,6 +33,7 @@ class FpuState {
 
   uint32_t mxcsr() const { return Get<uint32_t>(kMxcsr); }
   uint16_t fsw() const { return Get<uint16_t>(kFsw); }
+  bool ExceptionPending() const { return fsw() & 0x80; }
   unsigned top() const { return (fsw() >> 11) & 7; }
   uint8_t* xmm(unsigned index) { return bytes_ + kXmm0 + 16 * index; }
   // Bits 255:128 of YMMn. [SDM 1] 13.5.3

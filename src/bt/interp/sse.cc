@@ -71,7 +71,11 @@ bool RunNative(Cpu& cpu, const Op& op) {
     const bool store = op.aux & kToMemory;
     if (!cpu.Address(op, form.memory_bytes, store ? Access::kWrite : Access::kRead, linear))
       return false;
-    if ((op.aux & kAligned) && (linear & 15)) return cpu.Raise(kGP, 0);
+    if ((op.aux & kAligned) && (linear & 15)) {
+      // With AMD's MM only alignment checking looks. [APM 1] 4.2.2
+      if (!(state.mxcsr() & kMxcsrMm)) return cpu.Raise(kGP, 0);
+      if (cpu.view_ == View::kUserAligned) return cpu.Raise(kAC, 0);
+    }
     if (!store && !cpu.LoadSlow(linear, context.memory.data(), form.memory_bytes,
                                 op.mode & Op::kStack, cpu.view_)) {
       return false;

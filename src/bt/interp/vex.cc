@@ -177,7 +177,7 @@ bool ZeroVectors(Cpu& cpu, const Op&) {
 bool Vldmxcsr(Cpu& cpu, const Op& op) {
   uint32_t value;
   if (!VexUsable(cpu) || !cpu.LoadOperand(op, value)) return false;
-  if (value & ~kMxcsrMask) return cpu.Raise(kGP, 0);
+  if (value & ~TheHostFpu().mxcsr_mask) return cpu.Raise(kGP, 0);
   FpuState(cpu.fpu_).Set(FpuState::kMxcsr, value);
   return true;
 }

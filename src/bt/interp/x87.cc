@@ -23,17 +23,19 @@ bool X87Usable(Cpu& cpu, bool waiting) {
   if (cpu.cr0_ & (cr0::EM | cr0::TS)) return cpu.Raise(kNM);
   // FSW.ES; with CR0.NE clear the exception goes out as FERR# on IRQ 13, which boards of our age
   // turn into #MF.
-  if (waiting && (FpuState(cpu.fpu_).fsw() & 0x80)) return cpu.Raise(kMF);
+  if (waiting && FpuState(cpu.fpu_).ExceptionPending()) return cpu.Raise(kMF);
   return true;
 }
 
 namespace {
 
 // aux: what kind of instruction it is.
-constexpr uint8_t kStores = 1;       // writes its memory operand
-constexpr uint8_t kNoWait = 2;       // does not look for pending exceptions
-constexpr uint8_t kControl = 4;      // leaves FIP, FDP and FOP alone
-constexpr uint8_t kEnvironment = 8;  // stores FIP and FDP in memory
+constexpr uint8_t kStores = 1;          // writes its memory operand
+constexpr uint8_t kNoWait = 2;          // does not look for pending exceptions
+constexpr uint8_t kControl = 4;         // leaves FIP, FDP and FOP alone
+constexpr uint8_t kEnvironment = 8;     // stores FIP and FDP in memory
+constexpr uint8_t kLoadsPointers = 16;  // from where kEnvironment stores them
+constexpr uint8_t kClearsPointers = 32;
 
 // FNSTENV and FNSAVE put the pointers at these offsets of the 32- and the 16-bit format. [SDM
 // 1] 8.1.10
@@ -46,7 +48,7 @@ void FixEnvironment(const FpuState& state, std::span<uint8_t> memory, bool wide)
     put(12, fip, 4);
     put(16, static_cast<uint64_t>(state.Get<uint16_t>(FpuState::kFop) & 0x7ff) << 16, 4);
     put(20, fdp, 4);
-    put(24, 0, 4);
+    put(24, 0, 2);
   } else {
     put(6, fip, 2);
     put(8, 0, 2);
@@ -55,12 +57,23 @@ void FixEnvironment(const FpuState& state, std::span<uint8_t> memory, bool wide)
   }
 }
 
+void LoadPointers(FpuState& state, std::span<const uint8_t> memory, bool wide) {
+  const auto get = [&memory](unsigned offset, unsigned size) {
+    uint32_t value = 0;
+    std::memcpy(&value, memory.data() + offset, size);
+    return value;
+  };
+  state.Set<uint64_t>(FpuState::kFip, wide ? get(12, 4) : get(6, 2));
+  state.Set<uint64_t>(FpuState::kFdp, wide ? get(20, 4) : get(10, 2));
+  state.Set<uint16_t>(FpuState::kFop, wide ? get(18, 2) & 0x7ff : 0);
+}
+
 // An unmasked exception other than precision leaves the destination as it was. [SDM 1] 8.6
 bool Withheld(const FpuState& before, const NativeContext& context) {
   uint16_t fcw, fsw;
   std::memcpy(&fcw, context.fx.data() + FpuState::kFcw, 2);
   std::memcpy(&fsw, context.fx.data() + FpuState::kFsw, 2);
-  return !(before.fsw() & 0x80) && (fsw & ~fcw & 0x1f);
+  return !before.ExceptionPending() && (fsw & ~fcw & 0x1f);
 }
 
 // src2: bytes of the memory operand, 0 = none. imm: the thunk.
@@ -94,19 +107,25 @@ bool RunX87(Cpu& cpu, const Op& op) {
                           : cpu.StoreSlow(linear, context.memory.data(), size, stack, cpu.view_);
     if (!done) return false;
   }
-  // Registers and control words come back; pointers are the guest's, MXCSR and XMM were not ours.
+  // Registers, control words and the opcode of an exception come back; pointers are the guest's,
+  // MXCSR and XMM were not ours.
   std::memcpy(state.data(), context.fx.data(), 6);
   std::memcpy(state.data() + FpuState::kSt0, context.fx.data() + FpuState::kSt0, 128);
   if (!(op.aux & kControl)) {
     state.Set<uint64_t>(FpuState::kFip, cpu.r[kRip] - op.length);
     if (size) state.Set<uint64_t>(FpuState::kFdp, cpu.Effective(op));
+    if (state.ExceptionPending())
+      std::memcpy(state.data() + FpuState::kFop, context.fx.data() + FpuState::kFop, 2);
   }
+  if (op.aux & kLoadsPointers) LoadPointers(state, context.memory, op.dst == 32);
+  if (op.aux & kClearsPointers)
+    std::memset(state.data() + FpuState::kFop, 0, kX87HeaderSize - FpuState::kFop);
   return true;
 }
 
 bool Wait(Cpu& cpu, const Op&) {
   if ((cpu.cr0_ & (cr0::MP | cr0::TS)) == (cr0::MP | cr0::TS)) return cpu.Raise(kNM);
-  if (FpuState(cpu.fpu_).fsw() & 0x80) return cpu.Raise(kMF);
+  if (FpuState(cpu.fpu_).ExceptionPending()) return cpu.Raise(kMF);
   return true;
 }
 
@@ -129,18 +148,21 @@ uint8_t Traits(Mnemonic mnemonic) {
     case Mnemonic::FNSTSW:
       return kStores | kNoWait | kControl;
     case Mnemonic::FNSTENV:
-    case Mnemonic::FNSAVE:
       return kStores | kNoWait | kControl | kEnvironment;
+    case Mnemonic::FNSAVE:
+      return kStores | kNoWait | kControl | kEnvironment | kClearsPointers;
     case Mnemonic::FNINIT:
+      return kNoWait | kControl | kClearsPointers;
     case Mnemonic::FNCLEX:
     case Mnemonic::FDISI8087_NOP:
     case Mnemonic::FENI8087_NOP:
     case Mnemonic::FSETPM287_NOP:
       return kNoWait | kControl;
     case Mnemonic::FLDCW:
+      return kControl;
     case Mnemonic::FLDENV:
     case Mnemonic::FRSTOR:
-      return kControl;
+      return kControl | kLoadsPointers;
     default:
       return 0;
   }

@@ -28,10 +28,6 @@ unsigned LegacySize(const Cpu& cpu) {
   return FpuState::kXmm0 + VectorBytes(cpu);
 }
 
-void FillConstants(uint8_t* image) {
-  std::memcpy(image + 28, &kMxcsrMask, 4);
-}
-
 bool StoreBlock(Cpu& cpu, uint64_t linear, const uint8_t* data, unsigned size, bool stack) {
   return cpu.StoreSlow(linear, data, size, stack, cpu.view_);
 }
@@ -39,21 +35,31 @@ bool LoadBlock(Cpu& cpu, uint64_t linear, uint8_t* data, unsigned size, bool sta
   return cpu.LoadSlow(linear, data, size, stack, cpu.view_);
 }
 
+bool StoreHeader(Cpu& cpu, uint64_t linear, bool wide, bool stack) {
+  uint8_t header[kX87HeaderSize];
+  std::memcpy(header, cpu.fpu_.bytes.data(), sizeof(header));
+  const unsigned size = StoredHeader(TheHostFpu().idle_pointers, wide, header);
+  return StoreBlock(cpu, linear, header, size, stack);
+}
+
+template <bool kWide>
 bool Fxsave(Cpu& cpu, const Op& op) {
   uint64_t linear;
   if (!Usable(cpu) || !cpu.Address(op, 512, Access::kWrite, linear)) return false;
   if (linear & 15) return cpu.Raise(kGP, 0);
   uint8_t image[416];
   std::memcpy(image, cpu.fpu_.bytes.data(), sizeof(image));
-  FillConstants(image);
+  std::memcpy(image + 28, &TheHostFpu().mxcsr_mask, 4);
   const unsigned size = cpu.cr4_ & cr4::OSFXSR ? LegacySize(cpu) : 160;
-  if (!CheckWrite(cpu, linear, 512, op.mode & Op::kStack)) return false;
-  return StoreBlock(cpu, linear, image, size, op.mode & Op::kStack);
+  const bool stack = op.mode & Op::kStack;
+  return CheckWrite(cpu, linear, 512, stack) && StoreHeader(cpu, linear, kWide, stack) &&
+         StoreBlock(cpu, linear + kX87HeaderSize, image + kX87HeaderSize, size - kX87HeaderSize,
+                    stack);
 }
 
-// FCW and FSW as a load leaves them: reserved bits at their fixed values, ES and B as the pending
-// exceptions and their masks say. [SDM 1] 8.1.3, 8.1.5
-void SettleX87(uint8_t* image) {
+// FCW, FSW and pointers as a load leaves them: reserved bits at their fixed values, ES and B as the
+// pending exceptions and their masks say. [SDM 1] 8.1.3, 8.1.5
+void SettleX87(const Cpu& cpu, uint8_t* image, bool wide) {
   uint16_t fcw, fsw;
   std::memcpy(&fcw, image + FpuState::kFcw, 2);
   std::memcpy(&fsw, image + FpuState::kFsw, 2);
@@ -61,8 +67,10 @@ void SettleX87(uint8_t* image) {
   fsw = static_cast<uint16_t>((fsw & 0x7f7f) | ((fsw & ~fcw & 0x3f) ? 0x8080 : 0));
   std::memcpy(image + FpuState::kFcw, &fcw, 2);
   std::memcpy(image + FpuState::kFsw, &fsw, 2);
+  LoadedHeader(TheHostFpu().idle_pointers, wide, cpu.fpu_.bytes, X87Header(image, kX87HeaderSize));
 }
 
+template <bool kWide>
 bool Fxrstor(Cpu& cpu, const Op& op) {
   uint64_t linear;
   if (!Usable(cpu) || !cpu.Address(op, 512, Access::kRead, linear)) return false;
@@ -74,10 +82,10 @@ bool Fxrstor(Cpu& cpu, const Op& op) {
   std::memcpy(image + size, cpu.fpu_.bytes.data() + size, sizeof(image) - size);
   uint32_t mxcsr;
   std::memcpy(&mxcsr, image + FpuState::kMxcsr, 4);
-  if (size > 160 && (mxcsr & ~kMxcsrMask)) return cpu.Raise(kGP, 0);
+  if (size > 160 && (mxcsr & ~TheHostFpu().mxcsr_mask)) return cpu.Raise(kGP, 0);
   if (size == 160)
     std::memcpy(image + FpuState::kMxcsr, cpu.fpu_.bytes.data() + FpuState::kMxcsr, 8);
-  SettleX87(image);
+  SettleX87(cpu, image, kWide);
   std::memcpy(cpu.fpu_.bytes.data(), image, sizeof(image));
   return true;
 }
@@ -111,10 +119,10 @@ bool AllZero(const uint8_t* bytes, unsigned size) {
 
 // Component 0 is bytes 0-23 and 32-159, component 1 the XMM registers, component 2 the upper halves
 // of the YMM registers. MXCSR belongs to 1 and 2 in the standard form, to 1 in the compacted one.
-bool StoreComponents(Cpu& cpu, uint64_t linear, uint64_t components, bool stack) {
+bool StoreComponents(Cpu& cpu, uint64_t linear, uint64_t components, bool wide, bool stack) {
   const uint8_t* state = cpu.fpu_.bytes.data();
   if (components & kX87) {
-    if (!StoreBlock(cpu, linear, state, 24, stack) ||
+    if (!StoreHeader(cpu, linear, wide, stack) ||
         !StoreBlock(cpu, linear + 32, state + 32, 128, stack)) {
       return false;
     }
@@ -129,10 +137,10 @@ bool StoreComponents(Cpu& cpu, uint64_t linear, uint64_t components, bool stack)
 
 bool StoreMxcsr(Cpu& cpu, uint64_t linear, bool stack) {
   return cpu.Store<uint32_t>(linear + FpuState::kMxcsr, FpuState(cpu.fpu_).mxcsr(), stack) &&
-         cpu.Store<uint32_t>(linear + 28, kMxcsrMask, stack);
+         cpu.Store<uint32_t>(linear + 28, TheHostFpu().mxcsr_mask, stack);
 }
 
-template <Form kForm>
+template <Form kForm, bool kWide>
 bool Xsave(Cpu& cpu, const Op& op) {
   uint64_t linear;
   if (kForm == Form::kXsaveS && (cpu.cr4_ & cr4::OSXSAVE) && cpu.cpl_ != 0)
@@ -143,14 +151,14 @@ bool Xsave(Cpu& cpu, const Op& op) {
   const uint64_t in_use = ComponentsInUse(cpu) & wanted;
   if constexpr (kForm == Form::kXsave || kForm == Form::kXsaveOpt) {
     const auto update = [&](uint64_t header) { return (header & ~wanted) | in_use; };
-    return StoreComponents(cpu, linear, kForm == Form::kXsave ? wanted : in_use, stack) &&
+    return StoreComponents(cpu, linear, kForm == Form::kXsave ? wanted : in_use, kWide, stack) &&
            (!(wanted & (kSse | kAvx)) || StoreMxcsr(cpu, linear, stack)) &&
            cpu.Modify<uint64_t>(linear + FpuState::kXstateBv, false, stack, update);
   } else {
     // A changed MXCSR counts as SSE state in use here. [SDM 1] 13.10
     const bool mxcsr_changed = FpuState(cpu.fpu_).mxcsr() != kInitialMxcsr;
     const uint64_t saved = in_use | (mxcsr_changed ? wanted & kSse : 0);
-    return StoreComponents(cpu, linear, saved, stack) &&
+    return StoreComponents(cpu, linear, saved, kWide, stack) &&
            (!(saved & kSse) || StoreMxcsr(cpu, linear, stack)) &&
            cpu.Store<uint64_t>(linear + FpuState::kXstateBv, saved, stack) &&
            cpu.Store<uint64_t>(linear + FpuState::kXstateBv + 8, wanted | kCompacted, stack);
@@ -168,7 +176,7 @@ bool HeaderValid(const Cpu& cpu, const uint64_t (&header)[8], bool supervisor) {
          std::all_of(header + 2, header + 8, [](uint64_t word) { return word == 0; });
 }
 
-template <bool kSupervisor>
+template <bool kSupervisor, bool kWide>
 bool Xrstor(Cpu& cpu, const Op& op) {
   uint64_t linear;
   if (kSupervisor && (cpu.cr4_ & cr4::OSXSAVE) && cpu.cpl_ != 0) return cpu.Raise(kGP, 0);
@@ -195,7 +203,7 @@ bool Xrstor(Cpu& cpu, const Op& op) {
   if (load_mxcsr) {
     uint32_t mxcsr;
     if (!cpu.Load(linear + FpuState::kMxcsr, mxcsr, stack)) return false;
-    if (mxcsr & ~kMxcsrMask) return cpu.Raise(kGP, 0);
+    if (mxcsr & ~TheHostFpu().mxcsr_mask) return cpu.Raise(kGP, 0);
     std::memcpy(bytes + FpuState::kMxcsr, &mxcsr, 4);
   } else if (compacted && (wanted & kSse)) {
     std::memcpy(bytes + FpuState::kMxcsr, &kInitialMxcsr, 4);
@@ -206,7 +214,7 @@ bool Xrstor(Cpu& cpu, const Op& op) {
       return false;
     }
   }
-  if (present & kX87) SettleX87(bytes);
+  if (present & kX87) SettleX87(cpu, bytes, kWide);
   std::memcpy(cpu.fpu_.bytes.data(), bytes, sizeof(bytes));
   return true;
 }
@@ -214,7 +222,7 @@ bool Xrstor(Cpu& cpu, const Op& op) {
 bool Ldmxcsr(Cpu& cpu, const Op& op) {
   uint32_t value;
   if (!SseUsable(cpu) || !cpu.LoadOperand(op, value)) return false;
-  if (value & ~kMxcsrMask) return cpu.Raise(kGP, 0);
+  if (value & ~TheHostFpu().mxcsr_mask) return cpu.Raise(kGP, 0);
   FpuState(cpu.fpu_).Set(FpuState::kMxcsr, value);
   return true;
 }
@@ -249,29 +257,37 @@ uint64_t ComponentsInUse(const Cpu& cpu) {
 bool SelectXState(const Insn& insn, Op& op) {
   switch (insn.mnemonic) {
     case Mnemonic::FXSAVE:
+      return Use(op, &Fxsave<false>);
     case Mnemonic::FXSAVE64:
-      return Use(op, &Fxsave);
+      return Use(op, &Fxsave<true>);
     case Mnemonic::FXRSTOR:
+      return Use(op, &Fxrstor<false>);
     case Mnemonic::FXRSTOR64:
-      return Use(op, &Fxrstor);
+      return Use(op, &Fxrstor<true>);
     case Mnemonic::XSAVE:
+      return Use(op, &Xsave<Form::kXsave, false>);
     case Mnemonic::XSAVE64:
-      return Use(op, &Xsave<Form::kXsave>);
+      return Use(op, &Xsave<Form::kXsave, true>);
     case Mnemonic::XSAVEOPT:
+      return Use(op, &Xsave<Form::kXsaveOpt, false>);
     case Mnemonic::XSAVEOPT64:
-      return Use(op, &Xsave<Form::kXsaveOpt>);
+      return Use(op, &Xsave<Form::kXsaveOpt, true>);
     case Mnemonic::XSAVEC:
+      return Use(op, &Xsave<Form::kXsaveC, false>);
     case Mnemonic::XSAVEC64:
-      return Use(op, &Xsave<Form::kXsaveC>);
+      return Use(op, &Xsave<Form::kXsaveC, true>);
     case Mnemonic::XSAVES:
+      return Use(op, &Xsave<Form::kXsaveS, false>);
     case Mnemonic::XSAVES64:
-      return Use(op, &Xsave<Form::kXsaveS>);
+      return Use(op, &Xsave<Form::kXsaveS, true>);
     case Mnemonic::XRSTOR:
+      return Use(op, &Xrstor<false, false>);
     case Mnemonic::XRSTOR64:
-      return Use(op, &Xrstor<false>);
+      return Use(op, &Xrstor<false, true>);
     case Mnemonic::XRSTORS:
+      return Use(op, &Xrstor<true, false>);
     case Mnemonic::XRSTORS64:
-      return Use(op, &Xrstor<true>);
+      return Use(op, &Xrstor<true, true>);
     case Mnemonic::LDMXCSR:
       return Use(op, &Ldmxcsr);
     case Mnemonic::STMXCSR:

@@ -27,7 +27,7 @@ enum Offset : unsigned {
 constexpr uint64_t kX87 = 1, kSse = 2, kAvx = 4;
 
 constexpr uint16_t kInitialFcw = 0x37f;
-constexpr uint32_t kMxcsrKnown = 0xffff;
+constexpr uint32_t kMxcsrKnown = 0x2ffff;  // with AMD's MM
 constexpr unsigned kTagValid = 0, kTagZero = 1, kTagSpecial = 2, kTagEmpty = 3;
 
 template <class T>

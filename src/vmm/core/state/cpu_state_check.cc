@@ -34,7 +34,7 @@ T Get(const XsaveArea& area, unsigned offset) {
 // [SDM 1] 13.4.1, 13.4.2, 10.2.3
 Result<void> CheckXsave(const CpuState& state, const CpuidPolicy& cpuid) {
   constexpr unsigned kMxcsr = 24, kXstateBv = 512, kXcompBv = 520, kHeaderEnd = 576;
-  constexpr uint32_t kMxcsrBits = 0xffff;
+  constexpr uint32_t kMxcsrBits = 0x2ffff;  // with AMD's MM: the engine knows whether it has that
   const uint64_t components = cpuid.xcr0_mask() | kX87 | kSse;
   if (Get<uint32_t>(state.xsave, kMxcsr) & ~kMxcsrBits) return Bad("MXCSR");
   if (Get<uint64_t>(state.xsave, kXstateBv) & ~components) return Bad("XSTATE_BV");

@@ -84,6 +84,7 @@ constexpr CpuidFeature kFeatures[] = {
     {0x40000001, 0, EAX, 24, "kvmclock_stable", kAlways},  // core/time: PvClock
     {0x80000001, 0, ECX, 0, "lahf_lm", kHost},             // integer
     {0x80000001, 0, ECX, 5, "abm", kHost},                 // integer: LZCNT
+    {0x80000001, 0, ECX, 7, "misalignsse", kHost},         // vector: MXCSR.MM, as the host has it
     {0x80000001, 0, ECX, 8, "3dnowprefetch", kHost},       // integer: no effect
     {0x80000001, 0, EDX, 11, "syscall", kHost},            // system: SYSCALL, SYSRET
     {0x80000001, 0, EDX, 20, "nx", kHost},                 // MMU
@@ -91,6 +92,7 @@ constexpr CpuidFeature kFeatures[] = {
     {0x80000001, 0, EDX, 27, "rdtscp", kHost},             // system, with IA32_TSC_AUX
     {0x80000001, 0, EDX, 29, "lm", kHost},                 // all of it
     {0x80000007, 0, EDX, 8, "invariant_tsc", kAlways},     // core/time: Clock
+    {0x80000008, 0, EBX, 2, "xsaveerptr", kHost},          // x87: as the host has it
 };
 
 constexpr XsaveComponent kComponents[] = {{2, "avx"}};
@@ -103,6 +105,8 @@ constexpr FeatureDependency kDependencies[] = {
     {"sse2", "sse"},
     {"pni", "sse2"},
     {"ssse3", "pni"},
+    {"misalignsse", "sse2"},
+    {"xsaveerptr", "fxsr"},
     {"sse4_1", "ssse3"},
     {"sse4_2", "sse4_1"},
     {"aes", "sse2"},
