@@ -12,6 +12,7 @@
 #include "generator.h"
 #include "guest_cpu.h"
 #include "native_cpu.h"
+#include "use_check.h"
 
 namespace difftest {
 namespace {
@@ -63,6 +64,7 @@ void Campaign::RunChunk(Side& side, uint64_t chunk, uint64_t cases) {
   const uint64_t seed = options_.seed * 0x9e3779b97f4a7c15 + chunk;
   Generator generator(side.code_size, side.forms, side.guest.features(), seed);
   std::mt19937_64 filler(seed);
+  UseCheck use_check(native, ~seed);
   const auto fill = [&filler](std::span<uint8_t> a, std::span<uint8_t> b) {
     for (size_t i = 0; i < a.size(); ++i) a[i] = b[i] = static_cast<uint8_t>(filler());
   };
@@ -83,9 +85,10 @@ void Campaign::RunChunk(Side& side, uint64_t chunk, uint64_t cases) {
     }
     a.registers = b.registers = test.registers;
     a.outcome = native.Run(test, a.registers);
+    std::string difference = i % 4 < 2 ? use_check.Check(test, b.memory, a) : "";
     b.outcome = side.guest.Run(test, b.registers);
     totals_.faults += a.outcome.faulted;
-    const std::string difference = Compare(test, a, b);
+    difference += Compare(test, a, b);
     if (!test.illegal) {
       const auto found = side.index.find(FormKey(test.insn));
       if (found != side.index.end()) side.covered[found->second] = true;

@@ -42,6 +42,8 @@ constexpr Family kFamilyOf[] = {
 #undef ISA
 };
 
+constexpr unsigned kRsi = 6, kRdi = 7;
+
 constexpr uint16_t Bit(unsigned reg) {
   return static_cast<uint16_t>(1u << reg);
 }
@@ -171,15 +173,27 @@ void AddFlags(const Insn& insn, const ZydisDecodedInstruction& in, Family family
   }
   if (family == Family::kShift) use.flags_kept_sometimes = ShiftMayBeByZero(insn);
   if (family == Family::kString) use.flags_kept_sometimes = insn.rep || insn.repne;
+  // Zydis 4.0 forgets the flags that they clear. [SDM 2B] PTEST, [SDM 2C] VTESTPD
+  if (insn.mnemonic == Mnemonic::VPTEST || insn.mnemonic == Mnemonic::VTESTPS ||
+      insn.mnemonic == Mnemonic::VTESTPD)
+    use.flags_written = kArithmeticFlags;
   // They store the flags, in memory or in R11.
   if (family == Family::kFar) use.flags_read |= kArithmeticFlags;
 }
 
-// What the operands do not tell.
+// From memory these show no XMM register, but they need MXCSR.
+bool RoundsToMmx(Mnemonic mnemonic) {
+  return mnemonic == Mnemonic::CVTPS2PI || mnemonic == Mnemonic::CVTTPS2PI ||
+         mnemonic == Mnemonic::CVTPD2PI || mnemonic == Mnemonic::CVTTPD2PI;
+}
+
+// What the operands do not tell. Most of it was found by the differential test.
 void Correct(const Insn& insn, Family family, InsnUse& use) {
   // The destination stays as it was where the source is 0. [SDM 2A] BSF, BSR
   if (insn.mnemonic == Mnemonic::BSF || insn.mnemonic == Mnemonic::BSR)
     use.gpr_read |= use.gpr_written;
+  // Zydis 4.0 forgets that CMPS and SCAS advance.
+  if (family == Family::kString) use.gpr_written |= use.gpr_implicit & (Bit(kRsi) | Bit(kRdi));
   // Where a repeat count is 0 nothing happens.
   if (family == Family::kString && (insn.rep || insn.repne)) use.gpr_read |= use.gpr_written;
   // F3 90 with REX.B, which Zydis takes for PAUSE: see CorrectZydis() in decoder.cc.
@@ -189,7 +203,7 @@ void Correct(const Insn& insn, Family family, InsnUse& use) {
   }
   if (family == Family::kX87 || insn.mnemonic == Mnemonic::EMMS) use.x87 = true;
   if (family == Family::kVex) use.vector = true;
-  if (family == Family::kSse && !use.x87) use.vector = true;
+  if (family == Family::kSse && (!use.x87 || RoundsToMmx(insn.mnemonic))) use.vector = true;
   if (family == Family::kXState) {
     use.vector = true;
     use.x87 = insn.mnemonic != Mnemonic::LDMXCSR && insn.mnemonic != Mnemonic::STMXCSR;

@@ -95,6 +95,19 @@ TEST_CASE("undefined flags count as written", "[insn_use]") {
   CHECK(Use({0x0f, 0xaf, 0xc1}).flags_written == kArithmeticFlags);  // IMUL: SF ZF AF PF
 }
 
+TEST_CASE("VPTEST, VTESTPS and VTESTPD clear what they do not set", "[insn_use]") {
+  CHECK(Use({0xc4, 0xe2, 0x79, 0x17, 0xc1}).flags_written == kArithmeticFlags);
+  CHECK(Use({0xc4, 0xe2, 0x79, 0x0e, 0xc1}).flags_written == kArithmeticFlags);
+  CHECK(Use({0xc4, 0xe2, 0x79, 0x0f, 0xc1}).flags_written == kArithmeticFlags);
+}
+
+TEST_CASE("string instructions advance their pointers", "[insn_use]") {
+  CHECK(Use({0xa6}).gpr_written == (kRsi | kRdi));  // CMPSB
+  CHECK(Use({0xae}).gpr_written == kRdi);           // SCASB
+  CHECK(Use({0xa4}).gpr_written == (kRsi | kRdi));  // MOVSB
+  CHECK(Use({0xf3, 0xa6}).gpr_written == (kRcx | kRsi | kRdi));
+}
+
 TEST_CASE("flags that an instruction leaves alone are not written", "[insn_use]") {
   CHECK(Use({0xff, 0xc0}).flags_written == (kArithmeticFlags & ~kCf));  // INC
   CHECK(Use({0xd1, 0xc0}).flags_written == (kCf | kOf));                // ROL EAX, 1
@@ -177,6 +190,7 @@ TEST_CASE("vector and x87 state are told apart", "[insn_use]") {
   CHECK(state({0x0f, 0xfc, 0xc1}) == 2);              // PADDB MM0, MM1
   CHECK(state({0x0f, 0x77}) == 2);                    // EMMS
   CHECK(state({0x0f, 0x2a, 0xc1}) == 3);              // CVTPI2PS XMM0, MM1
+  CHECK(state({0x0f, 0x2d, 0x00}) == 3);              // CVTPS2PI MM0, [RAX]: MXCSR
   CHECK(state({0x0f, 0xae, 0x00}) == 3);              // FXSAVE
   CHECK(state({0x9b}) == 2);                          // FWAIT
 }
