@@ -47,6 +47,7 @@ class Ratios(NamedTuple):
     """None where one of the two was not measured."""
     native: float | None  # vmm / native
     tcg: float | None  # TCG / vmm
+    tcg_native: float | None = None  # TCG / native
 
 
 def geometric_mean(values):
@@ -55,9 +56,8 @@ def geometric_mean(values):
 
 def ratios(seconds):
     """Ratios of a row from its seconds, {'native': s, 'vmm': s, 'tcg': s} or fewer."""
-    vmm = seconds.get('vmm')
-    return Ratios(vmm / seconds['native'] if vmm and 'native' in seconds else None,
-                  seconds['tcg'] / vmm if vmm and 'tcg' in seconds else None)
+    native, vmm, tcg = (seconds.get(side) for side in ('native', 'vmm', 'tcg'))
+    return Ratios(*(over / under if over and under else None for over, under in ((vmm, native), (tcg, vmm), (tcg, native))))
 
 
 def mean_ratios(rows, by_row):

@@ -18,7 +18,7 @@ PLAIN_GLIBC = ('glibc.cpu.hwcaps=' + ','.join(f'-{name}' for name in (
     'SSE4_1', 'SSE4_2', 'BMI1', 'BMI2', 'LZCNT', 'MOVBE', 'RTM'))
     + ':glibc.cpu.x86_non_temporal_threshold=0x300000')
 END = 'bench: end'
-ROW = re.compile(r'bench: row (\S+) (\d+\.\d+) ([0-9a-f]{16}) (\d+\.\d+)\s*$')
+ROW = re.compile(r'bench: row (\S+) (\d+\.\d+) ([0-9a-f]{16}) (\d+\.\d+) (\d+\.\d+)\s*$')
 CLOCK = re.compile(r'bench: clock (\d+\.\d+)\s*$')
 LINE_LIMIT_SECONDS = 600  # for one repetition of a row, and for the boot
 
@@ -26,6 +26,7 @@ LINE_LIMIT_SECONDS = 600  # for one repetition of a row, and for the boot
 class Results(NamedTuple):
     """What one side has printed."""
     seconds: dict  # row -> its repetitions
+    cpu: dict  # row -> CPU seconds of its repetitions
     checksums: dict  # row -> checksum
     clock: list  # (guest's clock, host's clock) in seconds, line by line
     remarks: list  # what else stood on the console between the rows
@@ -85,13 +86,16 @@ def make_initramfs(paths, busybox, rows, runs, scale, target):
 
 
 def read_results(lines):
-    """Results of (host's seconds, line) up to END or the end. RuntimeError where the bench failed."""
-    results = Results({}, {}, [], [])
-    for host, line in lines:
+    """Results of (host's seconds, host's CPU seconds, line) up to END or the end. Without CPU seconds of
+    the host what the lines say about it counts. RuntimeError where the bench failed."""
+    results = Results({}, {}, {}, [], [])
+    cpu_before = 0.0
+    for host, cpu, line in lines:
         row, clock = ROW.search(line), CLOCK.search(line)
         if row:
-            name, seconds, checksum, guest = row.groups()
+            name, seconds, checksum, guest, cpu_said = row.groups()
             results.seconds.setdefault(name, []).append(float(seconds))
+            results.cpu.setdefault(name, []).append(float(cpu_said) if cpu is None else cpu - cpu_before)
             if results.checksums.setdefault(name, checksum) != checksum:
                 raise RuntimeError(f'{name}: checksum {checksum} after {results.checksums[name]} in the same run')
             results.clock.append((float(guest), host))
@@ -103,6 +107,8 @@ def read_results(lines):
             raise RuntimeError(line.strip())
         elif results.clock and line.strip():
             results.remarks.append(line.strip())
+        if row or clock:
+            cpu_before = cpu
     return results
 
 
@@ -126,9 +132,10 @@ def run_native(paths, busybox, rows, runs, scale):
             output += ran.stdout.splitlines()
             if ran.returncode != 0:
                 output.append(f'bench: failed {name}: status {ran.returncode}')
-    return require(read_results((0.0, line) for line in output), rows, runs)
+    return require(read_results((0.0, None, line) for line in output), rows, runs)
 
 
 def run_guest(process, rows, runs):
     """The rows that the guest of a TimedProcess prints."""
-    return require(read_results(process.lines(LINE_LIMIT_SECONDS)), rows, runs)
+    lines = ((host, process.cpu_seconds(), line) for host, line in process.lines(LINE_LIMIT_SECONDS))
+    return require(read_results(lines), rows, runs)

@@ -49,18 +49,20 @@ def measure(arguments, rows, sides):
             print(f'{side}: measured in {time.monotonic() - start:.0f} s', flush=True)
     if bars.BOOT in rows:
         guest = (kernel, f'{arguments.guests}/cloud-initrd', boot.APPEND)
+        which = 1 if arguments.cpu_time else 0
         if 'tcg' in sides:
-            boots['tcg'] = min(boot.measure(boot.qemu_command(machine, *guest), arguments.runs)[0]
+            boots['tcg'] = min(boot.measure(boot.qemu_command(machine, *guest), arguments.runs)[which]
                                for machine in boot.QEMU_MACHINES)
         if 'vmm' in sides:
-            boots['vmm'] = boot.measure(boot.vmm_command(arguments.vmm, arguments.engine, *guest), arguments.runs)[0]
+            command = boot.vmm_command(arguments.vmm, arguments.engine, *guest)
+            boots['vmm'] = boot.measure(command, arguments.runs)[which]
     return results, boots
 
 
-def compare(results, boots, rows):
+def compare(results, boots, rows, cpu_time=False):
     """{row: {side: median seconds}}, and the names of rows whose checksums differ."""
-    seconds = {row: {side: median(result.seconds[row]) for side, result in results.items() if row in result.seconds}
-               for row in rows}
+    measured = {side: result.cpu if cpu_time else result.seconds for side, result in results.items()}
+    seconds = {row: {side: median(times[row]) for side, times in measured.items() if row in times} for row in rows}
     if bars.BOOT in rows:
         seconds[bars.BOOT] = boots
     different = [row for row in rows if len({result.checksums.get(row) for result in results.values()}) > 1]
@@ -90,7 +92,7 @@ def print_tables(engine, seconds, by_row, judged):
         misses = bars.row_misses(row, by_row[row]) if judged else None
         missed += [f'{row}: {miss}' for miss in misses or []]
         lines.append([row, *(f'{times[side]:.4f}' if side in times else '-' for side in SIDES),
-                      *map(say_ratio, by_row[row]), bars.say_row_bar(row), verdict(misses)])
+                      *map(say_ratio, by_row[row][:2]), bars.say_row_bar(row), verdict(misses)])
     heads = ['row', 'native s', f'{engine} s', 'tcg s', f'{engine}/native', f'TCG/{engine}', 'bar', 'ok?']
     print('\n' + '\n'.join(table(heads, lines)))
     lines = []
@@ -98,7 +100,7 @@ def print_tables(engine, seconds, by_row, judged):
         misses = bars.bar_misses(bar, by_row) if judged else None
         missed += [f'{bar.title}: {miss}' for miss in misses or []]
         lines.append([bar.title, *map(say_ratio, bars.mean_ratios(bar.rows, by_row)), bars.say_bar(bar), verdict(misses)])
-    heads = ['geometric mean', f'{engine}/native', f'TCG/{engine}', 'bar', 'ok?']
+    heads = ['geometric mean', f'{engine}/native', f'TCG/{engine}', 'TCG/native', 'bar', 'ok?']
     print('\n' + '\n'.join(table(heads, lines)), flush=True)
     return missed
 
@@ -129,7 +131,7 @@ def bench(arguments):
     rows = chosen_rows(arguments.rows)
     load = os.getloadavg()[0]
     results, boots = measure(arguments, rows, sides)
-    seconds, different = compare(results, boots, rows)
+    seconds, different = compare(results, boots, rows, arguments.cpu_time)
     by_row = {row: bars.ratios(times) for row, times in seconds.items()}
     # The bars are the translator's, and for the whole work.
     judged = arguments.engine == 'bt' and arguments.scale == 1
@@ -139,6 +141,8 @@ def bench(arguments):
     if 'native' in seconds.get('getppid', {}):
         print(f'native getppid: {seconds["getppid"]["native"] / (bars.GETPPID_CALLS * arguments.scale) * 1e9:.0f} ns; '
               'a host with slow system calls flatters the kernel rows')
+    if arguments.cpu_time:
+        print('all seconds are CPU seconds')
     late, errors = check_clocks(results)
     missed += late
     for what in missed:
@@ -146,13 +150,15 @@ def bench(arguments):
     if not judged:
         print('The bars are the translator\'s at --scale 1: nothing is judged here but checksums and clocks.')
     return {
-        'engine': arguments.engine, 'scale': arguments.scale, 'runs': arguments.runs, 'load': load,
+        'engine': arguments.engine, 'scale': arguments.scale, 'runs': arguments.runs, 'cpu time': arguments.cpu_time, 'load': load,
         'rows': {row: {'median': seconds[row], 'vmm/native': by_row[row].native, 'TCG/vmm': by_row[row].tcg,
+                       'cpu': {side: result.cpu.get(row) for side, result in results.items()},
                        'seconds': {side: result.seconds.get(row) for side, result in results.items()},
                        'checksums': {side: result.checksums.get(row) for side, result in results.items()}}
                  for row in rows},
         'bars': [{'title': bar.title, 'rows': bar.rows, 'bar': bars.say_bar(bar),
                   'vmm/native': bars.mean_ratios(bar.rows, by_row).native,
-                  'TCG/vmm': bars.mean_ratios(bar.rows, by_row).tcg} for bar in bars.BARS],
+                  'TCG/vmm': bars.mean_ratios(bar.rows, by_row).tcg,
+                  'TCG/native': bars.mean_ratios(bar.rows, by_row).tcg_native} for bar in bars.BARS],
         'clock errors': errors, 'missed': missed,
     }

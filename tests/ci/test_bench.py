@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'bench'))
@@ -22,9 +23,9 @@ class BarsTest(unittest.TestCase):
         self.assertAlmostEqual(bars.geometric_mean([1, 2, 4, 8]), 2 ** 1.5)
 
     def test_ratios_say_slower_than_native_and_quicker_than_tcg(self):
-        self.assertEqual(bars.ratios({'native': 0.5, 'vmm': 1.0, 'tcg': 6.0}), Ratios(2, 6))
+        self.assertEqual(bars.ratios({'native': 0.5, 'vmm': 1.0, 'tcg': 6.0}), Ratios(2, 6, 12))
         self.assertEqual(bars.ratios({'vmm': 1.0, 'tcg': 6.0}), Ratios(None, 6))
-        self.assertEqual(bars.ratios({'native': 0.5, 'tcg': 6.0}), Ratios(None, None))
+        self.assertEqual(bars.ratios({'native': 0.5, 'tcg': 6.0}), Ratios(None, None, 12))
 
     def test_a_row_as_slow_as_tcg_misses(self):
         self.assertEqual(bars.row_misses('fib', Ratios(1, 1.0)), ['TCG/vmm > 1'])
@@ -57,28 +58,33 @@ class BarsTest(unittest.TestCase):
 
 class ReadResultsTest(unittest.TestCase):
     def read(self, *lines):
-        return read_results((float(i), line) for i, line in enumerate(lines))
+        return read_results((float(i), i * 0.5, line) for i, line in enumerate(lines))
 
     def test_rows_clocks_and_other_lines_are_told_apart(self):
-        results = self.read('[    0.1] Linux', 'bench: clock 1.5', 'bench: row fib 0.250000 00000000000000aa 2.500000\r',
-                            '[    2.6] watchdog: BUG: soft lockup', '[ 2.7] bench: row fib 0.500000 00000000000000aa 3.5',
-                            END, 'bench: row fib 9.0 00000000000000ab 9.0')
+        results = self.read('[    0.1] Linux', 'bench: clock 1.5', 'bench: row fib 0.250000 00000000000000aa 2.500000 0.2\r',
+                            '[    2.6] watchdog: BUG: soft lockup', '[ 2.7] bench: row fib 0.500000 00000000000000aa 3.5 0.2',
+                            END, 'bench: row fib 9.0 00000000000000ab 9.0 0.2')
         self.assertEqual(results.seconds, {'fib': [0.25, 0.5]})
+        self.assertEqual(results.cpu, {'fib': [0.5, 1.0]})
         self.assertEqual(results.checksums, {'fib': '00000000000000aa'})
         self.assertEqual(results.clock, [(1.5, 1.0), (2.5, 2.0), (3.5, 4.0)])
         self.assertEqual(results.remarks, ['[    2.6] watchdog: BUG: soft lockup'])
 
+    def test_a_program_on_the_host_says_its_cpu_time_itself(self):
+        results = read_results([(0.0, None, 'bench: clock 1.0'), (0.0, None, 'bench: row fib 0.3 00000000000000aa 1.0 0.2')])
+        self.assertEqual(results.cpu, {'fib': [0.2]})
+
     def test_a_checksum_that_changes_between_repetitions_fails(self):
         with self.assertRaisesRegex(RuntimeError, 'fib: checksum 00000000000000ab'):
-            self.read('bench: row fib 0.2 00000000000000aa 1.0', 'bench: row fib 0.2 00000000000000ab 2.0')
+            self.read('bench: row fib 0.2 00000000000000aa 1.0 0.2', 'bench: row fib 0.2 00000000000000ab 2.0 0.2')
 
     def test_a_program_that_fails_or_garbles_a_line_fails_the_bench(self):
-        for line in ('bench: failed integer: status 139', 'bench: row fib 0.2 00000000', 'bench: row fib -0.2 00000000000000aa 1.0'):
+        for line in ('bench: failed integer: status 139', 'bench: row fib 0.2 00000000', 'bench: row fib -0.2 00000000000000aa 1.0 0.2'):
             with self.assertRaisesRegex(RuntimeError, 'bench: '):
                 self.read(line)
 
     def test_a_row_that_is_short_of_repetitions_fails(self):
-        results = self.read('bench: row fib 0.2 00000000000000aa 1.0')
+        results = self.read('bench: row fib 0.2 00000000000000aa 1.0 0.2')
         self.assertIs(require(results, ['fib', 'boot'], 1), results)
         with self.assertRaisesRegex(RuntimeError, 'fib: 1 results of 3'):
             require(results, ['fib'], 3)
@@ -93,11 +99,12 @@ class ReadResultsTest(unittest.TestCase):
 
 class CompareTest(unittest.TestCase):
     def results(self, checksum, *seconds):
-        return Results({'fib': list(seconds)}, {'fib': checksum}, [], [])
+        return Results({'fib': list(seconds)}, {'fib': [second / 2 for second in seconds]}, {'fib': checksum}, [], [])
 
     def test_the_median_counts(self):
         sides = {'native': self.results('1', 3.0, 1.0, 1.1), 'vmm': self.results('1', 2.0, 9.0, 2.5)}
         self.assertEqual(translator.compare(sides, {}, ['fib']), ({'fib': {'native': 1.1, 'vmm': 2.5}}, []))
+        self.assertEqual(translator.compare(sides, {}, ['fib'], cpu_time=True)[0], {'fib': {'native': 0.55, 'vmm': 1.25}})
 
     def test_a_checksum_that_differs_between_the_sides_is_named(self):
         sides = {'native': self.results('1', 1.0), 'tcg': self.results('2', 1.0)}
@@ -118,10 +125,22 @@ class TimedProcessTest(unittest.TestCase):
                 next(lines)
 
     def test_each_line_has_the_time_of_its_arrival(self):
-        with TimedProcess(['sh', '-c', 'echo one; sleep 0.2; echo two']) as process:
+        with TimedProcess(['sh', '-c', 'echo one; read go; echo two']) as process:
             lines = process.lines(10)
-            first, second = next(lines)[0], next(lines)[0]
-            self.assertGreaterEqual(second - first, 0.15)
+            first = next(lines)[0]
+            time.sleep(0.05)
+            process.process.stdin.write(b'go\n')
+            process.process.stdin.flush()
+            self.assertGreaterEqual(next(lines)[0] - first, 0.05)
+
+    def test_cpu_time_counts_work_and_not_waiting(self):
+        with TimedProcess(['sh', '-c', 'sleep 0.1; echo one; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; '
+                           'echo two; read go']) as process:
+            lines = process.lines(60)
+            next(lines)
+            self.assertLess(process.cpu_seconds(), 0.1)
+            next(lines)
+            self.assertGreater(process.cpu_seconds(), 0.005)
 
     def test_silence_has_a_limit(self):
         with TimedProcess(['sleep', '60']) as process:

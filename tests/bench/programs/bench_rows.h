@@ -16,9 +16,10 @@ struct Row {
 };
 
 /// Runs the rows named on the command line and prints a line for each repetition:
-///     bench: row NAME SECONDS CHECKSUM CLOCK
-/// CLOCK is CLOCK_MONOTONIC in seconds when the line is printed; at the start "bench: clock CLOCK"
-/// says it too. Returns the exit status.
+///     bench: row NAME SECONDS CHECKSUM CLOCK CPU
+/// CLOCK is CLOCK_MONOTONIC in seconds at the end of the repetition, CPU the seconds that this
+/// process and its children had a processor for. Just before the first repetition "bench: clock
+/// CLOCK" is printed. Returns the exit status.
 ///
 /// Usage: PROGRAM --list | PROGRAM [--runs N] [--scale X] [ROW...]
 int RunRows(int argc, char** argv, std::span<const Row> rows);
