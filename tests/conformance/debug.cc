@@ -328,6 +328,26 @@ void Icebp() {
   extern const char after_icebp[] asm("after_icebp");
   EXPECT_EQ(hit_count, 1);
   EXPECT_HIT(0, At(after_icebp), 0);
+
+  // After MOV SS: a single step of that is lost, a breakpoint of it is told by INT1's #DB.
+  Arm(0);
+  STEP("mov %0, %%ss\n .byte 0xf1\n .global after_ss_icebp\n after_ss_icebp: nop",
+       : : "r"(uint32_t{kData}) : "memory", "cc");
+  extern const char after_ss_icebp[] asm("after_ss_icebp");
+  EXPECT_EQ(hit_count, 5);
+  EXPECT_HIT(0, At(after_ss_icebp), 0);
+  EXPECT_HIT(1, At(after_ss_icebp) + 1, kBS);
+  static uint16_t selector;
+  selector = kData;
+  WriteDr0(reinterpret_cast<uint64_t>(&selector));
+  Arm(kG0 | Field(0, kAccess, k2));
+  asm volatile("mov %0, %%ss\n .byte 0xf1\n .global watched_icebp\n watched_icebp: nop"
+               :
+               : "m"(selector));
+  extern const char watched_icebp[] asm("watched_icebp");
+  EXPECT_EQ(hit_count, 1);
+  EXPECT_HIT(0, At(watched_icebp), kB0);
+  Disarm();
 }
 
 USER_CODE(R"(

@@ -176,6 +176,15 @@ void General() {
   EXPECT_TRAP(Try([] { ReadMsr(0x12345678); }), kGP, 0);
   EXPECT_TRAP(Try([] { WriteMsr(0x12345678, 0); }), kGP, 0);
   EXPECT_TRAP(Try([] { WriteMsr(0x277, 2); }), kGP, 0);  // PAT: type 2
+  if (!(ReadMsr(0x1b) & 0x400)) {  // x2APIC's registers outside its mode. [SDM 3A] 10.12.2
+    EXPECT_TRAP(Try([] { ReadMsr(0x802); }), kGP, 0);
+    EXPECT_TRAP(Try([] { WriteMsr(0x808, 0); }), kGP, 0);
+    EXPECT_TRAP(Try([] { WriteMsr(0x83f, 0x40); }), kGP, 0);
+  }
+  const bool ibpb = (Cpuid(7).edx & 1u << 26) || (Cpuid(0x80000008).ebx & 1u << 12);
+  EXPECT_EQ(Try([] { WriteMsr(0x49, 1); }).taken, !ibpb);  // PRED_CMD
+  EXPECT_TRAP(Try([] { ReadMsr(0x49); }), kGP, 0);
+  EXPECT_TRAP(Try([] { WriteMsr(0x49, 1ull << 32); }), kGP, 0);
   EXPECT_TRAP(Try([] { WriteDr7(1ull << 32); }), kGP, 0);
   EXPECT_TRAP(Try([] { WriteMsr(0xc0000080, 1ull << 40); }), kGP, 0);
   EXPECT_TRAP(Try([] { WriteCr4(ReadCr4() & ~0x20ull); }), kGP, 0);  // PAE in long mode
@@ -218,8 +227,33 @@ void DoubleFault() {
   EXPECT_TRAP(beyond, kGP, GateError(0x45));
 }
 
+// IRETQ to the given CS and SS, at the same stack.
+Trap ReturnTo(uint64_t cs, uint64_t ss) {
+  return Try([=] {
+    asm volatile(
+        "mov %%rsp, %%rax\n push %1\n push %%rax\n pushf\n push %0\n lea 1f(%%rip), %%rax\n"
+        "push %%rax\n iretq\n 1: mov %2, %%ss"
+        :
+        : "r"(cs), "r"(ss), "r"(uint32_t{kData})
+        : "rax", "memory", "cc");
+  });
+}
+
+// [SDM 2A] IRET, RET
+void NullSegments() {
+  Section("returns with null segments");
+  EXPECT_NO_TRAP(ReturnTo(kCode64, kData));
+  EXPECT_NO_TRAP(ReturnTo(kCode64, 0));
+  EXPECT_TRAP(ReturnTo(0, kData), kGP, 0);
+  EXPECT_TRAP(ReturnTo(3, kData), kGP, 0);
+  EXPECT_TRAP(ReturnTo(kCode64, 3), kGP, 0);                   // RPL is not CPL
+  EXPECT_TRAP(ReturnTo(kUserCode64, 3), kGP, 0);               // never for CPL 3
+  if (!UnderTcg()) EXPECT_TRAP(ReturnTo(kCode32, 0), kGP, 0);  // compatibility mode
+  EXPECT_TRAP(Try([] { asm volatile("push $0\n push $1f\n lretq\n 1:"); }), kGP, 0);
+}
+
 USER_CODE(R"(
-    .global user_cli, user_hlt, user_out, user_int, user_rdmsr, user_cr, user_aligned, user_invlpg
+    .global user_clac, user_cli, user_hlt, user_out, user_int, user_rdmsr, user_cr, user_aligned, user_invlpg
     .global user_int3, user_popf, user_lgdt
 user_cli:    cli
              int $0x80
@@ -228,6 +262,7 @@ user_out:    out %al, $0x80
              int $0x80
 user_int:    int $0x40
 user_int3:   int3
+user_clac:   clac
 user_rdmsr:  rdmsr
 user_cr:     mov %cr0, %rax
 user_invlpg: invlpg (%rdi)
@@ -241,8 +276,8 @@ user_popf:   push %rdi
              pop %rax
              int $0x80
 )");
-extern "C" const char user_cli[], user_hlt[], user_out[], user_int[], user_int3[], user_rdmsr[],
-    user_cr[], user_invlpg[], user_lgdt[], user_aligned[], user_popf[];
+extern "C" const char user_clac[], user_cli[], user_hlt[], user_out[], user_int[], user_int3[],
+    user_rdmsr[], user_cr[], user_invlpg[], user_lgdt[], user_aligned[], user_popf[];
 
 void User() {
   Section("user mode");
@@ -250,6 +285,7 @@ void User() {
        {user_cli, user_hlt, user_out, user_rdmsr, user_cr, user_invlpg, user_lgdt})
     EXPECT_TRAP(RunUser(code, UserAddress(user_cli)), kGP, 0);
   // A gate with DPL 0 is not for user mode. [SDM 3A] 6.12.1.1
+  EXPECT_TRAP(RunUser(user_clac), kUD, 0);
   EXPECT_TRAP(RunUser(user_int), kGP, GateError(0x40));
   EXPECT_TRAP(RunUser(user_int3), kGP, GateError(kBP));
   SetGateDpl(kBP, 3);
@@ -309,6 +345,7 @@ void GuestMain() {
   Coprocessor();
   Selectors();
   General();
+  NullSegments();
   DoubleFault();
   User();
   Returns();

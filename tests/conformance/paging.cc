@@ -260,6 +260,7 @@ void SmepAndSmap() {
     EXPECT_TRAP(Try([] { WriteCr4(ReadCr4() | 1u << 20); }), kGP, 0);
   }
   if (features & (1u << 20)) {
+    EXPECT_NO_TRAP(Try([] { asm volatile("stac\n clac"); }));  // CR4.SMAP does not matter
     WriteCr4(ReadCr4() | 1u << 21);
     EXPECT_FAULT(Try([=] { Read(page); }), kP, page);
     EXPECT_FAULT(Try([=] { Write(page); }), kP | kW, page);

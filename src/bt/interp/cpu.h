@@ -270,6 +270,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   void UpdateBreakpoints(bool watched_before);
   // Notes a #DB trap for the end of the instruction. `dr6_bits` say why; 0: there is none.
   void PostDebugTrap(uint64_t dr6_bits);
+  void MergeDebugTraps();  // those that MOV SS holds back, into the #DB that comes now
   // The instruction ends in a single-step trap, whatever EFLAGS.TF was when it began.
   void SetStepTrap(bool on) {
     step_trap_ = false;

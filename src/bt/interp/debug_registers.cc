@@ -139,6 +139,11 @@ void Cpu::PostDebugTrap(uint64_t dr6_bits) {
   recheck_ |= dr6_bits != 0;
 }
 
+void Cpu::MergeDebugTraps() {
+  if (const uint64_t breakpoints = pending_debug_ & dr6::B) debug_.Report(breakpoints);
+  pending_debug_ = 0;
+}
+
 // Traps of the instruction that has ended. [SDM 3B] 17.3
 void Cpu::DeliverDebugTrap() {
   debug_.Report(pending_debug_);

@@ -16,7 +16,10 @@ bool IntN(Cpu& cpu, const Op& op) {
 bool Int3(Cpu& cpu, const Op&) {
   return Interrupt(cpu, kBP, EventKind::kSoftTrap);
 }
+// Its #DB is the one that tells of breakpoints that MOV SS held back; a single step of MOV SS is
+// lost.
 bool Int1(Cpu& cpu, const Op&) {
+  cpu.MergeDebugTraps();
   return Interrupt(cpu, kDB, EventKind::kTrap);
 }
 bool Into(Cpu& cpu, const Op&) {

@@ -38,7 +38,7 @@ bool Sahf(Cpu& cpu, const Op&) {
 
 template <bool kSet>
 bool SetAc(Cpu& cpu, const Op&) {
-  if (!(cpu.cr4_ & cr4::SMAP) || cpu.cpl_ != 0) return cpu.Raise(kUD);
+  if (cpu.cpl_ != 0) return cpu.Raise(kUD);  // whatever CR4.SMAP says. [SDM 2A] CLAC
   cpu.rflags_ = kSet ? cpu.rflags_ | eflags::AC : cpu.rflags_ & ~eflags::AC;
   cpu.UpdateMode();
   return true;

@@ -301,7 +301,6 @@ bool Cpu::WriteMsr(uint32_t index, uint64_t value) {
       return value == 0;  // [SDM 3B] 15.3.1.2
     case IA32_PERF_CTL:
     case EBL_CR_POWERON:
-    case IA32_PRED_CMD:
     case IA32_BIOS_UPDT_TRIG:
     case IA32_BIOS_SIGN_ID:
     case AMD_PERF_CTL0:
