@@ -27,7 +27,7 @@ class AutoBoots(GuestTest):
         return guest
 
     def without_kvm(self, reason):
-        return rf"engine: interpreter: {reason} \(to change that: .+\)"
+        return rf"engine: bt: {reason} \(to change that: .+\)"
 
     def test_without_dev_kvm(self):
         host, why_not = host_kvm.without_device(self.directory)
@@ -46,7 +46,7 @@ class AutoBoots(GuestTest):
                                         copies)
         if why_not is None:
             self.assertEqual(guest.messages,
-                             host_kvm.forbidden_text(host, "engine: interpreter"))
+                             host_kvm.forbidden_text(host, "engine: bt"))
 
     def test_with_a_busy_kvm(self):
         self.boot_and_power_off(host_kvm.fake("busy", "virtualbox"),

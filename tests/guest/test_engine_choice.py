@@ -64,9 +64,9 @@ class EngineChoice(GuestTest):
                 guest = self.run_until_end(conditions, "auto")
                 self.assertEqual(guest.wait(), SUCCESS, guest.messages)
                 guest.expect("hello from the guest")
-                engine_reason = "engine: interpreter: " + with_remedy(reason, remedy)
+                engine_reason = "engine: bt: " + with_remedy(reason, remedy)
                 self.assert_says(guest, engine_reason)
-                self.assertEqual(guest.result["engine"], "interpreter")
+                self.assertEqual(guest.result["engine"], "bt")
                 self.assertRegex(guest.result["engine_reason"], f"^{engine_reason}$")
 
     def test_kvm_where_no_vm_can_be_made_is_103_with_the_reason(self):
@@ -110,14 +110,14 @@ class EngineChoice(GuestTest):
         guest = self.run_until_end(["turns-bad"], "auto")
         self.assertEqual(guest.wait(), SUCCESS, guest.messages)
         self.assertRegex(guest.messages, "moving to another engine: the CPU refused to enter the guest")
-        self.assertIn("the machine moved from kvm to interpreter", guest.messages)
+        self.assertIn("the machine moved from kvm to bt", guest.messages)
 
     def test_probe_says_the_same(self):
         for conditions, reason, remedy in REFUSED + BAD + GOOD:
             with self.subTest(kvm=",".join(conditions)):
                 found = host_kvm.probe(host_kvm.fake(*conditions))
                 good = (conditions, reason, remedy) in GOOD
-                self.assertEqual(found["engine"], "kvm" if good else "interpreter")
+                self.assertEqual(found["engine"], "kvm" if good else "bt")
                 self.assertRegex(found["reason"], f"^{reason}$")
                 self.assertEqual(found["remedy"], remedy or "")
                 self.assertEqual(found["kvm"]["present"],

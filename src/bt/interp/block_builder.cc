@@ -116,7 +116,7 @@ Block* Cpu::LookupBlock(uint64_t linear) {
   uint64_t phys;
   TlbEntry& entry = tlb_->exec[TlbBank::ExecIndex(linear)];
   if ((linear ^ entry.tag) < vmm::kPageSize) {
-    phys = entry.addend | (linear & (vmm::kPageSize - 1));
+    phys = entry.page | (linear & (vmm::kPageSize - 1));
   } else {
     if (LongMode() && In64() &&
         static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) != linear) {

@@ -115,6 +115,7 @@ bool BlockCache::Invalidate(uint64_t phys, uint64_t size) {
       any = true;
       block->dead = true;
       Unhash(block);
+      if (block->translation) tier_->Kill(block);
       for (unsigned i = 0; i < block->op_count; ++i) block->ops[i].fn = &LeaveDeadBlock;
     }
     *at = next;
@@ -125,6 +126,7 @@ bool BlockCache::Invalidate(uint64_t phys, uint64_t size) {
 }
 
 void BlockCache::Clear() {
+  if (tier_) tier_->Clear();
   std::fill_n(hash_.get(), kHashSize, nullptr);
   pages_.clear();
   slab_ = slab_used_ = 0;

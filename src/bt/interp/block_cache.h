@@ -9,8 +9,11 @@
 #include <vector>
 
 #include "bt/interp/op.h"
+#include "bt/interp/tier.h"
 
 namespace bt {
+
+struct Translation;
 
 struct Block {
   struct Link {  // the block that ran next the last time
@@ -28,6 +31,9 @@ struct Block {
   uint16_t bytes = 0;
   CodeSize code_size = CodeSize::k64;
   bool dead = false;
+  bool untranslatable = false;
+  uint8_t runs = 0;  // in the interpreter, while they are few
+  Translation* translation = nullptr;
 };
 
 class BlockCache {
@@ -43,6 +49,8 @@ class BlockCache {
   Block* Add(const Block& prototype, const Op* ops);
   bool HasRoom() const;
   void Clear();
+  // Hears of every block that goes; null: nobody.
+  void SetTier(Tier* tier) { tier_ = tier; }
 
   bool HasCode(uint64_t page) const { return pages_.contains(page); }
   // Kills the blocks that overlap [phys, phys+size), which lies in one page. Their ops become
@@ -67,6 +75,7 @@ class BlockCache {
   void Unhash(Block* block);
   void* Allocate(size_t size);
 
+  Tier* tier_ = nullptr;
   std::unique_ptr<Block*[]> hash_;
   std::unordered_map<uint64_t, PageCode> pages_;
   static constexpr size_t kSlabSize = 256 * 1024;

@@ -16,6 +16,7 @@
 #include "bt/interp/flags.h"
 #include "bt/interp/op.h"
 #include "bt/interp/registers.h"
+#include "bt/interp/tier.h"
 #include "bt/interp/tlb.h"
 #include "vmm/core/accel/accelerator.h"
 #include "vmm/core/accel/instruction_schedule.h"
@@ -48,6 +49,12 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
  public:
   Cpu(InterpreterVm& vm, unsigned id);
   ~Cpu() override;
+  // A processor stands in front of a reserved range of addresses, where a translator has its code:
+  // so the code reaches the registers relative to RIP.
+  static void* operator new(size_t size);
+  static void operator delete(void* memory);
+  static constexpr size_t kWindowBytes = 64 * vmm::kMiB;
+  void* Window();
 
   // vmm::Vcpu
   vmm::RunResult Run() override;
@@ -98,7 +105,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   bool Load(uint64_t linear, T& value, bool stack = false) {
     const TlbEntry& entry = tlb_->read[TlbBank::Index(linear)];
     if (__builtin_expect((linear ^ entry.tag) <= vmm::kPageSize - sizeof(T), 1)) {
-      value = LoadHost<T>(reinterpret_cast<const void*>(linear + entry.addend));
+      value = LoadHost<T>(reinterpret_cast<const void*>(entry.page + (linear ^ entry.tag)));
       return true;
     }
     return LoadSlow(linear, &value, sizeof(T), stack, view_);
@@ -115,7 +122,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   void* WritePointer(uint64_t linear, unsigned size) {
     const TlbEntry& entry = tlb_->write[TlbBank::Index(linear)];
     if (__builtin_expect((linear ^ entry.tag) <= vmm::kPageSize - size, 1)) {
-      return reinterpret_cast<void*>(linear + entry.addend);
+      return reinterpret_cast<void*>(entry.page + (linear ^ entry.tag));
     }
     return nullptr;
   }
@@ -338,12 +345,13 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
 
  private:
   friend class BlockBuilder;
+  friend class Translator;
   struct JumpCacheEntry {
     uint64_t linear = 0, key = ~0ull;
     Block* block = nullptr;
   };
   static constexpr unsigned kJumpCacheSize = 4096;
-  static constexpr size_t kBlockBudget = 8 * vmm::kMiB;  // of all vCPUs together
+  static constexpr size_t kBlockBudget = 24 * vmm::kMiB;  // of all vCPUs together
 
   template <class T>
   static T LoadHost(const void* host);
@@ -452,6 +460,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   std::unique_ptr<vmm::PvClock> pvclock_;
   BlockCache blocks_;
   Tlb banks_;
+  std::unique_ptr<Tier> tier_;  // null: blocks run in the interpreter
   std::unique_ptr<JumpCacheEntry[]> jump_cache_;
   Block* last_block_ = nullptr;
   uint64_t turn_end_ = ~0ull;  // of instructions_

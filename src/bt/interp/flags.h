@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "bt/isa/insn_use.h"
+
 namespace bt {
 
 using Flags = uint16_t;
@@ -12,9 +14,7 @@ using Flags = uint16_t;
 inline constexpr Flags kOverflow = 1, kCarry = 1 << 8, kParity = 1 << 10, kAuxiliary = 1 << 12,
                        kZeroFlag = 1 << 14, kSign = 1 << 15;
 
-// The same in EFLAGS positions. [SDM 1] 3.4.3.1
-inline constexpr uint64_t kArithmeticFlags = 0x8d5;
-
+// The same in EFLAGS positions are kArithmeticFlags.
 constexpr uint64_t FlagsToEflags(Flags flags) {
   return ((flags >> 8) & 0xd5) | ((flags & kOverflow) ? 0x800u : 0u);
 }

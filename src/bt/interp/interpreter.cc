@@ -20,8 +20,9 @@ vmm::Result<std::unique_ptr<vmm::InstructionRescuer>> InterpreterAccelerator::Cr
   return std::make_unique<Rescuer>(parts);
 }
 
-InterpreterVm::InterpreterVm(const vmm::VmParts& parts)
+InterpreterVm::InterpreterVm(const vmm::VmParts& parts, MakeTierFunction make_tier)
     : parts_(parts),
+      make_tier_(make_tier),
       features_(parts.cpuid),
       apic_bus_(parts.pic, parts.ioapic),
       cpus_(parts.cpu_count, nullptr),

@@ -10,6 +10,7 @@
 
 #include "bt/interp/debugger.h"
 #include "bt/interp/feature_set.h"
+#include "bt/interp/tier.h"
 #include "vmm/core/accel/accelerator.h"
 #include "vmm/core/irq/apic_bus.h"
 
@@ -28,7 +29,9 @@ class InterpreterAccelerator final : public vmm::Accelerator {
 // What the vCPUs share: memory, buses, APIC bus, and the record of which pages hold decoded code.
 class InterpreterVm final : public vmm::Vm {
  public:
-  explicit InterpreterVm(const vmm::VmParts& parts);
+  // `make_tier`: what stands above each vCPU's interpreter, if anything.
+  using MakeTierFunction = std::unique_ptr<Tier> (*)(Cpu&);
+  explicit InterpreterVm(const vmm::VmParts& parts, MakeTierFunction make_tier = nullptr);
   ~InterpreterVm() override;
 
   vmm::Result<std::unique_ptr<vmm::Vcpu>> CreateVcpu(unsigned id) override;
@@ -42,6 +45,7 @@ class InterpreterVm final : public vmm::Vm {
   vmm::Result<void> SetDebugPoints(std::span<const vmm::DebugPoint> points,
                                    const vmm::CpuState& context) override;
 
+  std::unique_ptr<Tier> MakeTier(Cpu& cpu) const { return make_tier_ ? make_tier_(cpu) : nullptr; }
   const vmm::VmParts& parts() const { return parts_; }
   const FeatureSet& features() const { return features_; }
   vmm::ApicBus& apic_bus() { return apic_bus_; }
@@ -86,6 +90,7 @@ class InterpreterVm final : public vmm::Vm {
   void EndExclusive(Cpu& self);
 
   vmm::VmParts parts_;
+  const MakeTierFunction make_tier_;
   const FeatureSet features_;
   vmm::ApicBus apic_bus_;
   DebugPoints debug_points_;

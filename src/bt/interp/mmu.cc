@@ -170,7 +170,7 @@ void Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view) {
   }
   uint8_t* host = vmm_memory().Host(vmm::GuestPhys(frame), vmm::kPageSize);
   if (!host) return;
-  const TlbEntry entry{page, reinterpret_cast<uint64_t>(host) - page};
+  const TlbEntry entry{page, reinterpret_cast<uint64_t>(host)};
   bank.used = true;
   if (access == Access::kWrite) {
     if (vm_.CodeMask(frame) == 0 && vmm_memory().Ram(vmm::GuestPhys(frame), vmm::kPageSize))
@@ -335,7 +335,7 @@ bool Cpu::ModifySlow(uint64_t linear, unsigned size, void* value,
 bool Cpu::LoadSystem(uint64_t linear, void* out, unsigned size) {
   const TlbEntry& entry = banks_.bank(View::kSupervisor).read[TlbBank::Index(linear)];
   if ((linear ^ entry.tag) <= vmm::kPageSize - size) {
-    std::memcpy(out, reinterpret_cast<const void*>(linear + entry.addend), size);
+    std::memcpy(out, reinterpret_cast<const void*>(entry.page + (linear ^ entry.tag)), size);
     return true;
   }
   return LoadSlow(linear, out, size, false, View::kSupervisor);
@@ -344,7 +344,7 @@ bool Cpu::LoadSystem(uint64_t linear, void* out, unsigned size) {
 bool Cpu::StoreSystem(uint64_t linear, const void* in, unsigned size) {
   const TlbEntry& entry = banks_.bank(View::kSupervisor).write[TlbBank::Index(linear)];
   if ((linear ^ entry.tag) <= vmm::kPageSize - size) {
-    std::memcpy(reinterpret_cast<void*>(linear + entry.addend), in, size);
+    std::memcpy(reinterpret_cast<void*>(entry.page + (linear ^ entry.tag)), in, size);
     return true;
   }
   return StoreSlow(linear, in, size, true, View::kSupervisor);

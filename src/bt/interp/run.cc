@@ -1,4 +1,7 @@
 // The run loop: find the next block, run its ops, look for events between blocks.
+#include <sys/mman.h>
+
+#include <new>
 #include <thread>
 #include <utility>
 
@@ -25,6 +28,32 @@ Cpu::Cpu(InterpreterVm& vm, unsigned id)
   vmm::ResetCpuState(reset, id, vm.parts().cpuid.signature());
   LoadRegisters(reset);
   if (vm.parts().schedule) vm.parts().schedule->SetVcpu(id, this);
+  tier_ = vm_.MakeTier(*this);
+  blocks_.SetTier(tier_.get());
+}
+
+namespace {
+
+size_t WholePages(size_t bytes) {
+  return (bytes + vmm::kPageSize - 1) & ~(vmm::kPageSize - 1);
+}
+
+}  // namespace
+
+void* Cpu::operator new(size_t size) {
+  void* memory = mmap(nullptr, WholePages(size) + kWindowBytes, PROT_NONE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED || mprotect(memory, WholePages(size), PROT_READ | PROT_WRITE) != 0)
+    throw std::bad_alloc();
+  return memory;
+}
+
+void Cpu::operator delete(void* memory) {
+  munmap(memory, WholePages(sizeof(Cpu)) + kWindowBytes);
+}
+
+void* Cpu::Window() {
+  return reinterpret_cast<char*>(this) + WholePages(sizeof(Cpu));
 }
 
 Cpu::~Cpu() {
@@ -63,7 +92,10 @@ Cpu::Next Cpu::RunLoop(vmm::RunResult& result) {
       if (__builtin_expect((rflags_ & (eflags::TF | eflags::RF)) | careful_, 0)) {
         RunCarefully();
       } else if (Block* block = NextBlock()) {
-        Execute(block);
+        if (tier_)
+          tier_->Run(block);
+        else
+          Execute(block);
       }
     }
     if (__builtin_expect(fault_.active, 0)) {

@@ -74,7 +74,7 @@ struct Movs {
     const TlbEntry& read = at.cpu.tlb_->read[TlbBank::Index(from)];
     void* host_to = at.cpu.WritePointer(to, sizeof(T));
     if (count == 0 || (from ^ read.tag) >= vmm::kPageSize || !host_to) return 0;
-    const auto* host_from = reinterpret_cast<const uint8_t*>(from + read.addend);
+    const auto* host_from = reinterpret_cast<const uint8_t*>(read.page + (from ^ read.tag));
     // A destination less than an element ahead: a copy by bytes would not do what one by elements
     // does.
     const auto ahead = static_cast<const uint8_t*>(host_to) - host_from;

@@ -112,7 +112,7 @@ void Tlb::DropWriteEntries(uint64_t host_page) {
       if (!bank || !bank->used) continue;
       for (size_t i = 0; i < TlbBank::kEntries; ++i) {
         TlbEntry& entry = bank->write[i];
-        if (entry.tag + entry.addend == host_page) entry = TlbEntry::Empty(i);
+        if (entry.page == host_page) entry = TlbEntry::Empty(i);
       }
     }
   }

@@ -13,8 +13,8 @@
 namespace bt {
 
 struct TlbEntry {
-  uint64_t tag;     // linear address of the page; the xor with an address in it is the offset
-  uint64_t addend;  // host address minus linear address (exec entries: guest-physical page)
+  uint64_t tag;   // linear address of the page; the xor with an address in it is the offset
+  uint64_t page;  // where the page is: its host address (exec entries: its guest-physical one)
 
   // An entry that holds nothing has the tag of a page that belongs to its neighbour: no address
   // that is looked for there can match it, canonical or not.

@@ -9,7 +9,7 @@
 namespace bt {
 
 // CF, PF, AF, ZF, SF and OF. [SDM 1] 3.4.3.1
-inline constexpr uint32_t kArithmeticFlags = 0x8d5;
+inline constexpr uint64_t kArithmeticFlags = 0x8d5;
 
 struct InsnUse {
   // Bit n: general register n. A register that keeps a part of its old value counts as read too:

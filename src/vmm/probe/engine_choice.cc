@@ -63,7 +63,7 @@ Result<EngineChoice> Auto(const CpuidOptions& options, EngineSources& sources) {
   }
   Discard(std::move(probed.accelerator));
   const bool translator = static_cast<bool>(sources.bt);
-  result.engine = translator ? "bt" : kFallbackEngine;
+  result.engine = translator ? kFallbackEngine : "interpreter";
   auto choice = Software(translator ? sources.bt : sources.interpreter, result.engine, options,
                          WithRemedy(result));
   if (choice) choice->probe = std::move(result);

@@ -42,7 +42,7 @@ struct ProbeResult {
 };
 
 // The name of what "auto" falls back to until the translator exists.
-inline constexpr char kFallbackEngine[] = "interpreter";
+inline constexpr char kFallbackEngine[] = "bt";
 
 // The whole probe for `vmm probe`: opens KVM, makes a VM for it alone and gives it up again. At
 // most 30 ms to the answer on a KVM that is missing, slow or broken.

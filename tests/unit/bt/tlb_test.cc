@@ -15,8 +15,8 @@ constexpr uint64_t kPage = 0x7f0000123000;
 void Install(Tlb& tlb, uint64_t page, uint64_t host) {
   TlbBank& bank = tlb.bank(View::kUser);
   bank.used = true;
-  bank.read[TlbBank::Index(page)] = {page, host - page};
-  bank.write[TlbBank::Index(page)] = {page, host - page};
+  bank.read[TlbBank::Index(page)] = {page, host};
+  bank.write[TlbBank::Index(page)] = {page, host};
   bank.exec[TlbBank::ExecIndex(page)] = {page, 0};
 }
 bool Holds(Tlb& tlb, uint64_t page) {

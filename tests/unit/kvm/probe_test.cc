@@ -62,7 +62,7 @@ TEST_CASE_METHOD(ProbeFixture, "a slow KVM is measured and left alone", "[probe]
   host.facts.backend = "kvm_pvm";
   const ProbeResult result = RunProbe(host);
   CHECK(result.verdict == KvmVerdict::kSlow);
-  CHECK(result.engine == "interpreter");
+  CHECK(result.engine == "bt");
   CHECK(result.kvm.speed_ratio > 0);
   CHECK(result.kvm.speed_ratio < 0.1);
   CHECK_THAT(result.reason, Contains("slow") && Contains("kvm_pvm") && Contains("1/"));
@@ -73,7 +73,7 @@ TEST_CASE_METHOD(ProbeFixture, "instructions that fail are named", "[probe]") {
   host.failing_stages = {Stage::kCmpxchg16b, Stage::kInt3};
   const ProbeResult result = RunProbe(host);
   CHECK(result.verdict == KvmVerdict::kLacks);
-  CHECK(result.engine == "interpreter");
+  CHECK(result.engine == "bt");
   CHECK(result.kvm.missing == std::vector<std::string>{"cmpxchg16b", "int3"});
   CHECK_THAT(result.reason, Contains("cmpxchg16b, int3"));
 }
@@ -81,7 +81,7 @@ TEST_CASE_METHOD(ProbeFixture, "instructions that fail are named", "[probe]") {
 TEST_CASE_METHOD(ProbeFixture, "a KVM that never comes back is given up in time", "[probe]") {
   host.hanging_stages = {Stage::kLoop, Stage::kHalt, Stage::kInt3};
   const ProbeResult result = RunProbe(host);
-  CHECK(result.engine == "interpreter");
+  CHECK(result.engine == "bt");
   CHECK(result.kvm.present);
   CHECK(!result.kvm.missing.empty());
   CHECK(result.wall_ms < 1000);  // a KVM that sleeps for ever: 200 ms and what a busy host adds
@@ -116,7 +116,7 @@ TEST_CASE_METHOD(ProbeFixture, "each refusal of the host has its verdict", "[pro
   if (refusal.lacks != 0) host.SetCapability(refusal.lacks, 0);
   const ProbeResult result = RunProbe(host);
   CHECK(result.verdict == refusal.verdict);
-  CHECK(result.engine == "interpreter");
+  CHECK(result.engine == "bt");
   CHECK(!result.kvm.present);
   CHECK(!result.reason.empty());
   kvm::WaitForBackground();
@@ -127,7 +127,7 @@ TEST_CASE_METHOD(ProbeFixture, "the JSON form has every field of the design", "[
   host.guest_slowness = 40;
   host.failing_stages = {Stage::kInt3};
   const auto json = nlohmann::json::parse(ToJson(RunProbe(host)));
-  CHECK(json.at("engine") == "interpreter");
+  CHECK(json.at("engine") == "bt");
   CHECK(json.at("reason").get<std::string>().find("slow") != std::string::npos);
   CHECK(json.at("cpu_ms").get<double>() > 0);
   CHECK(json.at("kvm").at("present") == true);
@@ -140,7 +140,7 @@ TEST_CASE_METHOD(ProbeFixture, "the text form says engine, reason and remedy", "
   host.open_error = EACCES;
   host.facts.user_in_group = host.facts.group_active = false;
   const std::string text = ToText(RunProbe(host));
-  CHECK_THAT(text, Contains("engine:        interpreter\n"));
+  CHECK_THAT(text, Contains("engine:        bt\n"));
   CHECK_THAT(text, Contains("alice is not in group kvm"));
   CHECK_THAT(text, Contains("usermod"));
   CHECK_THAT(text, Contains("not usable"));

@@ -1,0 +1,28 @@
+// xbyak, for code that is written in one place and runs in another.
+#pragma once
+
+#include <xbyak/xbyak.h>
+
+#include <cstdint>
+
+namespace bt {
+
+class Assembler : public Xbyak::CodeGenerator {
+ public:
+  // Writes to `write`; the same bytes run at `write + to_run`.
+  Assembler(uint8_t* write, ptrdiff_t to_run, size_t size)
+      : CodeGenerator(size, write), to_run_(to_run) {}
+
+  // A variable near the place where the code runs, relative to RIP.
+  template <class T>
+  Xbyak::RegRip At(const T& variable) const {
+    return rip + static_cast<const void*>(reinterpret_cast<const uint8_t*>(&variable) - to_run_);
+  }
+  // What runs here.
+  const uint8_t* here() const { return getCurr() + to_run_; }
+
+ private:
+  ptrdiff_t to_run_;
+};
+
+}  // namespace bt

@@ -1,0 +1,439 @@
+#include "bt/translator/block_translator.h"
+
+#include <bit>
+
+#include "bt/isa/decoder.h"
+#include "bt/translator/host_registers.h"
+
+namespace bt {
+namespace {
+
+using Xbyak::Reg64;
+
+constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
+
+bool HasMemory(const Insn& insn) {
+  for (unsigned i = 0; i < insn.operand_count; ++i) {
+    if (insn.operand[i].kind == OperandKind::kMem) return true;
+  }
+  return false;
+}
+
+unsigned MemoryBytes(const Insn& insn) {
+  for (unsigned i = 0; i < insn.operand_count; ++i) {
+    if (insn.operand[i].kind == OperandKind::kMem) return insn.operand[i].bits / 8;
+  }
+  return 0;
+}
+
+bool FitsInt32(int64_t value) {
+  return value == static_cast<int32_t>(value);
+}
+
+// RIP-relative operands become relative to the page of the block.
+bool RipRelative(const Insn& insn) {
+  return insn.mem.base == MemoryOperand::kRip;
+}
+
+}  // namespace
+
+bool BlockTranslator::Decode(const Block& block, const uint8_t* bytes) {
+  steps_.clear();
+  unsigned offset = 0;
+  uint16_t page_offset = block.phys & ~kPageMask;
+  for (const Op* op = block.ops; op->length != 0 && offset < block.bytes; ++op) {
+    Step step;
+    step.op = op;
+    const auto available = std::min<size_t>(15, block.bytes - offset);
+    const bool good =
+        bt::Decode({bytes + offset, available}, CodeSize::k64, step.insn) == DecodeStatus::kOk &&
+        step.insn.length == op->length && features_.Has(step.insn.feature);
+    offset += op->length;
+    page_offset += op->length;
+    step.next = page_offset;
+    step.how = Treatment::kInterpreter;
+    if (good) {
+      step.use = UseOf(step.insn);
+      step.how = TreatmentOf(step.insn, step.use);
+    }
+    steps_.push_back(step);
+  }
+  return !steps_.empty();
+}
+
+// Lends a free register to each homeless one that the block names. Ends the block early where there
+// are not enough.
+bool BlockTranslator::ChooseRegisters() {
+  uint16_t used = 0;
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    uint16_t with = used;
+    if (steps_[i].how != Treatment::kInterpreter) {
+      with |= steps_[i].use.gpr_read | steps_[i].use.gpr_written;
+    }
+    if (std::popcount(static_cast<unsigned>(with & kHomeless)) >
+        std::popcount(static_cast<unsigned>(kAtHome & ~with))) {
+      steps_.resize(i);
+      break;
+    }
+    used = with;
+  }
+  plan_ = PatchPlan{};
+  plan_.gpr = HostRegisters();
+  plan_.memory_base = kTemp0;
+  renames_.clear();
+  uint16_t free = kAtHome & ~used;
+  for (uint8_t guest = 0; guest < 16; ++guest) {
+    if (!(used & kHomeless & (1 << guest))) continue;
+    const auto host = static_cast<uint8_t>(std::bit_width(free) - 1);
+    free &= static_cast<uint16_t>(~(1 << host));
+    renames_.push_back({guest, host});
+    plan_.gpr[guest] = host;
+  }
+  return !steps_.empty();
+}
+
+// Whether the patcher can do what the treatment asks of it.
+bool BlockTranslator::Expressible(const Step& step) const {
+  uint8_t bytes[kMaxPatched];
+  PatchPlan plan = plan_;
+  const bool reaches = !RipRelative(step.insn) ||
+                       (step.insn.address_bits == 64 && FitsInt32(step.next + step.insn.mem.disp));
+  const bool addresses =
+      RipRelative(step.insn) ? reaches : EmitAddress(step.insn, plan, kTemp0, bytes) != 0;
+  switch (step.how) {
+    case Treatment::kCopy:
+      return PatchInsn(step.insn, plan, bytes) != 0;
+    case Treatment::kMemory:
+      plan.replace_memory = true;
+      return addresses && PatchInsn(step.insn, plan, bytes) != 0;
+    case Treatment::kAddress:
+      return RipRelative(step.insn) ? reaches && step.insn.operand_bits == 64
+                                    : PatchInsn(step.insn, plan, bytes) != 0;
+    case Treatment::kJumpIndirect:
+    case Treatment::kCallIndirect:
+      return !HasMemory(step.insn) || addresses;
+    case Treatment::kJump:
+    case Treatment::kJumpIf:
+    case Treatment::kCall:
+      return FitsInt32(step.next + static_cast<int64_t>(step.insn.operand[0].imm));
+    default:
+      return true;
+  }
+}
+
+bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes,
+                                Translation& translation) {
+  block_ = &block;
+  translation_ = &translation;
+  if (!Decode(block, bytes) || !ChooseRegisters()) return false;
+  for (Step& step : steps_) {
+    if (!Expressible(step)) step.how = Treatment::kInterpreter;
+  }
+  EmitEntry(translation);
+  for (const Step& step : steps_) EmitStep(step);
+  const Step& last = steps_.back();
+  if (!IsBranch(last.how)) {
+    EmitUnrename(hot_);
+    EmitExit(last.next);
+  }
+  return true;
+}
+
+// Both ways in, of which the one that the block begins with costs nothing.
+void BlockTranslator::EmitEntry(Translation& translation) {
+  flags_ = FlagHome::kHost;
+  bool moves = true;
+  for (const Step& step : steps_) {
+    const bool clobbers = step.how != Treatment::kCopy && step.how != Treatment::kAddress &&
+                          step.how != Treatment::kNothing && step.how != Treatment::kJumpIf &&
+                          step.how != Treatment::kJump;
+    if (clobbers) flags_ = FlagHome::kMemory;
+    if (!clobbers && OverwritesFlags(step.insn, step.use)) moves = false;
+    if (clobbers || step.how == Treatment::kJumpIf || step.use.flags_read ||
+        step.use.flags_written) {
+      break;
+    }
+  }
+  const auto here = [this] { return space_.OffsetOf(hot_); };
+  const FlagHome other = flags_ == FlagHome::kHost ? FlagHome::kMemory : FlagHome::kHost;
+  translation.entry[static_cast<unsigned>(other)] = here();
+  if (moves && other == FlagHome::kHost) EmitSaveFlags(hot_, context_);
+  if (moves && other == FlagHome::kMemory) EmitRestoreFlags(hot_, context_);
+  translation.entry[static_cast<unsigned>(flags_)] = here();
+  EmitRename(hot_);
+}
+
+void BlockTranslator::EmitRename(Assembler& code) {
+  for (const Rename& rename : renames_) {
+    code.mov(code.ptr[code.At(context_.r[rename.host])], Reg64(rename.host));
+    code.mov(Reg64(rename.host), code.ptr[code.At(context_.r[rename.guest])]);
+  }
+}
+
+void BlockTranslator::EmitUnrename(Assembler& code) {
+  for (const Rename& rename : renames_) {
+    code.mov(code.ptr[code.At(context_.r[rename.guest])], Reg64(rename.host));
+    code.mov(Reg64(rename.host), code.ptr[code.At(context_.r[rename.host])]);
+  }
+}
+
+void BlockTranslator::FlagsToMemory() {
+  if (flags_ == FlagHome::kHost) EmitSaveFlags(hot_, context_);
+  flags_ = FlagHome::kMemory;
+}
+
+void BlockTranslator::FlagsToHost() {
+  if (flags_ == FlagHome::kMemory) EmitRestoreFlags(hot_, context_);
+  flags_ = FlagHome::kHost;
+}
+
+void BlockTranslator::EmitStep(const Step& step) {
+  switch (step.how) {
+    case Treatment::kInterpreter:
+      return EmitInterpreter(step);
+    case Treatment::kNothing:
+      return;
+    case Treatment::kCopy:
+      return EmitCopy(step);
+    case Treatment::kMemory:
+      return EmitMemory(step);
+    case Treatment::kAddress:
+      return EmitLea(step);
+    case Treatment::kPush:
+    case Treatment::kPop:
+    case Treatment::kLeave:
+      return EmitStack(step);
+    default:
+      return EmitBranch(step);
+  }
+}
+
+void BlockTranslator::EmitBytes(const uint8_t* bytes, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) hot_.db(bytes[i]);
+}
+
+void BlockTranslator::EmitCopy(const Step& step) {
+  if (OverwritesFlags(step.insn, step.use))
+    flags_ = FlagHome::kHost;
+  else if (step.use.flags_read || step.use.flags_written)
+    FlagsToHost();
+  uint8_t bytes[kMaxPatched];
+  EmitBytes(bytes, PatchInsn(step.insn, plan_, bytes));
+}
+
+void BlockTranslator::EmitMemory(const Step& step) {
+  FlagsToMemory();
+  EmitEffective(step);
+  const Check check = EmitCheck(step, MemoryBytes(step.insn), step.use.memory_written);
+  if (OverwritesFlags(step.insn, step.use))
+    flags_ = FlagHome::kHost;
+  else if (step.use.flags_read || step.use.flags_written)
+    FlagsToHost();
+  PatchPlan plan = plan_;
+  plan.replace_memory = true;
+  uint8_t bytes[kMaxPatched];
+  EmitBytes(bytes, PatchInsn(step.insn, plan, bytes));
+  EndCheck(check, true);
+}
+
+void BlockTranslator::EmitLea(const Step& step) {
+  if (!RipRelative(step.insn)) {
+    uint8_t bytes[kMaxPatched];
+    EmitBytes(bytes, PatchInsn(step.insn, plan_, bytes));
+    return;
+  }
+  const Reg64 to(plan_.gpr[step.insn.operand[0].reg]);
+  hot_.mov(to, hot_.ptr[hot_.At(context_.state.page)]);
+  hot_.lea(to, hot_.ptr[to + static_cast<int32_t>(step.next + step.insn.mem.disp)]);
+}
+
+// The linear address of the memory operand to kTemp0. The flags are in memory.
+void BlockTranslator::EmitEffective(const Step& step) {
+  const MemoryOperand& mem = step.insn.mem;
+  if (RipRelative(step.insn)) {
+    hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.page)]);
+    hot_.add(hot_.r10, static_cast<uint32_t>(step.next + mem.disp));
+  } else {
+    uint8_t bytes[kMaxPatched];
+    EmitBytes(bytes, EmitAddress(step.insn, plan_, kTemp0, bytes));
+  }
+  if (mem.segment >= static_cast<uint8_t>(vmm::Seg::FS)) {
+    hot_.add(hot_.r10, hot_.ptr[hot_.At(context_.seg_base[mem.segment])]);
+  }
+}
+
+BlockTranslator::Check BlockTranslator::EmitCheck(const Step& step, unsigned size, bool write) {
+  const auto bank = static_cast<int>(write ? offsetof(TlbBank, write) : offsetof(TlbBank, read));
+  static_assert(sizeof(TlbEntry) == 16 && TlbBank::kEntries == 1024);
+  hot_.mov(hot_.r11d, hot_.r10d);
+  hot_.shr(hot_.r11d, 8);
+  hot_.and_(hot_.r11d, (TlbBank::kEntries - 1) << 4);
+  hot_.add(hot_.r11, hot_.ptr[hot_.At(context_.tlb)]);
+  hot_.xor_(hot_.r10, hot_.ptr[hot_.r11 + bank]);
+  hot_.cmp(hot_.r10, static_cast<uint32_t>(vmm::kPageSize - size));
+  hot_.db(0x0f);
+  hot_.db(0x87);  // JA
+  hot_.dd(0);
+  const CodeSpace::Offset jump = space_.OffsetOf(hot_) - 4;
+  hot_.add(hot_.r10, hot_.ptr[hot_.r11 + bank + static_cast<int>(offsetof(TlbEntry, page))]);
+  return {jump, AddSite(step)};
+}
+
+void BlockTranslator::EndCheck(const Check& check, bool resumes) {
+  space_.PatchJump(check.jump, space_.OffsetOf(cold_));
+  EmitUnrename(cold_);
+  cold_.mov(cold_.r10d, check.site);
+  cold_.db(0xe8);
+  cold_.dd(0);
+  space_.PatchJump(space_.OffsetOf(cold_) - 4, stubs_.run_site);
+  if (!resumes) {
+    cold_.ud2();
+    return;
+  }
+  EmitRename(cold_);
+  if (flags_ == FlagHome::kHost) EmitRestoreFlags(cold_, context_);
+  space_.PatchJump(EmitJump(cold_), space_.OffsetOf(hot_));
+}
+
+uint32_t BlockTranslator::AddSite(const Step& step, int32_t stack) {
+  sites_.push_back({step.op, block_, step.next, stack});
+  return static_cast<uint32_t>(sites_.size() - 1);
+}
+
+// A JMP without a target yet; the place of its displacement.
+CodeSpace::Offset BlockTranslator::EmitJump(Assembler& code) {
+  code.db(0xe9);
+  code.dd(0);
+  return space_.OffsetOf(code) - 4;
+}
+
+void BlockTranslator::EmitInterpreter(const Step& step) {
+  FlagsToMemory();
+  EmitUnrename(hot_);
+  hot_.mov(hot_.r10d, AddSite(step));
+  hot_.db(0xe8);
+  hot_.dd(0);
+  space_.PatchJump(space_.OffsetOf(hot_) - 4, stubs_.run_site);
+  EmitRename(hot_);
+}
+
+void BlockTranslator::EmitStack(const Step& step) {
+  FlagsToMemory();
+  const Reg64 sp(kHostOfRsp);
+  if (step.how == Treatment::kLeave) {
+    hot_.mov(hot_.r10, hot_.rbp);
+    const Check check = EmitCheck(step, 8, false);
+    hot_.lea(sp, hot_.ptr[hot_.rbp + 8]);
+    hot_.mov(hot_.rbp, hot_.ptr[hot_.r10]);
+    return EndCheck(check, true);
+  }
+  const Operand& operand = step.insn.operand[0];
+  if (step.how == Treatment::kPop) {
+    hot_.mov(hot_.r10, sp);
+    const Check check = EmitCheck(step, 8, false);
+    hot_.mov(Reg64(plan_.gpr[operand.reg]), hot_.ptr[hot_.r10]);
+    hot_.lea(sp, hot_.ptr[sp + 8]);
+    return EndCheck(check, true);
+  }
+  hot_.lea(hot_.r10, hot_.ptr[sp - 8]);
+  const Check check = EmitCheck(step, 8, true);
+  if (operand.kind == OperandKind::kImm)
+    hot_.mov(hot_.qword[hot_.r10], static_cast<int32_t>(operand.imm));
+  else
+    hot_.mov(hot_.ptr[hot_.r10], Reg64(plan_.gpr[operand.reg]));
+  hot_.lea(sp, hot_.ptr[sp - 8]);
+  EndCheck(check, true);
+}
+
+// The target of an indirect jump or call to kTemp0.
+void BlockTranslator::EmitTarget(const Step& step) {
+  if (!HasMemory(step.insn)) {
+    hot_.mov(hot_.r10, Reg64(plan_.gpr[step.insn.operand[0].reg]));
+    return;
+  }
+  EmitEffective(step);
+  const Check check = EmitCheck(step, 8, false);
+  hot_.mov(hot_.r10, hot_.ptr[hot_.r10]);
+  EndCheck(check, false);
+}
+
+void BlockTranslator::EmitBranch(const Step& step) {
+  const Reg64 sp(kHostOfRsp);
+  const int32_t target = step.next + static_cast<int32_t>(step.insn.operand[0].imm);
+  switch (step.how) {
+    case Treatment::kJumpIf: {
+      FlagsToHost();
+      EmitUnrename(hot_);
+      hot_.db(0x0f);
+      hot_.db(0x80 | (step.insn.opcode & 0xf));
+      hot_.dd(0);
+      const CodeSpace::Offset taken = space_.OffsetOf(hot_) - 4;
+      EmitExit(step.next);
+      AddExit(taken, target);
+      return;
+    }
+    case Treatment::kJump:
+      EmitUnrename(hot_);
+      return EmitExit(target);
+    case Treatment::kReturn: {
+      FlagsToMemory();
+      hot_.mov(hot_.r10, sp);
+      const Check check = EmitCheck(step, 8, false);
+      hot_.mov(hot_.r10, hot_.ptr[hot_.r10]);
+      const auto release =
+          static_cast<int32_t>(step.insn.operand_count ? step.insn.operand[0].imm & 0xffff : 0);
+      hot_.lea(sp, hot_.ptr[sp + 8 + release]);
+      EndCheck(check, false);
+      return EmitIndirectExit(step, 8 + release);
+    }
+    case Treatment::kJumpIndirect:
+      FlagsToMemory();
+      EmitTarget(step);
+      return EmitIndirectExit(step, 0);
+    default:
+      break;
+  }
+  // Calls: the target of an indirect one waits in memory while its return address is pushed.
+  FlagsToMemory();
+  const bool indirect = step.how == Treatment::kCallIndirect;
+  if (indirect) {
+    EmitTarget(step);
+    hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], hot_.r10);
+  }
+  hot_.lea(hot_.r10, hot_.ptr[sp - 8]);
+  const Check check = EmitCheck(step, 8, true);
+  hot_.mov(hot_.r11, hot_.ptr[hot_.At(context_.state.page)]);
+  hot_.add(hot_.r11, static_cast<uint32_t>(step.next));
+  hot_.mov(hot_.ptr[hot_.r10], hot_.r11);
+  hot_.lea(sp, hot_.ptr[sp - 8]);
+  EndCheck(check, false);
+  if (indirect) {
+    hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.scratch)]);
+    return EmitIndirectExit(step, -8);
+  }
+  EmitUnrename(hot_);
+  EmitExit(target);
+}
+
+// To the linear address in kTemp0. The flags are in memory.
+void BlockTranslator::EmitIndirectExit(const Step& step, int32_t stack) {
+  EmitUnrename(hot_);
+  hot_.mov(hot_.dword[hot_.At(context_.state.site)], AddSite(step, stack));
+  space_.PatchJump(EmitJump(hot_), stubs_.indirect);
+}
+
+void BlockTranslator::EmitExit(int32_t target) {
+  AddExit(EmitJump(hot_), target);
+}
+
+// The cold stub leaves for the run-time, which may link the jump.
+void BlockTranslator::AddExit(CodeSpace::Offset jump, int32_t target) {
+  const CodeSpace::Offset stub = space_.OffsetOf(cold_);
+  space_.PatchJump(jump, stub);
+  if (flags_ == FlagHome::kHost) EmitSaveFlags(cold_, context_);
+  cold_.mov(cold_.dword[cold_.At(context_.state.exit)], static_cast<uint32_t>(exits_.size()));
+  space_.PatchJump(EmitJump(cold_), stubs_.leave);
+  exits_.push_back({jump, stub, flags_, target, translation_});
+}
+
+}  // namespace bt

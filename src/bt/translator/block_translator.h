@@ -1,0 +1,97 @@
+// One block of guest code into host code: instructions are copied, and only memory operands,
+// control transfers and registers without a host register of their own are written anew.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "bt/interp/block_cache.h"
+#include "bt/interp/feature_set.h"
+#include "bt/translator/patcher.h"
+#include "bt/translator/stubs.h"
+#include "bt/translator/treatment.h"
+
+namespace bt {
+
+class BlockTranslator {
+ public:
+  // More than one block's code takes of either half of the space.
+  static constexpr size_t kMaxCode = 32 * 1024;
+
+  BlockTranslator(CodeSpace& space, const CodeContext& context, const Stubs& stubs,
+                  const FeatureSet& features, std::vector<Exit>& exits, std::vector<Site>& sites)
+      : space_(space),
+        hot_(space.hot()),
+        cold_(space.cold()),
+        context_(context),
+        stubs_(stubs),
+        features_(features),
+        exits_(exits),
+        sites_(sites) {}
+
+  // Translates 64-bit `block`, the guest's bytes of which are `bytes`. False: it is none that can
+  // be; nothing was emitted.
+  bool Translate(const Block& block, const uint8_t* bytes, Translation& translation);
+
+ private:
+  struct Step {
+    Insn insn;
+    InsnUse use;
+    const Op* op;
+    uint16_t next;  // offset in the page of what follows
+    Treatment how;
+  };
+  struct Rename {
+    uint8_t guest, host;  // `host` is free in this block, and holds guest register `guest`
+  };
+
+  bool Decode(const Block& block, const uint8_t* bytes);
+  bool ChooseRegisters();
+  bool Expressible(const Step& step) const;
+  void EmitEntry(Translation& translation);
+  void EmitStep(const Step& step);
+  void EmitCopy(const Step& step);
+  void EmitMemory(const Step& step);
+  void EmitLea(const Step& step);
+  void EmitStack(const Step& step);
+  void EmitInterpreter(const Step& step);
+  void EmitBranch(const Step& step);
+  void EmitTarget(const Step& step);
+  void EmitIndirectExit(const Step& step, int32_t stack);
+  void EmitExit(int32_t target);
+  void AddExit(CodeSpace::Offset jump, int32_t target);
+  void EmitRename(Assembler& code);
+  void EmitUnrename(Assembler& code);
+  void EmitEffective(const Step& step);
+  // Turns the linear address in kTemp0 into a host address, or leaves for `site` in the cold half.
+  struct Check {
+    CodeSpace::Offset jump;
+    uint32_t site;
+  };
+  Check EmitCheck(const Step& step, unsigned size, bool write);
+  // The cold half of a check; what it resumes at is here. `resumes`: the interpreter may go on.
+  void EndCheck(const Check& check, bool resumes);
+  void FlagsToMemory();
+  void FlagsToHost();
+  uint32_t AddSite(const Step& step, int32_t stack = 0);
+  CodeSpace::Offset EmitJump(Assembler& code);
+  void EmitBytes(const uint8_t* bytes, unsigned count);
+
+  CodeSpace& space_;
+  Assembler& hot_;
+  Assembler& cold_;
+  const CodeContext& context_;
+  const Stubs& stubs_;
+  const FeatureSet& features_;
+  std::vector<Exit>& exits_;
+  std::vector<Site>& sites_;
+
+  const Block* block_ = nullptr;
+  Translation* translation_ = nullptr;
+  std::vector<Step> steps_;
+  std::vector<Rename> renames_;
+  PatchPlan plan_;
+  FlagHome flags_ = FlagHome::kHost;
+};
+
+}  // namespace bt

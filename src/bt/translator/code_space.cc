@@ -1,0 +1,56 @@
+#include "bt/translator/code_space.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "vmm/core/base/check.h"
+
+namespace bt {
+namespace {
+
+// The view that writes. Executable memory that was never writable passes where a service may not
+// have memory that is both (MemoryDenyWriteExecute).
+uint8_t* MapViews(uint8_t* run, size_t size) {
+  const int fd = memfd_create("vmm-code", MFD_CLOEXEC);
+  CHECK(fd >= 0 && ftruncate(fd, static_cast<off_t>(size)) == 0);
+  void* write = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  CHECK(write != MAP_FAILED);
+  CHECK(mmap(run, size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0) == run);
+  close(fd);
+  return static_cast<uint8_t*>(write);
+}
+
+}  // namespace
+
+CodeSpace::CodeSpace(uint8_t* run, size_t size)
+    : run_(run),
+      size_(size),
+      write_(MapViews(run, size)),
+      hot_(write_, run_ - write_, size / 2),
+      cold_(write_ + size / 2, run_ - write_, size / 2) {}
+
+CodeSpace::~CodeSpace() {
+  munmap(write_, size_);
+  munmap(run_, size_);
+}
+
+bool CodeSpace::HasRoom(size_t bytes) const {
+  return hot_.getSize() + bytes <= size_ / 2 && cold_.getSize() + bytes <= size_ / 2;
+}
+
+void CodeSpace::PatchJump(Offset at, Offset target) {
+  Patch32(at, target - (at + 4));
+}
+
+void CodeSpace::Patch32(Offset at, uint32_t value) {
+  std::memcpy(write_ + at, &value, sizeof(value));
+}
+
+void CodeSpace::Clear() {
+  hot_.reset();
+  cold_.reset();
+}
+
+}  // namespace bt

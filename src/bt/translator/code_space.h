@@ -1,0 +1,47 @@
+// Memory of translated code: one memfd, written through one mapping and run through another, so
+// that no page is ever both. It lies behind its vCPU in one reservation, so that code reaches the
+// vCPU's state relative to RIP and holds no absolute address of the host.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "bt/translator/assembler.h"
+#include "vmm/core/base/result.h"
+
+namespace bt {
+
+class CodeSpace {
+ public:
+  // A place in the space: bytes from its start.
+  using Offset = uint32_t;
+
+  // Maps `size` bytes of code to run at `run`, a reserved address range; half for hot code, half
+  // for what is rarely run.
+  CodeSpace(uint8_t* run, size_t size);
+  ~CodeSpace();
+  CodeSpace(const CodeSpace&) = delete;
+  CodeSpace& operator=(const CodeSpace&) = delete;
+
+  Assembler& hot() { return hot_; }
+  Assembler& cold() { return cold_; }
+  Offset OffsetOf(const Assembler& code) const {
+    return static_cast<Offset>(code.getCurr() - write_);
+  }
+  uint8_t* run(Offset offset) const { return run_ + offset; }
+
+  // Whether `bytes` fit in both halves.
+  bool HasRoom(size_t bytes) const;
+  // Makes the 32-bit displacement at `at`, the end of a jump or call, lead to `target`.
+  void PatchJump(Offset at, Offset target);
+  void Patch32(Offset at, uint32_t value);
+  void Clear();
+
+ private:
+  uint8_t* run_;
+  size_t size_;
+  uint8_t* write_;
+  Assembler hot_, cold_;
+};
+
+}  // namespace bt

@@ -1,0 +1,67 @@
+// What is known of one block's translated code, and the tables that code and run-time share.
+#pragma once
+
+#include <cstdint>
+
+#include "bt/interp/op.h"
+#include "bt/translator/code_space.h"
+
+namespace bt {
+
+struct Block;
+struct Translation;
+
+// Where the guest's arithmetic flags are: in the host's, or in Cpu::flags_.
+enum class FlagHome : uint8_t { kHost, kMemory };
+
+// A direct way out of a block. Its jump leads to the cold stub, which leaves for the run-time, or,
+// once the target is known, to that.
+struct Exit {
+  CodeSpace::Offset jump;  // the displacement to patch
+  CodeSpace::Offset stub;  // where it leads without a link
+  FlagHome flags;          // on the way out
+  int32_t target;          // relative to the start of the block's page
+  Translation* from = nullptr;
+  Translation* to = nullptr;     // linked
+  uint32_t next_incoming = ~0u;  // of `to`
+};
+
+// An instruction that the interpreter runs, always or when the memory check fails.
+struct Site {
+  const Op* op;
+  const Block* block;
+  uint16_t next;      // offset in its page of the instruction after it
+  int32_t stack = 0;  // what an indirect jump has already added to RSP
+};
+
+struct Translation {
+  Block* block = nullptr;
+  CodeSpace::Offset entry[2] = {};  // by FlagHome
+  uint32_t incoming = ~0u;          // first Exit that is linked here
+  CodeSpace::Offset from(FlagHome flags) const { return entry[static_cast<unsigned>(flags)]; }
+};
+
+// State that only translated code and its run-time use, next to the code.
+struct CodeState {
+  uint64_t page = 0;      // linear address of the page that the running block began in
+  uint64_t scratch = 0;   // a value that no register has room for
+  uint64_t host_rsp = 0;  // of the run-time
+  uint64_t jumps = 0;     // address of the table of indirect targets
+  uint64_t run_site = 0;  // the run-time's function for sites
+  uint64_t self = 0;      // its argument
+  uint32_t exit = 0;      // the way out that was taken, or one of the values below
+  uint32_t site = 0;      // of the last indirect jump
+
+  static constexpr uint32_t kIndirect = ~0u;  // RIP says where to
+  static constexpr uint32_t kLeft = ~1u;      // an instruction needs the run-time: RIP is set
+};
+
+// An entry of the table of indirect targets.
+struct JumpTarget {
+  uint64_t linear = 0, key = ~0ull;
+  uint64_t code = 0;  // entry for FlagHome::kMemory
+  uint64_t unused = 0;
+};
+inline constexpr unsigned kJumpTargets = 4096;
+
+}  // namespace bt

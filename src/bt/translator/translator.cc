@@ -1,0 +1,198 @@
+#include "bt/translator/translator.h"
+
+#include <sys/mman.h>
+
+#include "bt/interp/interpreter.h"
+#include "bt/translator/host_registers.h"
+#include "vmm/core/base/check.h"
+
+namespace bt {
+namespace {
+
+constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
+
+bool Canonical(uint64_t linear) {
+  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
+}
+
+CodeState& StateIn(Cpu& cpu) {
+  CHECK(mprotect(cpu.Window(), vmm::kPageSize, PROT_READ | PROT_WRITE) == 0);
+  return *new (cpu.Window()) CodeState;
+}
+
+}  // namespace
+
+Translator::Translator(Cpu& cpu)
+    : cpu_(cpu),
+      state_(StateIn(cpu)),
+      context_{cpu.r, cpu.flags_, cpu.tlb_, cpu.seg_base_, cpu.key_, cpu.attention_, state_},
+      space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes),
+      jumps_(new JumpTarget[kJumpTargets]) {
+  static_assert(kStateBytes + kCodeBytes <= Cpu::kWindowBytes && sizeof(CodeState) <= kStateBytes);
+  state_.jumps = reinterpret_cast<uint64_t>(jumps_.get());
+  state_.run_site = reinterpret_cast<uint64_t>(&RunSite);
+  state_.self = reinterpret_cast<uint64_t>(this);
+  Clear();
+}
+
+void Translator::Clear() {
+  space_.Clear();
+  exits_.clear();
+  sites_.clear();
+  translations_.clear();
+  std::fill_n(jumps_.get(), kJumpTargets, JumpTarget{});
+  way_ = {};
+  stubs_ = Stubs::Emit(space_, context_);
+}
+
+Translation* Translator::TranslationOf(Block* block) {
+  if (block->translation) return block->translation;
+  if (block->runs < kHotRuns) {
+    ++block->runs;
+    return nullptr;
+  }
+  if (block->code_size != CodeSize::k64 || block->second_page || block->untranslatable ||
+      block->bytes == 0) {
+    return nullptr;
+  }
+  const uint8_t* host = cpu_.memory_.Host(vmm::GuestPhys(block->phys), block->bytes);
+  auto translation = std::make_unique<Translation>();
+  translation->block = block;
+  BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), exits_, sites_);
+  if (!host || !translator.Translate(*block, host, *translation)) {
+    block->untranslatable = true;
+    return nullptr;
+  }
+  block->translation = translation.get();
+  translations_.push_back(std::move(translation));
+  return block->translation;
+}
+
+void Translator::Run(Block* block) {
+  if (!space_.HasRoom(BlockTranslator::kMaxCode)) return cpu_.ForgetCode();
+  const Way way = std::exchange(way_, {});
+  Translation* translation = TranslationOf(block);
+  if (!translation) return cpu_.Execute(block);
+  if (way.kind != Way::Kind::kNone && way.linear == cpu_.r[kRip] && way.key == cpu_.key_) {
+    Link(way, *translation);
+  }
+  cpu_.last_block_ = nullptr;
+  state_.page = cpu_.r[kRip] & kPageMask;
+  stubs_.enter(space_.run(translation->from(FlagHome::kMemory)));
+  Leave();
+}
+
+// Sets RIP, and remembers the way out for Link().
+void Translator::Leave() {
+  switch (state_.exit) {
+    case CodeState::kLeft:
+      return;
+    case CodeState::kIndirect:
+      way_ = {Way::Kind::kIndirect, 0, cpu_.r[kRip], cpu_.key_};
+      if (!Canonical(cpu_.r[kRip])) FaultAtTarget();
+      return;
+    default:
+      cpu_.r[kRip] = state_.page + static_cast<int64_t>(exits_[state_.exit].target);
+      way_ = {Way::Kind::kDirect, state_.exit, cpu_.r[kRip], cpu_.key_};
+  }
+}
+
+// An indirect jump to where no address is faults before it is made: undone, and done once more by
+// the interpreter.
+void Translator::FaultAtTarget() {
+  const Site& site = sites_[state_.site];
+  way_ = {};
+  cpu_.r[kRip] = state_.page + site.next;
+  cpu_.r[kGuestRsp] -= static_cast<int64_t>(site.stack);
+  if (!site.op->fn(cpu_, *site.op) && cpu_.fault_.active) cpu_.Rewind(*site.op);
+}
+
+// Runs one instruction in the interpreter. False: leave the code.
+bool Translator::RunSite(Translator* self, uint32_t index) noexcept {
+  const Site site = self->sites_[index];
+  Cpu& cpu = self->cpu_;
+  cpu.r[kRip] = self->state_.page + site.next;
+  const bool more = site.op->fn(cpu, *site.op);
+  if (cpu.fault_.active) {
+    cpu.Rewind(*site.op);
+    return false;
+  }
+  return more && !site.block->dead && !cpu.recheck_ &&
+         cpu.attention_.load(std::memory_order_relaxed) == 0;
+}
+
+void Translator::Link(const Way& way, Translation& to) {
+  if (way.kind == Way::Kind::kIndirect) {
+    JumpTarget& entry = jumps_[(way.linear ^ (way.linear >> 12)) & (kJumpTargets - 1)];
+    entry.linear = way.linear;
+    entry.key = way.key;
+    entry.code = reinterpret_cast<uint64_t>(space_.run(to.from(FlagHome::kMemory)));
+    return;
+  }
+  Exit& exit = exits_[way.exit];
+  if (exit.to || exit.from->block->dead || !space_.HasRoom(BlockTranslator::kMaxCode)) return;
+  const Block& from_block = *exit.from->block;
+  const uint32_t offset = from_block.phys & ~kPageMask;
+  const bool same_page = static_cast<uint32_t>(exit.target) < vmm::kPageSize;
+  const bool forward = exit.target > static_cast<int64_t>(offset);
+  if (!same_page && (to.block->phys >> 31)) return;  // a thunk compares 31 bits
+  exit.to = &to;
+  exit.next_incoming = to.incoming;
+  to.incoming = way.exit;
+  space_.PatchJump(exit.jump, same_page && forward ? to.from(exit.flags) : EmitThunk(exit, to));
+}
+
+// Between two blocks: looks for attention, and proves that another page is still where it was.
+CodeSpace::Offset Translator::EmitThunk(const Exit& exit, const Translation& to) {
+  Assembler& code = space_.hot();
+  const CodeSpace::Offset thunk = space_.OffsetOf(code);
+  if (exit.flags == FlagHome::kHost) EmitSaveFlags(code, context_);
+  // A stub of this exit for flags that are in memory already.
+  Assembler& cold = space_.cold();
+  const CodeSpace::Offset stub = space_.OffsetOf(cold);
+  cold.mov(cold.dword[cold.At(state_.exit)], static_cast<uint32_t>(&exit - exits_.data()));
+  cold.db(0xe9);
+  cold.dd(0);
+  space_.PatchJump(space_.OffsetOf(cold) - 4, stubs_.leave);
+  const auto unless_equal = [&] {
+    code.db(0x0f);
+    code.db(0x85);
+    code.dd(0);
+    space_.PatchJump(space_.OffsetOf(code) - 4, stub);
+  };
+  code.cmp(code.dword[code.At(context_.attention)], 0);
+  unless_equal();
+  const auto page = static_cast<int32_t>(exit.target & static_cast<int64_t>(kPageMask));
+  if (page != 0) {
+    constexpr int kExec = offsetof(TlbBank, exec);
+    code.mov(code.r10, code.ptr[code.At(state_.page)]);
+    code.add(code.r10, static_cast<uint32_t>(page));
+    code.mov(code.r11d, code.r10d);
+    code.shr(code.r11d, 8);
+    code.and_(code.r11d, (TlbBank::kExecEntries - 1) << 4);
+    code.add(code.r11, code.ptr[code.At(context_.tlb)]);
+    code.cmp(code.r10, code.ptr[code.r11 + kExec]);
+    unless_equal();
+    code.cmp(code.qword[code.r11 + kExec + static_cast<int>(offsetof(TlbEntry, page))],
+             static_cast<uint32_t>(to.block->phys & kPageMask));
+    unless_equal();
+    code.mov(code.ptr[code.At(state_.page)], code.r10);
+  }
+  code.db(0xe9);
+  code.dd(0);
+  space_.PatchJump(space_.OffsetOf(code) - 4, to.from(FlagHome::kMemory));
+  return thunk;
+}
+
+void Translator::Kill(Block* block) {
+  Translation& translation = *block->translation;
+  for (uint32_t at = translation.incoming; at != ~0u;) {
+    Exit& exit = exits_[at];
+    at = std::exchange(exit.next_incoming, ~0u);
+    exit.to = nullptr;
+    space_.PatchJump(exit.jump, exit.stub);
+  }
+  translation.incoming = ~0u;
+}
+
+}  // namespace bt

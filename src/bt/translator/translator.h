@@ -1,0 +1,54 @@
+// The translator of one vCPU: which blocks have code, how they are linked, and the run-time below
+// them.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "bt/interp/cpu.h"
+#include "bt/interp/tier.h"
+#include "bt/translator/block_translator.h"
+
+namespace bt {
+
+class Translator final : public Tier {
+ public:
+  explicit Translator(Cpu& cpu);
+
+  void Run(Block* block) override;
+  void Kill(Block* block) override;
+  void Clear() override;
+
+ private:
+  // Runs of a block in the interpreter before it is worth translating.
+  static constexpr unsigned kHotRuns = 4;
+  static constexpr size_t kCodeBytes = 32 * vmm::kMiB;
+  static constexpr size_t kStateBytes = vmm::kPageSize;
+
+  // The way out that was taken last, and where it must lead to be linked.
+  struct Way {
+    enum class Kind : uint8_t { kNone, kDirect, kIndirect } kind = Kind::kNone;
+    uint32_t exit = 0;
+    uint64_t linear = 0, key = 0;
+  };
+
+  static bool RunSite(Translator* self, uint32_t site) noexcept;
+  Translation* TranslationOf(Block* block);
+  void Leave();
+  void Link(const Way& way, Translation& to);
+  CodeSpace::Offset EmitThunk(const Exit& exit, const Translation& to);
+  void FaultAtTarget();
+
+  Cpu& cpu_;
+  CodeState& state_;
+  CodeContext context_;
+  CodeSpace space_;
+  Stubs stubs_;
+  std::vector<Exit> exits_;
+  std::vector<Site> sites_;
+  std::unique_ptr<JumpTarget[]> jumps_;
+  std::vector<std::unique_ptr<Translation>> translations_;
+  Way way_;
+};
+
+}  // namespace bt

@@ -1,0 +1,38 @@
+// How the translator treats each instruction: the closed list of what may run as a copy of itself.
+// What is not on it is run by the interpreter.
+#pragma once
+
+#include "bt/isa/insn.h"
+#include "bt/isa/insn_use.h"
+
+namespace bt {
+
+enum class Treatment : uint8_t {
+  kInterpreter,
+  kNothing,  // hints
+  kCopy,     // registers only
+  kMemory,   // a copy that names its memory operand by a host address
+  kAddress,  // LEA
+  kPush,
+  kPop,
+  kLeave,
+  kJump,
+  kJumpIf,
+  kCall,
+  kReturn,
+  kJumpIndirect,
+  kCallIndirect,
+};
+
+// Of 64-bit code.
+Treatment TreatmentOf(const Insn& insn, const InsnUse& use);
+
+// Whether the arithmetic flags after `insn` do not depend on those before, as the host does it.
+bool OverwritesFlags(const Insn& insn, const InsnUse& use);
+
+// Control passes through the end of the block.
+constexpr bool IsBranch(Treatment how) {
+  return how >= Treatment::kJump;
+}
+
+}  // namespace bt
