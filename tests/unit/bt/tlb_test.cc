@@ -113,7 +113,7 @@ TEST_CASE("write entries for a page of the host go everywhere", "[interp]") {
   for (uint16_t pcid : {1, 2}) {
     tlb.Select(pcid, false);
     tlb.bank(View::kUser).used = true;
-    tlb.bank(View::kUser).write[TlbBank::Index(kPage)] = {kPage, 0x10000 - kPage};
+    tlb.bank(View::kUser).write[TlbBank::Index(kPage)] = {kPage, 0x10000};
   }
   tlb.DropWriteEntries(0x10000);
   for (uint16_t pcid : {1, 2}) {
