@@ -12,6 +12,7 @@
 #include "generator.h"
 #include "guest_cpu.h"
 #include "native_cpu.h"
+#include "neighbours.h"
 #include "use_check.h"
 
 namespace difftest {
@@ -39,19 +40,23 @@ uint64_t Count(const std::vector<bool>& bits) {
 
 }  // namespace
 
-// One code size: the interpreter in it, its forms, and how far they are covered.
+// One code size: the engines in it, its forms, and how far they are covered.
 class Campaign::Side {
  public:
   Side(bt::CodeSize code_size, std::vector<bool>& covered_forms)
       : code_size(code_size),
-        guest(code_size),
+        guest(Engine::kInterpreter, code_size),
         forms(FindForms(code_size, guest.features())),
         covered(covered_forms) {
     if (covered.size() != forms.list.size()) covered.assign(forms.list.size(), false);
     for (size_t i = 0; i < forms.list.size(); ++i) index.emplace(forms.list[i].key, i);
+    if (code_size == bt::CodeSize::k64)
+      translator = std::make_unique<GuestCpu>(Engine::kTranslator, code_size);
   }
   const bt::CodeSize code_size;
   GuestCpu guest;
+  // The translator; null: not of this code size.
+  std::unique_ptr<GuestCpu> translator;
   const Forms forms;
   std::unordered_map<uint64_t, size_t> index;
   std::vector<bool>& covered;
@@ -59,17 +64,33 @@ class Campaign::Side {
 
 Campaign::Campaign(const Options& options) : options_(options) {}
 
+// The case in the translator, with neighbours, against what the host made of it.
+std::string Campaign::RunTranslated(const Case& test, GuestCpu& guest, Result& native,
+                                    std::mt19937_64& random) {
+  std::vector<uint8_t> before = Neighbours(random), after = Neighbours(random);
+  if (test.transfers || test.illegal) after.clear();
+  // Control must not come back to what stands before it.
+  if (kInsn - native.outcome.rip <= before.size()) before.clear();
+  Result result{{}, test.registers, guest.writable()};
+  result.outcome = guest.RunTranslated(test, before, after, result.registers);
+  return Compare(test, "translator", native, result);
+}
+
 void Campaign::RunChunk(Side& side, uint64_t chunk, uint64_t cases) {
   NativeCpu& native = Native();
   const uint64_t seed = options_.seed * 0x9e3779b97f4a7c15 + chunk;
   Generator generator(side.code_size, side.forms, side.guest.features(), seed);
   std::mt19937_64 filler(seed);
   UseCheck use_check(native, ~seed);
-  const auto fill = [&filler](std::span<uint8_t> a, std::span<uint8_t> b) {
-    for (size_t i = 0; i < a.size(); ++i) a[i] = b[i] = static_cast<uint8_t>(filler());
-  };
-  fill(native.writable(), side.guest.writable());
-  fill(native.read_only(), side.guest.read_only());
+  for (std::span<uint8_t> bytes : {native.writable(), native.read_only()}) {
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(filler());
+  }
+  std::vector<GuestCpu*> guests{&side.guest};
+  if (side.translator) guests.push_back(side.translator.get());
+  for (GuestCpu* guest : guests) {
+    std::ranges::copy(native.writable(), guest->writable().begin());
+    std::ranges::copy(native.read_only(), guest->read_only().begin());
+  }
   Result a{{}, {}, native.writable()}, b{{}, {}, side.guest.writable()};
   for (uint64_t i = 0; i < cases; ++i) {
     // Every other case goes through the forms one after the other.
@@ -78,17 +99,17 @@ void Campaign::RunChunk(Side& side, uint64_t chunk, uint64_t cases) {
     Case test = by_form ? generator.OfForm(form) : generator.Any();
     test.insn.code_size = side.code_size;
     for (const Case::Poke& poke : test.pokes) {
-      std::ranges::copy(poke.bytes,
-                        a.memory.begin() + static_cast<int64_t>(poke.address - kWritable));
-      std::ranges::copy(poke.bytes,
-                        b.memory.begin() + static_cast<int64_t>(poke.address - kWritable));
+      const auto at = static_cast<int64_t>(poke.address - kWritable);
+      std::ranges::copy(poke.bytes, a.memory.begin() + at);
+      for (GuestCpu* guest : guests) std::ranges::copy(poke.bytes, guest->writable().begin() + at);
     }
     a.registers = b.registers = test.registers;
     a.outcome = native.Run(test, a.registers);
     std::string difference = i % 4 < 2 ? use_check.Check(test, b.memory, a) : "";
     b.outcome = side.guest.Run(test, b.registers);
     totals_.faults += a.outcome.faulted;
-    difference += Compare(test, a, b);
+    difference += Compare(test, "interpreter", a, b);
+    if (side.translator) difference += RunTranslated(test, *side.translator, a, filler);
     if (!test.illegal) {
       const auto found = side.index.find(FormKey(test.insn));
       if (found != side.index.end()) side.covered[found->second] = true;
@@ -176,6 +197,9 @@ bool Campaign::Report(const Side& wide, const Side& narrow) const {
     const bool enough = cases >= 2 * side->forms.list.size();
     complete &= side->forms.missing.empty() && (!enough || covered == side->forms.list.size());
   }
+  if (wide.translator)
+    std::printf("64-bit: %" PRIu64 " cases ran in translated code\n",
+                wide.translator->translated());
   std::printf("differential: %" PRIu64 " cases (%" PRIu64 " 64-bit, %" PRIu64 " 32-bit), %" PRIu64
               " faults, %" PRIu64 " mismatches (seed %" PRIu64 ")%s\n",
               totals_.cases64 + totals_.cases32, totals_.cases64, totals_.cases32, totals_.faults,

@@ -3,12 +3,16 @@
 #pragma once
 
 #include <cstdint>
+#include <random>
 #include <string>
 #include <vector>
 
+#include "compare.h"
 #include "forms.h"
 
 namespace difftest {
+
+class GuestCpu;
 
 struct Totals {
   uint64_t next_chunk = 0;
@@ -33,6 +37,8 @@ class Campaign {
   class Side;
   bool LoadState();
   bool SaveState() const;
+  std::string RunTranslated(const Case& test, GuestCpu& guest, Result& native,
+                            std::mt19937_64& random);
   void RunChunk(Side& side, uint64_t chunk, uint64_t cases);
   bool Report(const Side& wide, const Side& narrow) const;
 

@@ -14,12 +14,13 @@ namespace {
 using bt::Mnemonic;
 
 struct Difference {
+  const char* engine;
   std::string text;
   void Add(const char* what, uint64_t native, uint64_t guest) {
     if (native == guest) return;
     char line[128];
-    std::snprintf(line, sizeof(line), "  %-9s native %016" PRIx64 "  interpreter %016" PRIx64 "\n",
-                  what, native, guest);
+    std::snprintf(line, sizeof(line), "  %-9s native %016" PRIx64 "  %s %016" PRIx64 "\n", what,
+                  native, engine, guest);
     text += line;
   }
 };
@@ -136,8 +137,8 @@ void CompareMemory(const Case& test, const Result& native, Result& guest, Differ
 
 }  // namespace
 
-std::string Compare(const Case& test, Result& native, Result& guest) {
-  Difference difference;
+std::string Compare(const Case& test, const char* engine, Result& native, Result& guest) {
+  Difference difference{engine, {}};
   Outcome a = native.outcome, b = guest.outcome;
   // A branch to where nothing can be executed: its own processor has not fetched there yet.
   const bool fetch_fault = a.faulted && a.vector == 14 && (a.error & 16) && a.cr2 == a.rip;

@@ -1,4 +1,4 @@
-// What the host and the interpreter made of one case.
+// What the host and an engine made of one case.
 #pragma once
 
 #include <span>
@@ -15,7 +15,8 @@ struct Result {
 };
 
 // The differences, a line each; empty: none. Memory that the case leaves undefined is made equal.
-std::string Compare(const Case& test, Result& native, Result& guest);
+// `engine`: the name of what ran `guest`.
+std::string Compare(const Case& test, const char* engine, Result& native, Result& guest);
 
 // The instruction and the state that it started from.
 std::string Describe(const Case& test);

@@ -5,6 +5,8 @@
 
 #include "bt/interp/cpu.h"
 #include "bt/interp/interpreter.h"
+#include "bt/translator/translator_accelerator.h"
+#include "neighbours.h"
 #include "vmm/core/base/check.h"
 
 namespace difftest {
@@ -40,7 +42,7 @@ vmm::SegmentState UserSegment(uint16_t selector) {
 
 }  // namespace
 
-GuestCpu::GuestCpu(bt::CodeSize code_size)
+GuestCpu::GuestCpu(Engine engine, bt::CodeSize code_size)
     : pic_(new NoPic),
       ioapic_(new NoIoapic),
       memory_(MakeMemory()),
@@ -48,7 +50,10 @@ GuestCpu::GuestCpu(bt::CodeSize code_size)
       ram_(memory_.Host(vmm::GuestPhys(0), vmm::GuestMemory::kMinSize)) {
   BuildPageTables();
   const vmm::VmParts parts{memory_, ports_, mmio_, clock_, timers_, *pic_, *ioapic_, cpuid_, 1};
-  vm_ = std::make_unique<bt::InterpreterVm>(parts);
+  if (engine == Engine::kTranslator)
+    vm_ = std::move(*bt::TranslatorAccelerator().CreateVm(parts));
+  else
+    vm_ = std::make_unique<bt::InterpreterVm>(parts);
   vcpu_ = std::move(*vm_->CreateVcpu(0));
   cpu_ = static_cast<bt::Cpu*>(vcpu_.get());
 
@@ -102,16 +107,12 @@ void GuestCpu::BuildPageTables() {
   map(kData + 0x4000, kReadOnlyFrame, 5 | kNx);
 }
 
-Outcome GuestCpu::Run(const Case& test, Registers& registers) {
-  // INT3 follows, which ends the decoded block.
-  constexpr unsigned kRoom = 32;
-  uint8_t* at = ram_ + kCodeFrame + (kInsn - kCode);
-  std::memcpy(at, test.code.data(), test.code.size());
-  std::memset(at + test.code.size(), 0xcc, kRoom - test.code.size());
-  vm_->OnHostWrite(vmm::GuestPhys(kCodeFrame + (kInsn - kCode)), kRoom);
-  cpu_->ResetForTest(registers.gpr, kInsn, registers.rflags | 0x200, registers.fx);
+void GuestCpu::LoadRegisters(uint64_t rip, const Registers& registers) {
+  cpu_->ResetForTest(registers.gpr, rip, registers.rflags | 0x200, registers.fx);
   std::memcpy(cpu_->fpu_.bytes.data() + kYmmHigh, registers.ymm_high.data(), 256);
-  cpu_->Step();
+}
+
+Outcome GuestCpu::StoreRegisters(Registers& registers) {
   registers.rflags = cpu_->Rflags();
   std::copy_n(cpu_->r, 16, registers.gpr.begin());
   std::memcpy(registers.fx.data(), cpu_->fpu_.bytes.data(), 512);
@@ -126,6 +127,45 @@ Outcome GuestCpu::Run(const Case& test, Registers& registers) {
     if (fault.vector == bt::kPF) outcome.cr2 = cpu_->cr2_;
   }
   return outcome;
+}
+
+Outcome GuestCpu::Run(const Case& test, Registers& registers) {
+  // INT3 follows, which ends the decoded block.
+  constexpr unsigned kRoom = 32;
+  std::memcpy(Code(kInsn), test.code.data(), test.code.size());
+  std::memset(Code(kInsn) + test.code.size(), 0xcc, kRoom - test.code.size());
+  vm_->OnHostWrite(vmm::GuestPhys(kCodeFrame + (kInsn - kCode)), kRoom);
+  LoadRegisters(kInsn, registers);
+  cpu_->Step();
+  return StoreRegisters(registers);
+}
+
+Outcome GuestCpu::RunTranslated(const Case& test, std::span<const uint8_t> before,
+                                std::span<const uint8_t> after, Registers& registers) {
+  // PUSH ES is #UD in 64-bit mode: it ends the block, and one byte of it is enough. What must be
+  // #UD itself meets INT3, as on the host.
+  constexpr uint8_t kEnd = 0x06, kInt3 = 0xcc;
+  constexpr uint64_t kFirst = kInsn - kMaxNeighbours;
+  constexpr unsigned kRoom = 2 * kMaxNeighbours + 32;
+  const uint64_t start = kInsn - before.size();
+  const uint64_t next = kInsn + test.code.size(), end = next + after.size();
+  std::memset(Code(kFirst), test.illegal ? kInt3 : kEnd, kRoom);
+  std::ranges::copy(before, Code(start));
+  std::ranges::copy(test.code, Code(kInsn));
+  std::ranges::copy(after, Code(next));
+  vm_->OnHostWrite(vmm::GuestPhys(kCodeFrame + (kFirst - kCode)), kRoom);
+  LoadRegisters(start, registers);
+  // It may take more than one block, and one more turn where the code had to be forgotten.
+  bool translated = false;
+  for (unsigned turn = 0; turn < 16; ++turn) {
+    translated |= cpu_->RunHotForTest();
+    const uint64_t rip = cpu_->r[bt::kRip];
+    if (cpu_->fault_.active || rip < start || rip >= end) break;
+  }
+  translated_ += translated;
+  Outcome outcome = StoreRegisters(registers);
+  if (outcome.rip != end || test.illegal) return outcome;
+  return {false, 0, 0, 0, next};
 }
 
 }  // namespace difftest

@@ -1,5 +1,5 @@
-// The interpreter set up like the native side: user mode, in a 64-bit or a 32-bit code segment, the
-// same pages at the same places.
+// An engine of ours set up like the native side: user mode, in a 64-bit or a 32-bit code segment,
+// the same pages at the same places.
 #pragma once
 
 #include <memory>
@@ -16,18 +16,29 @@ class Cpu;
 
 namespace difftest {
 
+enum class Engine { kInterpreter, kTranslator };
+
 class GuestCpu {
  public:
-  explicit GuestCpu(bt::CodeSize code_size);
+  GuestCpu(Engine engine, bt::CodeSize code_size);
   ~GuestCpu();
   std::span<uint8_t> writable() { return {ram_ + kWritableFrame, 0x2000}; }
   std::span<uint8_t> read_only() { return {ram_ + kReadOnlyFrame, 0x1000}; }
+  // In the interpreter.
   Outcome Run(const Case& test, Registers& registers);
+  // In translated code, between `before` and `after`, which change nothing.
+  Outcome RunTranslated(const Case& test, std::span<const uint8_t> before,
+                        std::span<const uint8_t> after, Registers& registers);
+  // Of those, the cases of which the block was translated.
+  uint64_t translated() const { return translated_; }
   const bt::FeatureSet& features() const;
 
  private:
   static constexpr uint64_t kCodeFrame = 0x10000, kWritableFrame = 0x20000,
                             kReadOnlyFrame = 0x24000;
+  uint8_t* Code(uint64_t linear) { return ram_ + kCodeFrame + (linear - kCode); }
+  void LoadRegisters(uint64_t rip, const Registers& registers);
+  Outcome StoreRegisters(Registers& registers);
   void BuildPageTables();
   void LoadState(bt::CodeSize code_size);
 
@@ -45,6 +56,7 @@ class GuestCpu {
   std::unique_ptr<vmm::Vcpu> vcpu_;
   bt::Cpu* cpu_;
   vmm::CpuState state_;
+  uint64_t translated_ = 0;
 };
 
 }  // namespace difftest

@@ -1,6 +1,6 @@
-// Random instructions, the interpreter against the host CPU, in 64-bit mode and in 32-bit
-// (compatibility) mode: registers, defined flags, vector and x87 state, memory, fault kind, error
-// code and address must agree.
+// Random instructions, the interpreter and the translator against the host CPU, in 64-bit mode and,
+// the interpreter alone, in 32-bit (compatibility) mode: registers, defined flags, vector and x87
+// state, memory, fault kind, error code and address must agree.
 //
 //   differential_test [--cases N] [--seed S] [--most N] [--bits 32|64] [--state FILE]
 //

@@ -70,6 +70,8 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   // enough to be called for each of many million cases.
   void ResetForTest(const std::array<uint64_t, 16>& gpr, uint64_t rip, uint64_t rflags,
                     const std::array<uint8_t, 512>& fx);
+  // Runs from RIP on as the tier above does once the block there is hot. False: it has no code.
+  bool RunHotForTest();
   vmm::Result<void> Save(vmm::CpuState& state) override;
   vmm::Result<void> Load(const vmm::CpuState& state) override;
   void SetDebugStep(vmm::DebugStep step) override;

@@ -66,6 +66,20 @@ void Cpu::ResetForTest(const std::array<uint64_t, 16>& gpr, uint64_t rip, uint64
   if (attention_.exchange(0) & kAttentionInvalidate) RunPostedInvalidations();
 }
 
+bool Cpu::RunHotForTest() {
+  Block* block = NextBlock();
+  if (!block) return false;
+  const uint64_t phys = block->phys;
+  const CodeSize code_size = block->code_size;
+  block->runs = 0xff;
+  if (tier_)
+    tier_->Run(block);
+  else
+    Execute(block);
+  block = blocks_.Find(phys, code_size);  // it may have gone
+  return block && block->translation;
+}
+
 void Cpu::ForgetCode() {
   blocks_.ForEachPage([this](uint64_t page) { vm_.UnmarkCode(*this, page); });
   blocks_.Clear();

@@ -345,6 +345,19 @@ void BlockTranslator::EmitStack(const Step& step) {
   EndCheck(check, true);
 }
 
+// A CALL to where no address is stores nothing: leaves for the interpreter unless bits 63:47 of
+// kTemp0 are alike.
+BlockTranslator::Check BlockTranslator::EmitCanonicalCheck(const Step& step) {
+  hot_.mov(hot_.r11, hot_.r10);
+  hot_.sar(hot_.r11, 47);
+  hot_.inc(hot_.r11);
+  hot_.cmp(hot_.r11, 1);
+  hot_.db(0x0f);
+  hot_.db(0x87);  // JA
+  hot_.dd(0);
+  return {space_.OffsetOf(hot_) - 4, AddSite(step)};
+}
+
 // The target of an indirect jump or call to kTemp0.
 void BlockTranslator::EmitTarget(const Step& step) {
   if (!HasMemory(step.insn)) {
@@ -398,6 +411,7 @@ void BlockTranslator::EmitBranch(const Step& step) {
   const bool indirect = step.how == Treatment::kCallIndirect;
   if (indirect) {
     EmitTarget(step);
+    EndCheck(EmitCanonicalCheck(step), false);
     hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], hot_.r10);
   }
   hot_.lea(hot_.r10, hot_.ptr[sp - 8]);
@@ -409,7 +423,7 @@ void BlockTranslator::EmitBranch(const Step& step) {
   EndCheck(check, false);
   if (indirect) {
     hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.scratch)]);
-    return EmitIndirectExit(step, -8);
+    return EmitIndirectExit(step, 0);
   }
   EmitUnrename(hot_);
   EmitExit(target);

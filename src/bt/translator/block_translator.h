@@ -69,6 +69,7 @@ class BlockTranslator {
     uint32_t site;
   };
   Check EmitCheck(const Step& step, unsigned size, bool write);
+  Check EmitCanonicalCheck(const Step& step);
   // The cold half of a check; what it resumes at is here. `resumes`: the interpreter may go on.
   void EndCheck(const Check& check, bool resumes);
   void FlagsToMemory();

@@ -1,0 +1,16 @@
+// Instructions that change nothing, to stand before and after the one that is tested: so that a
+// translator finds the flags at different places, and other registers in use.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+namespace difftest {
+
+// None to four, of 64-bit code; at most kMaxNeighbours bytes. They name any general register and
+// read and write the flags, and leave each as it is.
+inline constexpr unsigned kMaxNeighbours = 32;
+std::vector<uint8_t> Neighbours(std::mt19937_64& random);
+
+}  // namespace difftest
