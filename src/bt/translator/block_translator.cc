@@ -1,6 +1,7 @@
 #include "bt/translator/block_translator.h"
 
 #include <bit>
+#include <utility>
 
 #include "bt/isa/decoder.h"
 #include "bt/translator/host_registers.h"
@@ -52,9 +53,12 @@ bool BlockTranslator::Decode(const Block& block, const uint8_t* bytes) {
     page_offset += op->length;
     step.next = page_offset;
     step.how = Treatment::kInterpreter;
+    step.vector = VectorUse::kNone;
     if (good) {
       step.use = UseOf(step.insn);
       step.how = TreatmentOf(step.insn, step.use);
+      if (step.how == Treatment::kCopy || step.how == Treatment::kMemory)
+        step.vector = VectorUseOf(step.insn, step.use);
     }
     steps_.push_back(step);
   }
@@ -105,7 +109,7 @@ bool BlockTranslator::Expressible(const Step& step) const {
       return PatchInsn(step.insn, plan, bytes) != 0;
     case Treatment::kMemory:
       plan.replace_memory = true;
-      return addresses && PatchInsn(step.insn, plan, bytes) != 0;
+      return addresses && MemoryBytes(step.insn) != 0 && PatchInsn(step.insn, plan, bytes) != 0;
     case Treatment::kAddress:
       return RipRelative(step.insn) ? reaches && step.insn.operand_bits == 64
                                     : PatchInsn(step.insn, plan, bytes) != 0;
@@ -127,7 +131,10 @@ bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes,
   translation_ = &translation;
   if (!Decode(block, bytes) || !ChooseRegisters()) return false;
   for (Step& step : steps_) {
-    if (!Expressible(step)) step.how = Treatment::kInterpreter;
+    if (!Expressible(step)) {
+      step.how = Treatment::kInterpreter;
+      step.vector = VectorUse::kNone;
+    }
   }
   EmitEntry(translation);
   for (const Step& step : steps_) EmitStep(step);
@@ -142,11 +149,13 @@ bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes,
 // Both ways in, of which the one that the block begins with costs nothing.
 void BlockTranslator::EmitEntry(Translation& translation) {
   flags_ = FlagHome::kHost;
+  vectors_ = VectorUse::kNone;
   bool moves = true;
   for (const Step& step : steps_) {
-    const bool clobbers = step.how != Treatment::kCopy && step.how != Treatment::kAddress &&
-                          step.how != Treatment::kNothing && step.how != Treatment::kJumpIf &&
-                          step.how != Treatment::kJump;
+    const bool clobbers = step.vector != VectorUse::kNone ||
+                          (step.how != Treatment::kCopy && step.how != Treatment::kAddress &&
+                           step.how != Treatment::kNothing && step.how != Treatment::kJumpIf &&
+                           step.how != Treatment::kJump);
     if (clobbers) flags_ = FlagHome::kMemory;
     if (!clobbers && OverwritesFlags(step.insn, step.use)) moves = false;
     if (clobbers || step.how == Treatment::kJumpIf || step.use.flags_read ||
@@ -213,6 +222,7 @@ void BlockTranslator::EmitBytes(const uint8_t* bytes, unsigned count) {
 }
 
 void BlockTranslator::EmitCopy(const Step& step) {
+  EnsureVectors(step);
   if (OverwritesFlags(step.insn, step.use))
     flags_ = FlagHome::kHost;
   else if (step.use.flags_read || step.use.flags_written)
@@ -223,8 +233,18 @@ void BlockTranslator::EmitCopy(const Step& step) {
 
 void BlockTranslator::EmitMemory(const Step& step) {
   FlagsToMemory();
+  EnsureVectors(step);
   EmitEffective(step);
-  const Check check = EmitCheck(step, MemoryBytes(step.insn), step.use.memory_written);
+  CodeSpace::Offset misaligned = 0;
+  if (const unsigned alignment = AlignmentOf(step.insn); alignment > 1) {
+    hot_.test(hot_.r10b, alignment - 1);
+    hot_.db(0x0f);
+    hot_.db(0x85);  // JNZ
+    hot_.dd(0);
+    misaligned = space_.OffsetOf(hot_) - 4;
+  }
+  Check check = EmitCheck(step, MemoryBytes(step.insn), step.use.memory_written);
+  check.misaligned = misaligned;
   if (OverwritesFlags(step.insn, step.use))
     flags_ = FlagHome::kHost;
   else if (step.use.flags_read || step.use.flags_written)
@@ -276,20 +296,19 @@ BlockTranslator::Check BlockTranslator::EmitCheck(const Step& step, unsigned siz
   hot_.dd(0);
   const CodeSpace::Offset jump = space_.OffsetOf(hot_) - 4;
   hot_.add(hot_.r10, hot_.ptr[hot_.r11 + bank + static_cast<int>(offsetof(TlbEntry, page))]);
-  return {jump, AddSite(step)};
+  return {jump, AddSite(step), step.next};
 }
 
 void BlockTranslator::EndCheck(const Check& check, bool resumes) {
   space_.PatchJump(check.jump, space_.OffsetOf(cold_));
+  if (check.misaligned != 0) space_.PatchJump(check.misaligned, space_.OffsetOf(cold_));
   EmitUnrename(cold_);
-  cold_.mov(cold_.r10d, check.site);
-  cold_.db(0xe8);
-  cold_.dd(0);
-  space_.PatchJump(space_.OffsetOf(cold_) - 4, stubs_.run_site);
+  EmitRunSite(cold_, check.site);
   if (!resumes) {
     cold_.ud2();
     return;
   }
+  EmitExitUnlessVectors(cold_, vectors_, check.next);
   EmitRename(cold_);
   if (flags_ == FlagHome::kHost) EmitRestoreFlags(cold_, context_);
   space_.PatchJump(EmitJump(cold_), space_.OffsetOf(hot_));
@@ -310,11 +329,59 @@ CodeSpace::Offset BlockTranslator::EmitJump(Assembler& code) {
 void BlockTranslator::EmitInterpreter(const Step& step) {
   FlagsToMemory();
   EmitUnrename(hot_);
-  hot_.mov(hot_.r10d, AddSite(step));
-  hot_.db(0xe8);
-  hot_.dd(0);
-  space_.PatchJump(space_.OffsetOf(hot_) - 4, stubs_.run_site);
+  EmitRunSite(hot_, AddSite(step));
   EmitRename(hot_);
+  vectors_ = VectorUse::kNone;
+}
+
+void BlockTranslator::EmitCall(Assembler& code, CodeSpace::Offset target) {
+  code.db(0xe8);
+  code.dd(0);
+  space_.PatchJump(space_.OffsetOf(code) - 4, target);
+}
+
+void BlockTranslator::EmitRunSite(Assembler& code, uint32_t site) {
+  code.mov(code.r10d, site);
+  EmitCall(code, stubs_.run_site);
+}
+
+// The interpreter has run an instruction of a block that counts on vector registers: loads them, or
+// leaves the block before the next instruction. The flags are in memory, the registers at home.
+void BlockTranslator::EmitExitUnlessVectors(Assembler& code, VectorUse wanted, int32_t next) {
+  if (wanted == VectorUse::kNone) return;
+  EmitCall(code, stubs_.load_vectors);
+  code.cmp(code.r10d, static_cast<uint32_t>(wanted));
+  code.db(0x0f);
+  code.db(0x82);  // JB
+  code.dd(0);
+  const CodeSpace::Offset refused = space_.OffsetOf(code) - 4;
+  const CodeSpace::Offset loaded = EmitJump(code);
+  const FlagHome flags = std::exchange(flags_, FlagHome::kMemory);
+  AddExit(refused, next);
+  flags_ = flags;
+  space_.PatchJump(loaded, space_.OffsetOf(code));
+}
+
+// Before the first instruction that uses them. Where the guest may not, the interpreter runs the
+// instruction, and what comes after it is another block.
+void BlockTranslator::EnsureVectors(const Step& step) {
+  if (step.vector <= vectors_) return;
+  FlagsToMemory();
+  hot_.cmp(hot_.dword[hot_.At(context_.state.vector)], static_cast<uint32_t>(step.vector));
+  hot_.db(0x0f);
+  hot_.db(0x82);  // JB
+  hot_.dd(0);
+  space_.PatchJump(space_.OffsetOf(hot_) - 4, space_.OffsetOf(cold_));
+  EmitCall(cold_, stubs_.load_vectors);
+  cold_.cmp(cold_.r10d, static_cast<uint32_t>(step.vector));
+  cold_.db(0x0f);
+  cold_.db(0x83);  // JAE
+  cold_.dd(0);
+  space_.PatchJump(space_.OffsetOf(cold_) - 4, space_.OffsetOf(hot_));
+  EmitUnrename(cold_);
+  EmitRunSite(cold_, AddSite(step));
+  AddExit(EmitJump(cold_), step.next);
+  vectors_ = step.vector;
 }
 
 void BlockTranslator::EmitStack(const Step& step) {

@@ -40,6 +40,7 @@ class BlockTranslator {
     const Op* op;
     uint16_t next;  // offset in the page of what follows
     Treatment how;
+    VectorUse vector;
   };
   struct Rename {
     uint8_t guest, host;  // `host` is free in this block, and holds guest register `guest`
@@ -63,10 +64,16 @@ class BlockTranslator {
   void EmitRename(Assembler& code);
   void EmitUnrename(Assembler& code);
   void EmitEffective(const Step& step);
+  void EnsureVectors(const Step& step);
+  void EmitExitUnlessVectors(Assembler& code, VectorUse wanted, int32_t next);
+  void EmitCall(Assembler& code, CodeSpace::Offset target);
+  void EmitRunSite(Assembler& code, uint32_t site);
   // Turns the linear address in kTemp0 into a host address, or leaves for `site` in the cold half.
   struct Check {
     CodeSpace::Offset jump;
     uint32_t site;
+    uint16_t next;
+    CodeSpace::Offset misaligned = 0;  // another jump there; 0: none
   };
   Check EmitCheck(const Step& step, unsigned size, bool write);
   Check EmitCanonicalCheck(const Step& step);
@@ -93,6 +100,7 @@ class BlockTranslator {
   std::vector<Rename> renames_;
   PatchPlan plan_;
   FlagHome flags_ = FlagHome::kHost;
+  VectorUse vectors_ = VectorUse::kNone;  // what is known to be in the host's registers
 };
 
 }  // namespace bt

@@ -1,6 +1,8 @@
 #include "bt/translator/stubs.h"
 
+#include "bt/interp/fpu.h"
 #include "bt/translator/host_registers.h"
+#include "bt/translator/treatment.h"
 
 namespace bt {
 namespace {
@@ -23,6 +25,74 @@ void EmitLoadRegisters(Assembler& code, const CodeContext& context) {
   code.mov(Reg64(kHostOfRsp), code.ptr[code.At(context.r[kGuestRsp])]);
 }
 
+constexpr unsigned kXmm = FpuState::kXmm0, kYmmHigh = FpuState::kYmmHigh0;
+
+bool HostHasAvx() {
+  return __builtin_cpu_supports("avx");
+}
+
+// Vector registers go back to memory before any C++ runs. x87 state is always there. Where the host
+// has AVX the upper halves go along whatever the guest uses: they are its own, or as loaded.
+void EmitDropVectors(Assembler& code, const CodeContext& context) {
+  Xbyak::Label in_memory;
+  code.cmp(code.dword[code.At(context.state.vector)], 0);
+  code.je(in_memory, Assembler::T_NEAR);
+  for (int i = 0; i < 16; ++i) {
+    if (HostHasAvx()) {
+      code.vmovups(code.ptr[code.At(context.fpu[kXmm + 16 * i])], Xbyak::Xmm(i));
+      code.vextractf128(code.ptr[code.At(context.fpu[kYmmHigh + 16 * i])], Xbyak::Ymm(i), 1);
+    } else {
+      code.movups(code.ptr[code.At(context.fpu[kXmm + 16 * i])], Xbyak::Xmm(i));
+    }
+  }
+  if (HostHasAvx()) code.vzeroupper();
+  code.stmxcsr(code.dword[code.At(context.fpu[FpuState::kMxcsr])]);
+  code.ldmxcsr(code.dword[code.At(context.state.host_mxcsr)]);
+  code.mov(code.dword[code.At(context.state.vector)], 0);
+  code.L(in_memory);
+}
+
+// What the guest may do is what the interpreter's SseUsable() and VexUsable() say. With an unmasked
+// exception it is nothing: those are the interpreter's.
+void EmitLoadVectors(Assembler& code, const CodeContext& context) {
+  constexpr uint32_t kAllMasked = 0x1f80, kSseAndAvx = 6;
+  Xbyak::Label no, load;
+  code.test(code.dword[code.At(context.cr0)], cr0::EM | cr0::TS);
+  code.jnz(no, Assembler::T_NEAR);
+  code.test(code.dword[code.At(context.cr4)], cr4::OSFXSR);
+  code.jz(no, Assembler::T_NEAR);
+  code.mov(code.r10d, code.dword[code.At(context.fpu[FpuState::kMxcsr])]);
+  code.not_(code.r10d);
+  code.test(code.r10d, kAllMasked);
+  code.jnz(no, Assembler::T_NEAR);
+  code.mov(code.r10d, static_cast<uint32_t>(VectorUse::kSse));
+  if (HostHasAvx()) {
+    code.test(code.dword[code.At(context.cr4)], cr4::OSXSAVE);
+    code.jz(load, Assembler::T_NEAR);
+    code.mov(code.r11d, code.dword[code.At(context.xcr0)]);
+    code.not_(code.r11d);
+    code.test(code.r11d, kSseAndAvx);
+    code.jnz(load, Assembler::T_NEAR);
+    code.mov(code.r10d, static_cast<uint32_t>(VectorUse::kAvx));
+  }
+  code.L(load);
+  code.mov(code.dword[code.At(context.state.vector)], code.r10d);
+  code.ldmxcsr(code.dword[code.At(context.fpu[FpuState::kMxcsr])]);
+  for (int i = 0; i < 16; ++i) {
+    if (HostHasAvx()) {
+      code.vmovups(Xbyak::Xmm(i), code.ptr[code.At(context.fpu[kXmm + 16 * i])]);
+      code.vinsertf128(Xbyak::Ymm(i), Xbyak::Ymm(i),
+                       code.ptr[code.At(context.fpu[kYmmHigh + 16 * i])], 1);
+    } else {
+      code.movups(Xbyak::Xmm(i), code.ptr[code.At(context.fpu[kXmm + 16 * i])]);
+    }
+  }
+  code.ret();
+  code.L(no);
+  code.xor_(code.r10d, code.r10d);
+  code.ret();
+}
+
 // Between blocks RSP is 8 below a multiple of 16, as the call that entered left it.
 void EmitEnter(Assembler& code, const CodeContext& context) {
   for (uint8_t reg : kCalleeSaved) code.push(Reg64(reg));
@@ -40,6 +110,7 @@ void EmitReturn(Assembler& code, const CodeContext& context) {
 
 void EmitRunSite(Assembler& code, const CodeContext& context) {
   Xbyak::Label leave;
+  EmitDropVectors(code, context);
   EmitStoreRegisters(code, context);
   code.mov(code.rdi, code.ptr[code.At(context.state.self)]);
   code.mov(code.esi, code.r10d);
@@ -105,9 +176,12 @@ Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context) {
   EmitEnter(code, context);
   stubs.run_site = space.OffsetOf(code);
   EmitRunSite(code, context);
+  stubs.load_vectors = space.OffsetOf(code);
+  EmitLoadVectors(code, context);
   stubs.indirect = space.OffsetOf(code);
   EmitIndirect(code, context);
   stubs.leave = space.OffsetOf(code);  // a miss goes on here
+  EmitDropVectors(code, context);
   EmitStoreRegisters(code, context);
   EmitReturn(code, context);
   return stubs;

@@ -15,6 +15,10 @@ struct CodeContext {
   uint64_t& key;
   std::atomic<uint32_t>& attention;
   CodeState& state;
+  uint64_t& cr0;
+  uint64_t& cr4;
+  uint64_t& xcr0;
+  uint8_t* fpu;  // XSAVE area in standard form
 };
 
 struct Stubs {
@@ -22,6 +26,9 @@ struct Stubs {
   CodeSpace::Offset leave = 0;     // jumped to: stores the registers, returns to enter()'s caller
   CodeSpace::Offset run_site = 0;  // called with the site in R10: the interpreter runs it
   CodeSpace::Offset indirect = 0;  // jumped to with the linear target in R10, flags in memory
+  // Called, flags in memory: loads the vector registers. R10: the VectorUse that the guest may make
+  // of them now, which is also in CodeState::vector.
+  CodeSpace::Offset load_vectors = 0;
 
   static Stubs Emit(CodeSpace& space, const CodeContext& context);
 };

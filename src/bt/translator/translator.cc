@@ -25,7 +25,9 @@ CodeState& StateIn(Cpu& cpu) {
 Translator::Translator(Cpu& cpu)
     : cpu_(cpu),
       state_(StateIn(cpu)),
-      context_{cpu.r, cpu.flags_, cpu.tlb_, cpu.seg_base_, cpu.key_, cpu.attention_, state_},
+      context_{
+          cpu.r,    cpu.flags_, cpu.tlb_,  cpu.seg_base_,        cpu.key_, cpu.attention_, state_,
+          cpu.cr0_, cpu.cr4_,   cpu.xcr0_, cpu.fpu_.bytes.data()},
       space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes),
       jumps_(new JumpTarget[kJumpTargets]) {
   static_assert(kStateBytes + kCodeBytes <= Cpu::kWindowBytes && sizeof(CodeState) <= kStateBytes);

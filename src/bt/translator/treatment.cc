@@ -1,7 +1,27 @@
 #include "bt/translator/treatment.h"
 
+#include "bt/interp/families.h"
+
 namespace bt {
 namespace {
+
+enum class Family : uint8_t {
+#define X(family) k##family,
+  VMM_BT_FAMILIES(X)
+#undef X
+};
+
+constexpr Family FamilyOf(Mnemonic mnemonic) {
+  switch (mnemonic) {
+#define ISA(name, family) \
+  case Mnemonic::name:    \
+    return Family::k##family;
+#include "bt/isa/isa_table.inc"
+#undef ISA
+    default:
+      return Family::kSystem;
+  }
+}
 
 bool OnlyGeneralRegisters(const Insn& insn) {
   for (unsigned i = 0; i < insn.operand_count; ++i) {
@@ -194,6 +214,9 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
       break;
   }
   if (IsJumpIf(insn)) return Treatment::kJumpIf;
+  if (VectorUseOf(insn, use) != VectorUse::kNone) {
+    return HasMemory(insn) ? Treatment::kMemory : Treatment::kCopy;
+  }
   if (!Copyable(insn.mnemonic) || !OnlyGeneralRegisters(insn) || use.implicit_memory ||
       use.vector || use.x87) {
     return Treatment::kInterpreter;
@@ -201,6 +224,60 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
   if (!HasMemory(insn)) return Treatment::kCopy;
   if (!use.memory_read && !use.memory_written) return Treatment::kInterpreter;
   return Treatment::kMemory;
+}
+
+VectorUse VectorUseOf(const Insn& insn, const InsnUse& use) {
+  const Family family = FamilyOf(insn.mnemonic);
+  if ((family != Family::kSse && family != Family::kVex) || use.x87 || use.implicit_memory ||
+      (use.memory_read && use.memory_written)) {
+    return VectorUse::kNone;
+  }
+  if (HasMemory(insn) && !use.memory_read && !use.memory_written) return VectorUse::kNone;
+  switch (insn.mnemonic) {
+    case Mnemonic::EMMS:
+    case Mnemonic::LDMXCSR:
+    case Mnemonic::STMXCSR:
+    case Mnemonic::VLDMXCSR:
+    case Mnemonic::VSTMXCSR:
+    case Mnemonic::MASKMOVQ:
+    case Mnemonic::MASKMOVDQU:
+    case Mnemonic::VMASKMOVDQU:
+    case Mnemonic::VMASKMOVPS:
+    case Mnemonic::VMASKMOVPD:
+    case Mnemonic::VPMASKMOVD:
+    case Mnemonic::VPMASKMOVQ:
+      return VectorUse::kNone;
+    default:
+      return family == Family::kVex ? VectorUse::kAvx : VectorUse::kSse;
+  }
+}
+
+unsigned AlignmentOf(const Insn& insn) {
+  unsigned bytes = 0;
+  for (unsigned i = 0; i < insn.operand_count; ++i) {
+    if (insn.operand[i].kind == OperandKind::kMem) bytes = insn.operand[i].bits / 8;
+  }
+  switch (insn.mnemonic) {
+    case Mnemonic::MOVUPS:
+    case Mnemonic::MOVUPD:
+    case Mnemonic::MOVDQU:
+    case Mnemonic::LDDQU:
+    case Mnemonic::PCMPESTRI:
+    case Mnemonic::PCMPESTRM:
+    case Mnemonic::PCMPISTRI:
+    case Mnemonic::PCMPISTRM:
+      return 1;
+    case Mnemonic::VMOVAPS:
+    case Mnemonic::VMOVAPD:
+    case Mnemonic::VMOVDQA:
+    case Mnemonic::VMOVNTPS:
+    case Mnemonic::VMOVNTPD:
+    case Mnemonic::VMOVNTDQ:
+    case Mnemonic::VMOVNTDQA:
+      return bytes;
+    default:
+      return FamilyOf(insn.mnemonic) == Family::kSse && bytes == 16 ? 16 : 1;
+  }
 }
 
 bool OverwritesFlags(const Insn& insn, const InsnUse& use) {
@@ -218,6 +295,16 @@ bool OverwritesFlags(const Insn& insn, const InsnUse& use) {
     case Mnemonic::TEST:
     case Mnemonic::XADD:
     case Mnemonic::POPCNT:
+    case Mnemonic::COMISS:
+    case Mnemonic::COMISD:
+    case Mnemonic::UCOMISS:
+    case Mnemonic::UCOMISD:
+    case Mnemonic::VCOMISS:
+    case Mnemonic::VCOMISD:
+    case Mnemonic::VUCOMISS:
+    case Mnemonic::VUCOMISD:
+    case Mnemonic::PTEST:
+    case Mnemonic::VPTEST:
       return true;
     case Mnemonic::SHL:
     case Mnemonic::SHR:

@@ -30,6 +30,15 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use);
 // Whether the arithmetic flags after `insn` do not depend on those before, as the host does it.
 bool OverwritesFlags(const Insn& insn, const InsnUse& use);
 
+// Which vector registers a copy of `insn` touches: XMM (legacy encodings) or YMM (VEX). kNone also
+// for what the translator does not copy.
+enum class VectorUse : uint8_t { kNone, kSse, kAvx };
+VectorUse VectorUseOf(const Insn& insn, const InsnUse& use);
+
+// A memory operand at an address that is no multiple of this raises #GP. [SDM 1] 14.9, [SDM 2A]
+// 2.4.1
+unsigned AlignmentOf(const Insn& insn);
+
 // Control passes through the end of the block.
 constexpr bool IsBranch(Treatment how) {
   return how >= Treatment::kJump;
