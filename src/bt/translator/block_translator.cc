@@ -422,7 +422,7 @@ BlockTranslator::Check BlockTranslator::EmitCanonicalCheck(const Step& step) {
   hot_.db(0x0f);
   hot_.db(0x87);  // JA
   hot_.dd(0);
-  return {space_.OffsetOf(hot_) - 4, AddSite(step)};
+  return {space_.OffsetOf(hot_) - 4, AddSite(step), step.next};
 }
 
 // The target of an indirect jump or call to kTemp0.
