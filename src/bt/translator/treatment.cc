@@ -32,13 +32,6 @@ bool OnlyGeneralRegisters(const Insn& insn) {
   return true;
 }
 
-bool HasMemory(const Insn& insn) {
-  for (unsigned i = 0; i < insn.operand_count; ++i) {
-    if (insn.operand[i].kind == OperandKind::kMem) return true;
-  }
-  return false;
-}
-
 // General-register instructions that can neither trap nor look at anything but their operands.
 bool Copyable(Mnemonic mnemonic) {
   switch (mnemonic) {
@@ -182,6 +175,20 @@ bool HostShiftsSetAuxiliary() {
 
 }  // namespace
 
+bool HasMemory(const Insn& insn) {
+  for (unsigned i = 0; i < insn.operand_count; ++i) {
+    if (insn.operand[i].kind == OperandKind::kMem) return true;
+  }
+  return false;
+}
+
+unsigned MemoryBytes(const Insn& insn) {
+  for (unsigned i = 0; i < insn.operand_count; ++i) {
+    if (insn.operand[i].kind == OperandKind::kMem) return insn.operand[i].bits / 8;
+  }
+  return 0;
+}
+
 Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
   switch (insn.mnemonic) {
     case Mnemonic::NOP:
@@ -253,10 +260,7 @@ VectorUse VectorUseOf(const Insn& insn, const InsnUse& use) {
 }
 
 unsigned AlignmentOf(const Insn& insn) {
-  unsigned bytes = 0;
-  for (unsigned i = 0; i < insn.operand_count; ++i) {
-    if (insn.operand[i].kind == OperandKind::kMem) bytes = insn.operand[i].bits / 8;
-  }
+  const unsigned bytes = MemoryBytes(insn);
   switch (insn.mnemonic) {
     case Mnemonic::MOVUPS:
     case Mnemonic::MOVUPD:

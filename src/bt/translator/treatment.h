@@ -24,6 +24,10 @@ enum class Treatment : uint8_t {
   kCallIndirect,
 };
 
+// Whether `insn` names a memory operand, and its size in bytes: 0 where there is none.
+bool HasMemory(const Insn& insn);
+unsigned MemoryBytes(const Insn& insn);
+
 // Of 64-bit code.
 Treatment TreatmentOf(const Insn& insn, const InsnUse& use);
 
