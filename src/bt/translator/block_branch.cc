@@ -1,0 +1,114 @@
+// The ways out of a block: branches, calls, returns, and what lies behind its end.
+#include "bt/translator/block_translator.h"
+#include "bt/translator/host_registers.h"
+
+namespace bt {
+
+using Xbyak::Reg64;
+
+// A CALL to where no address is stores nothing: leaves for the interpreter unless bits 63:47 of
+// kTemp0 are alike.
+BlockTranslator::Check BlockTranslator::EmitCanonicalCheck(const Step& step) {
+  hot_.mov(hot_.r11, hot_.r10);
+  hot_.sar(hot_.r11, 47);
+  hot_.inc(hot_.r11);
+  hot_.cmp(hot_.r11, 1);
+  hot_.db(0x0f);
+  hot_.db(0x87);  // JA
+  hot_.dd(0);
+  return {space_.OffsetOf(hot_) - 4, AddSite(step), step.next};
+}
+
+// The target of an indirect jump or call to kTemp0.
+void BlockTranslator::EmitTarget(const Step& step) {
+  if (!HasMemory(step.insn)) {
+    hot_.mov(hot_.r10, Reg64(plan_.gpr[step.insn.operand[0].reg]));
+    return;
+  }
+  EmitEffective(step);
+  const Check check = EmitCheck(step, 8, false);
+  hot_.mov(hot_.r10, hot_.ptr[hot_.r10]);
+  EndCheck(check, false);
+}
+
+void BlockTranslator::EmitBranch(const Step& step) {
+  const Reg64 sp(kHostOfRsp);
+  const int32_t target = step.next + static_cast<int32_t>(step.insn.operand[0].imm);
+  switch (step.how) {
+    case Treatment::kJumpIf: {
+      FlagsToHost();
+      EmitUnrename(hot_);
+      hot_.db(0x0f);
+      hot_.db(0x80 | (step.insn.opcode & 0xf));
+      hot_.dd(0);
+      const CodeSpace::Offset taken = space_.OffsetOf(hot_) - 4;
+      EmitExit(step.next);
+      AddExit(taken, target);
+      return;
+    }
+    case Treatment::kJump:
+      EmitUnrename(hot_);
+      return EmitExit(target);
+    case Treatment::kReturn: {
+      FlagsToMemory();
+      hot_.mov(hot_.r10, sp);
+      const Check check = EmitCheck(step, 8, false);
+      hot_.mov(hot_.r10, hot_.ptr[hot_.r10]);
+      const auto release =
+          static_cast<int32_t>(step.insn.operand_count ? step.insn.operand[0].imm & 0xffff : 0);
+      hot_.lea(sp, hot_.ptr[sp + 8 + release]);
+      EndCheck(check, false);
+      return EmitIndirectExit(step, 8 + release);
+    }
+    case Treatment::kJumpIndirect:
+      FlagsToMemory();
+      EmitTarget(step);
+      return EmitIndirectExit(step, 0);
+    default:
+      break;
+  }
+  // Calls: the target of an indirect one waits in memory while its return address is pushed.
+  FlagsToMemory();
+  const bool indirect = step.how == Treatment::kCallIndirect;
+  if (indirect) {
+    EmitTarget(step);
+    EndCheck(EmitCanonicalCheck(step), false);
+    hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], hot_.r10);
+  }
+  hot_.lea(hot_.r10, hot_.ptr[sp - 8]);
+  const Check check = EmitCheck(step, 8, true);
+  hot_.mov(hot_.r11, hot_.ptr[hot_.At(context_.state.page)]);
+  hot_.add(hot_.r11, static_cast<uint32_t>(step.next));
+  hot_.mov(hot_.ptr[hot_.r10], hot_.r11);
+  hot_.lea(sp, hot_.ptr[sp - 8]);
+  EndCheck(check, false);
+  if (indirect) {
+    hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.scratch)]);
+    return EmitIndirectExit(step, 0);
+  }
+  EmitUnrename(hot_);
+  EmitExit(target);
+}
+
+// To the linear address in kTemp0. The flags are in memory.
+void BlockTranslator::EmitIndirectExit(const Step& step, int32_t stack) {
+  EmitUnrename(hot_);
+  hot_.mov(hot_.dword[hot_.At(context_.state.site)], AddSite(step, stack));
+  space_.PatchJump(EmitJump(hot_), stubs_.indirect);
+}
+
+void BlockTranslator::EmitExit(int32_t target) {
+  AddExit(EmitJump(hot_), target);
+}
+
+// The cold stub leaves for the run-time, which may link the jump.
+void BlockTranslator::AddExit(CodeSpace::Offset jump, int32_t target) {
+  const CodeSpace::Offset stub = space_.OffsetOf(cold_);
+  space_.PatchJump(jump, stub);
+  if (flags_ == FlagHome::kHost) EmitSaveFlags(cold_, context_);
+  cold_.mov(cold_.dword[cold_.At(context_.state.exit)], static_cast<uint32_t>(exits_.size()));
+  space_.PatchJump(EmitJump(cold_), stubs_.leave);
+  exits_.push_back({jump, stub, flags_, target, translation_});
+}
+
+}  // namespace bt
