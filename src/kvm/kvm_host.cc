@@ -4,6 +4,7 @@
 
 #include "kvm/flexible_list.h"
 #include "kvm/kvm_uapi.h"
+#include "vmm/core/state/cpuid_features.h"
 
 namespace kvm {
 namespace {
@@ -108,6 +109,18 @@ KvmResult<void> KvmHost::ReadSupportedCpuid() {
       copy.regs.edx |= kApic;
     }
     supported_cpuid_.push_back(copy);
+  }
+  // KVM tells of this register's bits as of features, where it can. [KVM API] 4.18
+  FlexibleList<kvm_msrs, kvm_msr_entry> msrs(1);
+  msrs->nmsrs = 1;
+  msrs->entries[0].index = vmm::kIa32ArchCapabilities;
+  if (api_.Ioctl(fd_, KVM_GET_MSRS, msrs.get()) == 1) {
+    const uint64_t bits = msrs->entries[0].data;
+    vmm::CpuidEntry entry;
+    entry.leaf = vmm::kArchCapabilitiesLeaf;
+    entry.regs.eax = static_cast<uint32_t>(bits);
+    entry.regs.edx = static_cast<uint32_t>(bits >> 32);
+    supported_cpuid_.push_back(entry);
   }
   return {};
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kvm/flexible_list.h"
+#include "vmm/core/state/cpuid_features.h"
 
 namespace kvm {
 namespace {
@@ -27,6 +28,19 @@ int SetCpuid(const VcpuFd& vcpu, const vmm::CpuidPolicy& policy) {
   return vcpu.Ioctl(KVM_SET_CPUID2, list.get());
 }
 
+// The guest sees the bits of its policy. A KVM that does not let them be set may show fewer, never
+// more: a guest takes a defence that it could do without. [KVM API] 4.18, 4.19
+bool SetArchCapabilities(const VcpuFd& vcpu, const vmm::CpuidPolicy& policy) {
+  if (!policy.Has("arch_capabilities")) return true;
+  FlexibleList<kvm_msrs, kvm_msr_entry> msrs(1);
+  msrs->nmsrs = 1;
+  msrs->entries[0].index = vmm::kIa32ArchCapabilities;
+  msrs->entries[0].data = policy.arch_capabilities();
+  if (vcpu.Ioctl(KVM_SET_MSRS, msrs.get()) == 1) return true;
+  return vcpu.Ioctl(KVM_GET_MSRS, msrs.get()) == 1 &&
+         !(msrs->entries[0].data & ~policy.arch_capabilities());
+}
+
 }  // namespace
 
 KvmResult<std::unique_ptr<VcpuFd>> VcpuFd::Create(VmFd& vm, unsigned id,
@@ -39,6 +53,8 @@ KvmResult<std::unique_ptr<VcpuFd>> VcpuFd::Create(VmFd& vm, unsigned id,
   if (vcpu->run_ == nullptr) return tl::unexpected(Refusal{"mmap of kvm_run", ENOMEM});
   if (const int r = SetCpuid(*vcpu, cpuid); r < 0)
     return tl::unexpected(Refusal{"KVM_SET_CPUID2", -r});
+  if (!SetArchCapabilities(*vcpu, cpuid))
+    return tl::unexpected(Refusal{"IA32_ARCH_CAPABILITIES", EINVAL});
   return vcpu;
 }
 

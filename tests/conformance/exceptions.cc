@@ -184,6 +184,17 @@ void General() {
   const bool ibpb = (Cpuid(7).edx & 1u << 26) || (Cpuid(0x80000008).ebx & 1u << 12);
   EXPECT_EQ(Try([] { WriteMsr(0x49, 1); }).taken, !ibpb);  // PRED_CMD
   EXPECT_TRAP(Try([] { ReadMsr(0x49); }), kGP, 0);
+  // SPEC_CTRL keeps what is written. [SDM 4] table 2-2
+  if ((Cpuid(7).edx & 1u << 26) || (Cpuid(0x80000008).ebx & 1u << 14)) {
+    WriteMsr(0x48, 1);
+    EXPECT_EQ(ReadMsr(0x48), 1);
+    EXPECT_TRAP(Try([] { WriteMsr(0x48, 1ull << 63); }), kGP, 0);
+    WriteMsr(0x48, 0);
+  } else {
+    EXPECT_TRAP(Try([] { ReadMsr(0x48); }), kGP, 0);
+  }
+  // IA32_ARCH_CAPABILITIES
+  EXPECT_EQ(Try([] { ReadMsr(0x10a); }).taken, !(Cpuid(7).edx & 1u << 29));
   EXPECT_TRAP(Try([] { WriteMsr(0x49, 1ull << 32); }), kGP, 0);
   EXPECT_TRAP(Try([] { WriteDr7(1ull << 32); }), kGP, 0);
   EXPECT_TRAP(Try([] { WriteMsr(0xc0000080, 1ull << 40); }), kGP, 0);

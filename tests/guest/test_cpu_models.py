@@ -8,7 +8,9 @@ from vmm_guest import *
 
 BOOT_SECONDS = 600
 # What vmm models on any host is not named so in /proc/cpuinfo.
-NOT_SHOWN = re.compile(r"invariant_tsc|kvm.*")
+# Nor are defences, which Linux sums up in flags of its own.
+NOT_SHOWN = re.compile(r"invariant_tsc|kvm.*|.*_no|ibrs_all|skip_l1dfl_vmentry|spec_ctrl|intel_stibp|"
+                       r"amd_.*|autoibrs|ssbd")
 # Linux says so itself of every 64-bit AMD.
 SET_BY_LINUX = {"3dnowprefetch"}
 NO_SUCH_CPU = "has no "

@@ -53,6 +53,26 @@ class Linux(GuestTest):
     def test_the_cloud_kernel_with_one_cpu(self):
         self.use_and_power_off("cloud")
 
+    def test_a_software_engine_spares_the_kernel_its_defences(self):
+        """No page-table isolation, no retpolines: dear where every branch is translated."""
+        for mitigations, indirect in (("auto", "IBRS"), ("host", "Retpolines|LFENCE")):
+            for engine in [name for name in ENGINES if name != "kvm"]:
+                with self.subTest(mitigations=mitigations, engine=engine):
+                    guest = self.boot("cloud", engine, extra=f'mitigations = "{mitigations}"\n')
+                    guest.expect("guest# ", BOOT_SECONDS[engine])
+                    files = "/sys/devices/system/cpu/vulnerabilities"
+                    self.run_command(guest, f"cat {files}/spectre_v2", rf"Mitigation: [^;]*({indirect})")
+                    if mitigations == "auto":
+                        self.run_command(guest, f"cd {files}", "")
+                        self.run_command(guest, "cat meltdown", r"\nNot affected\r")
+                        # What kernels defend against on any processor; srbds they can't know.
+                        self.run_command(guest, "echo left: $(grep -L 'Not affected' *)",
+                                         r"\nleft: spectre_v1( srbds)?\r")
+                        self.run_command(guest, "dmesg | grep -c 'unchecked MSR'", r"\n0\r")
+                    guest.send("poweroff -f\r")
+                    self.assert_ends(guest, SUCCESS, 60)
+                    guest.stop()
+
     @full_only
     def test_the_cloud_kernel_through_its_real_mode_setup_code(self):
         guest = self.boot("cloud", "interpreter", extra='entry = "real"\n')

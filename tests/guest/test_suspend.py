@@ -163,13 +163,13 @@ class Suspend(GuestTest):
             self.skipTest(f"no KVM on this host: {probe['reason']}")
         for first, second in (("kvm", "interpreter"), ("interpreter", "kvm")):
             with self.subTest(first=first, second=second):
-                guest = self.script(".e.o", engine=first)
+                guest = self.script(".e.o", 'mitigations = "host"\n', engine=first)
                 guest.expect("hello from the guest", 60)
                 guest.send("abc")
                 guest.expect("abc", 60)
                 self.suspend(guest)
                 guest.stop()
-                resumed = self.script(".e.o", engine=second)
+                resumed = self.script(".e.o", 'mitigations = "host"\n', engine=second)
                 said = resumed.wait_for_message("resumed from|its processor can't be had here.*", 30)
                 if second == "kvm" and "had here" in said.group(0):
                     self.skipTest(f"this host's KVM has less than its processor: {said.group(0)}")
@@ -179,6 +179,29 @@ class Suspend(GuestTest):
                 resumed.expect("hello from the guest", 60)
                 self.assert_ends(resumed, SUCCESS, 60)
                 resumed.stop()
+
+
+    def test_what_the_interpreter_promises_kvm_keeps_or_refuses(self):
+        probe = json.loads(subprocess.run([VMM, "probe", "--json"], capture_output=True, timeout=30,
+                                          check=False).stdout)
+        if not probe["kvm"]["present"]:
+            self.skipTest(f"no KVM on this host: {probe['reason']}")
+        guest = self.script(".e.o")
+        guest.expect("hello from the guest")
+        guest.signal(signal.SIGUSR2)
+        moved = guest.wait_for_message(r"the machine (moved from|does not move).*", 30).group(0)
+        if "moved from" in moved:
+            return  # a KVM with all of it
+        self.assertRegex(moved, "lacks what the guest's processor has: .*(ibrs|_no)")
+        guest.send("abc")
+        guest.expect("abc")
+        self.suspend(guest)
+        refused = self.script(".e.o", engine="kvm")
+        self.assert_ends(refused, ENGINE_UNAVAILABLE, 30)
+        self.assertRegex(refused.messages, "it had the features .*(ibrs|_no)")
+        resumed = self.script(".e.o")
+        resumed.send("Q")
+        self.assert_ends(resumed, SUCCESS)
 
 
 class Survivor(GuestTest):

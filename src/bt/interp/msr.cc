@@ -70,6 +70,13 @@ enum Msr : uint32_t {
   AMD_BU_CFG2 = 0xc001102a,
 };
 
+// Bits of IA32_SPEC_CTRL: IBRS, STIBP, SSBD; 0: there is none. They are stored and do nothing,
+// since there is nothing that they would have to hold back. [SDM 4] table 2-2
+uint64_t SpecCtrlBits(const vmm::CpuidPolicy& cpuid) {
+  if (!cpuid.Has("spec_ctrl") && !cpuid.Has("amd_ibrs")) return 0;
+  return 3 | (cpuid.Has("ssbd") || cpuid.Has("amd_ssbd") ? 4 : 0);
+}
+
 bool Canonical(uint64_t linear) {
   return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
 }
@@ -128,8 +135,6 @@ uint64_t* Cpu::StoredMsr(uint32_t index, bool* canonical) {
       return &msr_.tsc_aux;
     case IA32_MISC_ENABLE:
       return &msr_.misc_enable;
-    case IA32_SPEC_CTRL:
-      return vm_.parts().cpuid.Has(7, 0, 3, 26) ? &msr_.spec_ctrl : nullptr;
     default:
       break;
   }
@@ -205,7 +210,11 @@ bool Cpu::ReadMsr(uint32_t index, uint64_t& value) {
       value = msr_.xss;
       return vm_.parts().cpuid.Has(0xd, 1, 0, 3);
     case IA32_ARCH_CAPABILITIES:
-      return vm_.parts().cpuid.Has(7, 0, 3, 29);
+      value = vm_.parts().cpuid.arch_capabilities();
+      return vm_.parts().cpuid.Has("arch_capabilities");
+    case IA32_SPEC_CTRL:
+      value = msr_.spec_ctrl;
+      return SpecCtrlBits(vm_.parts().cpuid) != 0;
     case IA32_PLATFORM_ID:
     case IA32_FEATURE_CONTROL:
     case IA32_MCG_STATUS:
@@ -278,7 +287,8 @@ bool Cpu::WriteMsr(uint32_t index, uint64_t value) {
       msr_.tsc_adjust = value;
       return true;
     case IA32_EFER: {
-      if (value & ~(efer::SCE | efer::LME | efer::LMA | efer::NXE)) return false;
+      const uint64_t aibrse = vm_.parts().cpuid.Has("autoibrs") ? efer::AIBRSE : 0;
+      if (value & ~(efer::SCE | efer::LME | efer::LMA | efer::NXE | aibrse)) return false;
       if ((cr0_ & cr0::PG) && ((value ^ efer_) & efer::LME)) return false;
       const uint64_t before = efer_;
       efer_ = (value & ~efer::LMA) | (before & efer::LMA);
@@ -293,6 +303,16 @@ bool Cpu::WriteMsr(uint32_t index, uint64_t value) {
       if ((value & ~0xcffull) || !MemoryTypeValid(static_cast<uint8_t>(value))) return false;
       msr_.mtrr_def_type = value;
       return true;
+    case IA32_SPEC_CTRL: {
+      const uint64_t bits = SpecCtrlBits(vm_.parts().cpuid);
+      if (bits == 0 || (value & ~bits)) return false;
+      msr_.spec_ctrl = value;
+      return true;
+    }
+    case IA32_PRED_CMD: {  // IBPB: nothing is predicted across address spaces
+      const vmm::CpuidPolicy& cpuid = vm_.parts().cpuid;
+      return (cpuid.Has("spec_ctrl") || cpuid.Has("amd_ibpb")) && !(value & ~1ull);
+    }
     case IA32_XSS:
       return value == 0 && vm_.parts().cpuid.Has(0xd, 1, 0, 3);
     case IA32_DEBUGCTL:

@@ -42,7 +42,7 @@ inline constexpr uint64_t VME = 1, PVI = 2, TSD = 4, DE = 8, PSE = 16, PAE = 32,
                           SMAP = 1 << 21;
 }
 namespace efer {
-inline constexpr uint64_t SCE = 1, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11;
+inline constexpr uint64_t SCE = 1, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11, AIBRSE = 1 << 21;
 }
 
 // EFLAGS bits outside the arithmetic ones. [SDM 1] 3.4.3

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "vmm/core/base/types.h"
-#include "vmm/core/state/cpu_models.h"
+#include "vmm/core/state/cpuid_policy.h"
 
 namespace vmm {
 
@@ -76,6 +76,7 @@ struct Config {
   unsigned cpus = 1;             // 1 to kMaxCpus
   uint64_t memory = 256 * kMiB;  // bytes, a multiple of 4 KiB
   CpuChoice cpu;                 // what CPUID shows
+  Mitigations mitigations = Mitigations::kEngine;
   AccelChoice accel = AccelChoice::kAuto;
   // May a running machine move to another engine? Not given: yes under auto, no under "kvm".
   std::optional<bool> accel_move;

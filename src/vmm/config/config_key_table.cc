@@ -74,6 +74,18 @@ constexpr ConfigKey kKeys[] = {
                const ConfigValue& value) { config.accel = AccelChoice(value.number); },
      .choices = "auto|kvm|bt|interpreter",
      .aliases = "engine|accelerator|hypervisor|virt"},
+    {.name = "mitigations",
+     .kind = ValueKind::kChoice,
+     .default_text = "\"auto\"",
+     .example = "\"host\"",
+     .option = "--mitigations",
+     .help = "Which defences against speculative side channels the guest is told that it can do "
+             "without: \"auto\", all that its first engine makes needless; \"host\", under the "
+             "software engines none, so that any KVM can take the machine over.",
+     .set = [](Config& config,
+               const ConfigValue& value) { config.mitigations = Mitigations(value.number); },
+     .choices = "auto|host",
+     .aliases = "spectre|meltdown"},
     {.name = "accel_move",
      .kind = ValueKind::kBoolean,
      .default_text = "true with accel = \"auto\", else false",

@@ -191,7 +191,10 @@ Result<void> Machine::ChooseEngineFor(const CpuidOptions& options, EngineSources
 }
 
 Result<void> Machine::MakeEngine(EngineSources& engines) {
-  CpuidOptions options{.cpu_count = config_.cpus, .tsc_hz = clock().tsc_hz(), .cpu = config_.cpu};
+  CpuidOptions options{.cpu_count = config_.cpus,
+                       .tsc_hz = clock().tsc_hz(),
+                       .mitigations = config_.mitigations,
+                       .cpu = config_.cpu};
   if (deterministic_) {  // no two runs would read the same from them
     for (const char* feature : {"rdrand", "rdseed"}) options.cpu.remove.emplace_back(feature);
   }

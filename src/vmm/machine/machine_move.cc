@@ -1,4 +1,7 @@
 // The machine and its engines: making one, moving from one to the other while the guest runs.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -107,15 +110,21 @@ Result<void> Machine::SaveVcpus(std::vector<CpuState>& states) {
 Result<std::unique_ptr<Accelerator>> Machine::ChooseOther() {
   const std::string_view current = engine_.accelerator->name();
   if (current != kKvm) {
-    const CpuidOptions options{
-        .cpu_count = config_.cpus, .tsc_hz = clock().tsc_hz(), .cpu = config_.cpu};
+    const CpuidOptions options{.cpu_count = config_.cpus,
+                               .tsc_hz = clock().tsc_hz(),
+                               .mitigations = config_.mitigations,
+                               .cpu = config_.cpu};
     ProbedKvm probed = ProbeKvm(engines_.kvm, options);
     if (probed.accelerator != nullptr) {
       CpuidPolicy cpuid = engine_.cpuid;
       probed.accelerator->Restrict(cpuid);
       if (Equal(cpuid, engine_.cpuid)) return std::move(probed.accelerator);
+      std::vector<std::string_view> lacking = engine_.cpuid.FeatureNames();
+      std::erase_if(lacking, [&](std::string_view name) { return cpuid.Has(name); });
       return Fail(ExitCode::kEngineUnavailable,
-                  "this host's KVM lacks features that the guest's processor has");
+                  fmt::format("this host's KVM lacks what the guest's processor has: {}",
+                              lacking.empty() ? "its address width"
+                                              : fmt::to_string(fmt::join(lacking, ", "))));
     }
     const auto& rest = current == "bt" ? engines_.interpreter : engines_.bt;
     if (rest) return rest();

@@ -1,6 +1,7 @@
 #include "vmm/machine/saved_machine.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -21,6 +22,7 @@ std::string CpuName(unsigned id) {
 
 // What one has and the other lacks, by name where it has one.
 std::string DescribeCpuid(const std::vector<CpuidEntry>& saved, const CpuidPolicy& here) {
+  std::vector<std::string_view> lacking;
   for (const CpuidFeature& feature : CpuidFeatures()) {
     for (const CpuidEntry& entry : saved) {
       if (entry.leaf != feature.leaf || (entry.has_subleaf && entry.subleaf != feature.subleaf)) {
@@ -28,9 +30,10 @@ std::string DescribeCpuid(const std::vector<CpuidEntry>& saved, const CpuidPolic
       }
       const bool had = CpuidRegs(entry.regs)[feature.reg] >> feature.bit & 1;
       const bool has = here.Has(feature.name);
-      if (had && !has) return fmt::format("it had the feature {}", feature.name);
+      if (had && !has) lacking.push_back(feature.name);
     }
   }
+  if (!lacking.empty()) return fmt::format("it had the features {}", fmt::join(lacking, ", "));
   for (const CpuidEntry& entry : saved) {
     const CpuidRegs now = here.Query(entry.leaf, entry.subleaf, 0);
     if (now != entry.regs) {

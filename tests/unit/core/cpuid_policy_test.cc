@@ -262,6 +262,54 @@ TEST_CASE("Restrict takes away what the engine lacks, with what hangs on it, and
   REQUIRE(policy.Restrict(engine).empty());
 }
 
+TEST_CASE("An engine's promises about speculation stand where the vendor keeps them") {
+  const CpuidPolicy intel = Build(Intel()), amd = Build(Amd());
+  // RDCL_NO, IBRS_ALL, SSB_NO, MDS_NO, BHI_NO, ITS_NO. [SDM 4] table 2-2
+  constexpr uint64_t kSome = 1 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 20 | uint64_t{1} << 62;
+  CHECK((intel.arch_capabilities() & kSome) == kSome);
+  CHECK((intel.arch_capabilities() & (1 << 2 | 1 << 7)) == 0);  // RSBA, TSX_CTRL are no promises
+  CHECK(intel.Has(7, 0, 3, 26));
+  CHECK(intel.Has(7, 0, 3, 29));
+  CHECK_FALSE(intel.Has("amd_ibpb"));
+  CHECK_FALSE(intel.Has("autoibrs"));
+  // [APM 3] E.4.7, E.4.16
+  CHECK(amd.arch_capabilities() == 0);
+  CHECK_FALSE(amd.Has("arch_capabilities"));
+  CHECK(amd.Has(0x80000008, 0, 1, 12));
+  CHECK(amd.Query(0x80000021, 0, 0).eax == (1u << 8 | 1u << 29));
+  CHECK(amd.Query(0x80000000, 0, 0).eax == 0x80000021);
+  // What no leaf of CPUID is is shown to nobody.
+  CHECK(intel.Query(vmm::kArchCapabilitiesLeaf, 0, 0) == intel.Query(0x1000, 0, 0));
+  for (const CpuidEntry& entry : intel.EntriesFor(0))
+    CHECK(entry.leaf != vmm::kArchCapabilitiesLeaf);
+}
+
+TEST_CASE("Promises about speculation go with mitigations = host, and where an engine lacks them") {
+  for (const Host& host : {Intel(), Amd()}) {
+    const CpuidOptions options{.tsc_hz = kTscHz, .mitigations = vmm::Mitigations::kHost};
+    const CpuidPolicy none = CpuidPolicy::Build(options, host);
+    for (const vmm::CpuidFeature& feature : vmm::CpuidFeatures()) {
+      INFO(feature.name);
+      if (feature.rule == vmm::FeatureRule::kEngine) CHECK_FALSE(none.Has(feature.name));
+    }
+  }
+  // A KVM of a host that has some of it itself.
+  CpuidPolicy policy = Build(Intel());
+  std::vector<CpuidEntry> supported = policy.entries();
+  for (CpuidEntry& entry : supported) {
+    if (entry.leaf == vmm::kArchCapabilitiesLeaf) entry.regs = {.eax = 1 | 1 << 5};
+  }
+  const auto removed = policy.Restrict(supported);
+  CHECK(policy.arch_capabilities() == (1 | 1 << 5));
+  CHECK(std::ranges::count(removed, "ibrs_all") == 1);
+  CHECK(std::ranges::count(removed, "rdcl_no") == 0);
+  // Without the register nothing of it is left.
+  std::erase_if(supported,
+                [](const CpuidEntry& entry) { return entry.leaf == vmm::kArchCapabilitiesLeaf; });
+  policy.Restrict(supported);
+  CHECK(policy.arch_capabilities() == 0);
+}
+
 TEST_CASE("Restrict by an engine that has everything changes nothing") {
   CpuidPolicy policy = Build(Intel(), 2);
   const std::vector<CpuidEntry> before = policy.entries();

@@ -16,7 +16,7 @@ constexpr uint64_t kRflags = 0x3f7fd7, kRflagsVm = 1 << 17, kRflagsOne = 2;
 constexpr uint64_t kCr0 = 0xe005003f, kCr0Pe = 1, kCr0Nw = 1 << 29, kCr0Cd = 1 << 30,
                    kCr0Pg = 1u << 31;
 constexpr uint64_t kCr4 = 0x1f77fff, kCr4Pae = 1 << 5;
-constexpr uint64_t kEfer = 0x4d01, kEferLme = 1 << 8, kEferLma = 1 << 10;
+constexpr uint64_t kEfer = 0x4d01, kEferLme = 1 << 8, kEferLma = 1 << 10, kEferAibrse = 1 << 21;
 constexpr uint64_t kX87 = 1, kSse = 2, kAvx = 4;
 constexpr uint32_t kAccess = 0x1f0ff;
 
@@ -73,7 +73,8 @@ Result<void> CheckCpuState(const CpuState& state, const CpuidPolicy& cpuid) {
   }
   if (state.cr4 & ~kCr4) return Bad("CR4");
   if (state.cr8 > 15) return Bad("CR8");
-  if ((state.msr.efer & ~kEfer) || lma != ((state.msr.efer & kEferLme) && paging)) {
+  const uint64_t aibrse = cpuid.Has("autoibrs") ? kEferAibrse : 0;
+  if ((state.msr.efer & ~(kEfer | aibrse)) || lma != ((state.msr.efer & kEferLme) && paging)) {
     return Bad("EFER");
   }
   if (lma && !(state.cr4 & kCr4Pae)) return Bad("CR4.PAE");

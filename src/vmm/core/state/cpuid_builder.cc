@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint32_t kMaxBasic = 0x16;
 constexpr uint32_t kMaxHypervisor = 0x40000010;
-constexpr uint32_t kMaxExtended = 0x80000008;
+constexpr uint32_t kMaxExtended = 0x80000008, kSpeculation = 0x80000021;
 constexpr uint32_t kCrystalHz = 1'000'000'000;  // also what the local APIC's timer counts
 
 // A vendor string as leaves 0 and 0x40000000 spread it over registers.
@@ -62,7 +62,8 @@ CpuidBuilder::CpuidBuilder(const CpuidOptions& options, const CpuidSource& host)
       model_(FindCpuModel(options.cpu.model)),
       cpus_(std::max(options.cpu_count, 1u)),
       core_id_bits_(static_cast<unsigned>(std::bit_width(cpus_ - 1))),
-      tsc_hz_(options.tsc_hz) {
+      tsc_hz_(options.tsc_hz),
+      mitigations_(options.mitigations) {
   policy_.intel_style_ = is_legacy() || !FollowsAmd(host_(0, 0));
 }
 
@@ -76,6 +77,7 @@ CpuidPolicy CpuidBuilder::Build() {
     AddExtended();
     CollectXsaveComponents();
     AddVendorFields();
+    Add(kArchCapabilitiesLeaf, {});
   }
   AddFeatures();
   policy_.FillDerived();
@@ -157,7 +159,8 @@ void CpuidBuilder::AddHypervisor() {
 
 void CpuidBuilder::AddExtended() {
   CpuidRegs vendor = HostLeaf(0x80000000);
-  vendor.eax = kMaxExtended;
+  const bool speculation = HabitsOf(policy_.intel_style_).speculation_leaves;
+  vendor.eax = speculation ? kSpeculation : kMaxExtended;
   Add(0x80000000, vendor);
 
   Add(0x80000001, {});
@@ -169,6 +172,7 @@ void CpuidBuilder::AddExtended() {
   const uint32_t host_widths = HostLeaf(0x80000008).eax;
   const uint32_t physical = host_widths & 0xff ? host_widths & 0xff : 36;
   Add(0x80000008, {.eax = physical | 48 << 8});
+  if (speculation) Add(kSpeculation, {});
 }
 
 // But for kLeaf1, which follows from the features: CpuidPolicy::FillDerived.
@@ -216,7 +220,7 @@ void CpuidBuilder::AddFeatures() {
   for (const CpuidFeature& feature : CpuidFeatures()) {
     const bool of_model = model_ != nullptr && has(model_->features, feature.name);
     const bool added = has(choice_.add, feature.name);
-    const bool ours = feature.rule == FeatureRule::kAlways && !is_legacy();
+    const bool ours = feature.rule != FeatureRule::kHost && !is_legacy();
     if (removed.count(feature.name)) continue;
     if (of_model || added) policy_.required_.emplace_back(feature.name);
     if (model_ == nullptr || of_model || added || ours) AddFeature(feature);
@@ -227,7 +231,13 @@ void CpuidBuilder::AddFeature(const CpuidFeature& feature) {
   CpuidEntry* const entry = policy_.Find(feature.leaf, feature.subleaf);
   if (entry == nullptr) return;  // a processor too old for the leaf
   const uint32_t bit = 1u << feature.bit;
-  const bool modelled = feature.rule == FeatureRule::kAlways;
+  if (feature.rule == FeatureRule::kEngine) {
+    if (mitigations_ == Mitigations::kHost) return;
+    // Each vendor has places of its own for them; IA32_ARCH_CAPABILITIES is Intel's alone.
+    const bool of_amd = feature.leaf >= kMaxExtended;
+    if (of_amd != HabitsOf(policy_.intel_style_).speculation_leaves) return;
+  }
+  const bool modelled = feature.rule != FeatureRule::kHost;
   if (modelled || (HostLeaf(feature.leaf, feature.subleaf)[feature.reg] & bit))
     entry->regs[feature.reg] |= bit;
 }

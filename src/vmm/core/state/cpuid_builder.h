@@ -38,6 +38,7 @@ class CpuidBuilder {
   const unsigned cpus_;
   const unsigned core_id_bits_;  // bits of the APIC id that number the cores
   const uint64_t tsc_hz_;
+  const Mitigations mitigations_;
   CpuidPolicy policy_;
 };
 

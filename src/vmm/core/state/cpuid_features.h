@@ -13,6 +13,9 @@ namespace vmm {
 enum class FeatureRule : uint8_t {
   kHost,    // where the host has it: its instructions or paging run there, or behave as there
   kAlways,  // it is ours: a model of src/vmm/core or of the engine gives it on any host
+  // About speculation. Code that a software engine runs is never the guest's own, so it promises
+  // all of them on any host; KVM what its own list has. Not with Mitigations::kHost.
+  kEngine,
 };
 
 // Where Restrict() finds out whether an engine has the feature.
@@ -20,6 +23,11 @@ enum class EngineCheck : uint8_t {
   kListed,    // in the engine's own CPUID list (KVM_GET_SUPPORTED_CPUID)
   kUnlisted,  // such lists never show it; the engine refuses to start without it, or always has it
 };
+
+// Not a leaf of CPUID: EDX:EAX stand for IA32_ARCH_CAPABILITIES, whose bits are features as well.
+// No guest and no KVM is shown it.
+inline constexpr uint32_t kArchCapabilitiesLeaf = 0x2000010a;
+inline constexpr uint32_t kIa32ArchCapabilities = 0x10a;  // the register
 
 struct CpuidFeature {
   uint32_t leaf;

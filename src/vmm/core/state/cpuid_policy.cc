@@ -76,6 +76,8 @@ CpuidRegs CpuidPolicy::Query(uint32_t leaf, uint32_t subleaf, uint32_t apic_id,
 
 std::vector<CpuidEntry> CpuidPolicy::EntriesFor(uint32_t apic_id) const {
   std::vector<CpuidEntry> entries = entries_;
+  std::erase_if(entries,
+                [](const CpuidEntry& entry) { return entry.leaf == kArchCapabilitiesLeaf; });
   for (CpuidEntry& entry : entries) PutApicId(entry.regs, entry.leaf, apic_id);
   return entries;
 }
@@ -181,6 +183,11 @@ void CpuidPolicy::FillXsave() {
 
 uint32_t CpuidPolicy::signature() const {
   return Find(1, 0)->regs.eax;
+}
+
+uint64_t CpuidPolicy::arch_capabilities() const {
+  const CpuidEntry* bits = Find(kArchCapabilitiesLeaf, 0);
+  return bits == nullptr ? 0 : bits->regs.eax | uint64_t{bits->regs.edx} << 32;
 }
 
 uint64_t CpuidPolicy::xcr0_mask() const {

@@ -37,10 +37,17 @@ using CpuidSource = std::function<CpuidRegs(uint32_t leaf, uint32_t subleaf)>;
 
 struct CpuidFeature;
 
+// Which defences against speculative side channels a guest is told that it can do without.
+enum class Mitigations : uint8_t {
+  kEngine,  // all that the engine makes needless, or helps with
+  kHost,    // under a software engine none: any KVM can take the machine over
+};
+
 struct CpuidOptions {
   unsigned cpu_count = 1;  // one socket with so many cores
   uint64_t tsc_hz = 0;     // Clock::tsc_hz(); 0 = the guest is not told
-  CpuChoice cpu{};         // which processor; features that neither host nor model has are missing
+  Mitigations mitigations = Mitigations::kEngine;
+  CpuChoice cpu{};  // which processor; features that neither host nor model has are missing
 };
 
 // Threads: immutable but for Restrict().
@@ -76,8 +83,9 @@ class CpuidPolicy {
 
   // The vendor's way where Intel and AMD differ: Intel's.
   bool intel_style() const { return intel_style_; }
-  uint32_t signature() const;  // CPUID.1:EAX
-  uint64_t xcr0_mask() const;  // bits that XSETBV accepts; 0 without XSAVE
+  uint32_t signature() const;          // CPUID.1:EAX
+  uint64_t arch_capabilities() const;  // IA32_ARCH_CAPABILITIES, where there is one
+  uint64_t xcr0_mask() const;          // bits that XSETBV accepts; 0 without XSAVE
   unsigned physical_address_bits() const;
   // A feature by its CPUID place: register 0..3 = EAX..EDX.
   bool Has(uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit) const;

@@ -7,9 +7,11 @@ using enum CpuidReg;
 using enum VendorValue;
 
 // [SDM 2A] CPUID
-constexpr VendorHabits kIntel = {.cache_leaves = true, .repeats_last_leaf = true};
+constexpr VendorHabits kIntel = {
+    .cache_leaves = true, .repeats_last_leaf = true, .speculation_leaves = false};
 // [APM 3] E.2, E.4.4
-constexpr VendorHabits kAmd = {.cache_leaves = false, .repeats_last_leaf = false};
+constexpr VendorHabits kAmd = {
+    .cache_leaves = false, .repeats_last_leaf = false, .speculation_leaves = true};
 
 // The column of AMD is checked against the manual and untested on hardware.
 constexpr VendorField kFields[] = {

@@ -14,6 +14,8 @@ struct VendorHabits {
   bool cache_leaves;  // leaves 2 and 4 describe the caches; else 0x80000005 and 0x80000006 do
   bool
       repeats_last_leaf;  // a leaf beyond the last one is answered as the last basic one; else zero
+  // 0x80000008 EBX and 0x80000021 tell of speculation; else leaf 7 EDX and IA32_ARCH_CAPABILITIES
+  bool speculation_leaves;
 };
 
 const VendorHabits& HabitsOf(bool intel_style);
