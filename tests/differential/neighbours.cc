@@ -17,7 +17,7 @@ void AddOne(std::mt19937_64& random, std::vector<uint8_t>& code) {
   };
   const unsigned reg = random() % 16;
   const uint8_t rex = Rex(reg, reg), same = Registers(reg, reg);
-  switch (random() % 9) {
+  switch (random() % 10) {
     case 0:
       return add({rex, 0x89, same});  // MOV reg, reg
     case 1:
@@ -39,6 +39,8 @@ void AddOne(std::mt19937_64& random, std::vector<uint8_t>& code) {
       return add({0xf5, 0xf5});  // CMC, twice
     case 7:
       return add({0x88, Registers(reg & 7, reg & 7)});  // MOV of AL to BH onto itself
+    case 8:                                             // MOVAPS XMM, XMM of the same number
+      return add({0x40 | (rex & 7u), 0x0f, 0x28, same});
     default:
       return add({0x90});  // NOP
   }

@@ -1,0 +1,271 @@
+// Goldens: the host code of one small block for each way in which the translator treats an
+// instruction, so that a change of it shows in a diff. After an intended change
+//
+//   VMM_UPDATE_GOLDENS=1 build/unit_tests '[emitted]'
+//
+// writes emitted_code.txt anew. Only what every x86-64 host translates alike is here: no
+// instruction beyond SSE2, no shift by a constant (see HostShiftsSetAuxiliary).
+#include <Zydis/Zydis.h>
+#include <sys/mman.h>
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "bt/isa/decoder.h"
+#include "bt/translator/block_translator.h"
+#include "bt/translator/host_registers.h"
+#include "tests/unit/support/source_root.h"
+
+using namespace bt;
+
+namespace {
+
+using Code = std::vector<uint8_t>;
+
+struct Sample {
+  const char* name;
+  Code code;
+};
+
+const Sample kSamples[] = {
+    {"registers only: ADD RAX, RCX", {0x48, 0x01, 0xc8}},
+    {"RSP has another register: ADD RSP, 16", {0x48, 0x83, 0xc4, 0x10}},
+    {"R9 to R11 borrow registers: ADD R9, R10", {0x4d, 0x01, 0xd1}},
+    {"a flag is kept: INC EAX", {0xff, 0xc0}},
+    {"a hint: NOP [RAX]", {0x0f, 0x1f, 0x00}},
+    {"an address: LEA RAX, [RSP+RCX*8+16]", {0x48, 0x8d, 0x44, 0xcc, 0x10}},
+    {"an address: LEA RAX, [RIP+256]", {0x48, 0x8d, 0x05, 0, 1, 0, 0}},
+    {"a load: MOV EAX, [RDI]", {0x8b, 0x07}},
+    {"a load: MOV RAX, [RIP+256]", {0x48, 0x8b, 0x05, 0, 1, 0, 0}},
+    {"a load: MOV EAX, [EDI+8]", {0x67, 0x8b, 0x47, 0x08}},
+    {"a load: MOV RAX, GS:[40]", {0x65, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0}},
+    {"a load of one byte: MOVZX EAX, BYTE [RDI+RSI]", {0x0f, 0xb6, 0x04, 0x37}},
+    {"a store: MOV [RDI+8], RAX", {0x48, 0x89, 0x47, 0x08}},
+    {"a load that sets the flags: CMP EAX, [RDI]", {0x3b, 0x07}},
+    {"a load that needs the flags: ADC EAX, [RDI]", {0x13, 0x07}},
+    {"the flags live across a load: CMP EAX, ECX; MOV EDX, [RDI]; JZ",
+     {0x39, 0xc8, 0x8b, 0x17, 0x74, 0x10}},
+    {"a change of memory: ADD [RDI], EAX", {0x01, 0x07}},
+    {"atomic: LOCK CMPXCHG [RDI], RCX", {0xf0, 0x48, 0x0f, 0xb1, 0x0f}},
+    {"PUSH RBX", {0x53}},
+    {"PUSH 1", {0x6a, 0x01}},
+    {"POP RBX", {0x5b}},
+    {"LEAVE", {0xc9}},
+    {"JMP forward", {0xeb, 0x10}},
+    {"JMP to itself", {0xeb, 0xfe}},
+    {"CMP and JZ", {0x48, 0x39, 0xc8, 0x74, 0x10}},
+    {"CALL", {0xe8, 0, 1, 0, 0}},
+    {"RET", {0xc3}},
+    {"RET 16", {0xc2, 0x10, 0}},
+    {"JMP RAX", {0xff, 0xe0}},
+    {"JMP [RAX+RCX*8]", {0xff, 0x24, 0xc8}},
+    {"CALL RAX", {0xff, 0xd0}},
+    {"CALL [RAX]", {0xff, 0x10}},
+    {"the interpreter's: CPUID", {0x0f, 0xa2}},
+    {"the interpreter's: BT [RDI], EAX", {0x0f, 0xa3, 0x07}},
+    {"vector registers only: PXOR XMM0, XMM1", {0x66, 0x0f, 0xef, 0xc1}},
+    {"a vector load that must be aligned: MOVDQA XMM0, [RDI]", {0x66, 0x0f, 0x6f, 0x07}},
+    {"a vector load: MOVDQU XMM0, [RDI]", {0xf3, 0x0f, 0x6f, 0x07}},
+    {"a vector store: MOVUPS [RDI], XMM0", {0x0f, 0x11, 0x07}},
+};
+
+// Stands for the vCPU: what code reaches relative to RIP.
+struct Surroundings {
+  uint64_t r[kSlots];
+  Flags flags;
+  TlbBank* tlb;
+  uint64_t seg_base[8];
+  uint64_t key;
+  std::atomic<uint32_t> attention;
+  CodeState state;
+  uint64_t cr0, cr4, xcr0;
+  uint8_t fpu[4096];
+};
+
+class Emitter {
+ public:
+  static constexpr size_t kState = 0x4000, kCode = 0x100000;
+  static_assert(sizeof(Surroundings) <= kState);
+
+  Emitter()
+      : around_(*Reserve()),
+        space_(reinterpret_cast<uint8_t*>(&around_) + kState, kCode),
+        context_{around_.r,   around_.flags,     around_.tlb,   around_.seg_base,
+                 around_.key, around_.attention, around_.state, around_.cr0,
+                 around_.cr4, around_.xcr0,      around_.fpu},
+        stubs_(Stubs::Emit(space_, context_)),
+        features_(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})) {
+    NameThings();
+  }
+  ~Emitter() { munmap(&around_, kState); }
+
+  std::string Emit(const Sample& sample) {
+    std::vector<Op> ops;
+    for (size_t at = 0; at < sample.code.size();) {
+      Insn insn;
+      REQUIRE(Decode({sample.code.data() + at, sample.code.size() - at}, CodeSize::k64, insn) ==
+              DecodeStatus::kOk);
+      ops.emplace_back().length = insn.length;
+      at += insn.length;
+    }
+    ops.emplace_back();  // falls through
+    Block block;
+    block.phys = 0x5100;
+    block.ops = ops.data();
+    block.op_count = static_cast<uint16_t>(ops.size());
+    block.bytes = static_cast<uint16_t>(sample.code.size());
+    const CodeSpace::Offset hot = space_.OffsetOf(space_.hot()),
+                            cold = space_.OffsetOf(space_.cold());
+    std::vector<Exit> exits;
+    std::vector<Site> sites;
+    Translation translation;
+    BlockTranslator translator(space_, context_, stubs_, features_, exits, sites);
+    REQUIRE(translator.Translate(block, sample.code.data(), translation));
+    labels_.clear();
+    labels_[translation.from(FlagHome::kHost)] = "entry, flags in the host's:";
+    std::string& memory = labels_[translation.from(FlagHome::kMemory)];
+    memory = memory.empty() ? "entry, flags in memory:" : "entry:";
+    std::vector<Line> lines;
+    Disassemble(hot, space_.OffsetOf(space_.hot()), lines);
+    const size_t hot_lines = lines.size();
+    Disassemble(cold, space_.OffsetOf(space_.cold()), lines);
+    std::ostringstream out;
+    out << "== " << sample.name << '\n'
+        << sample.code.size() << " bytes to " << space_.OffsetOf(space_.hot()) - hot << " and "
+        << space_.OffsetOf(space_.cold()) - cold << '\n';
+    for (size_t i = 0; i < lines.size(); ++i) {
+      if (i == hot_lines) out << "cold:\n";
+      if (const auto label = labels_.find(lines[i].offset); label != labels_.end())
+        out << label->second << '\n';
+      out << "    " << lines[i].text << (lines[i].target ? Target(lines[i].target) : "") << '\n';
+    }
+    return out.str();
+  }
+
+ private:
+  struct Line {
+    CodeSpace::Offset offset;
+    std::string text;
+    CodeSpace::Offset target;  // of a jump; 0: none
+  };
+
+  static Surroundings* Reserve() {
+    void* memory = mmap(nullptr, kState + kCode, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(memory != MAP_FAILED);
+    REQUIRE(mprotect(memory, kState, PROT_READ | PROT_WRITE) == 0);
+    return new (memory) Surroundings{};
+  }
+
+  void NameThings() {
+    const auto name = [this](const void* at, const std::string& text) {
+      names_[reinterpret_cast<uint64_t>(at)] = text;
+    };
+    static const char* const kGpr[] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI"};
+    static const char* const kSegments[] = {"ES", "CS", "SS", "DS", "FS", "GS"};
+    for (unsigned i = 0; i < 16; ++i)
+      name(&around_.r[i], std::string("guest.") + (i < 8 ? kGpr[i] : "R" + std::to_string(i)));
+    name(&around_.r[kRip], "guest.RIP");
+    for (unsigned i = 0; i < 6; ++i)
+      name(&around_.seg_base[i], std::string("base.") + kSegments[i]);
+    name(&around_.flags, "flags");
+    name(&around_.tlb, "tlb");
+    name(&around_.key, "key");
+    name(&around_.attention, "attention");
+    name(&around_.state.page, "page");
+    name(&around_.state.scratch, "scratch");
+    name(&around_.state.vector, "vector");
+    name(&around_.state.exit, "exit");
+    name(&around_.state.site, "site");
+    name(space_.run(stubs_.leave), "leave");
+    name(space_.run(stubs_.run_site), "run_site");
+    name(space_.run(stubs_.indirect), "indirect");
+    name(space_.run(stubs_.load_vectors), "load_vectors");
+  }
+
+  std::string NameOf(uint64_t address) const {
+    const auto found = names_.find(address);
+    return found == names_.end() ? "?" : found->second;
+  }
+
+  std::string Target(CodeSpace::Offset target) const {
+    const auto label = labels_.find(target);
+    if (label == labels_.end()) return NameOf(reinterpret_cast<uint64_t>(space_.run(target)));
+    return label->second.substr(0, label->second.size() - 1);
+  }
+
+  void Disassemble(CodeSpace::Offset begin, CodeSpace::Offset end, std::vector<Line>& lines) {
+    ZydisDecoder decoder;
+    ZydisFormatter formatter;
+    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
+    for (CodeSpace::Offset at = begin; at < end;) {
+      const uint8_t* code = space_.run(at);
+      ZydisDecodedInstruction insn;
+      ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+      REQUIRE(ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, code, end - at, &insn, operands)));
+      char text[128];
+      ZydisFormatterFormatInstruction(&formatter, &insn, operands, insn.operand_count_visible, text,
+                                      sizeof(text), ZYDIS_RUNTIME_ADDRESS_NONE, nullptr);
+      lines.push_back({at, text, 0});
+      for (unsigned i = 0; i < insn.operand_count_visible; ++i)
+        NameOperand(insn, operands[i], code, lines.back());
+      at += insn.length;
+    }
+  }
+
+  void NameOperand(const ZydisDecodedInstruction& insn, const ZydisDecodedOperand& operand,
+                   const uint8_t* code, Line& line) {
+    ZyanU64 address;
+    if (!ZYAN_SUCCESS(
+            ZydisCalcAbsoluteAddress(&insn, &operand, reinterpret_cast<uint64_t>(code), &address)))
+      return;
+    if (operand.type == ZYDIS_OPERAND_TYPE_IMMEDIATE && operand.imm.is_relative) {
+      line.text.resize(line.text.find(' ') + 1);
+      line.target =
+          static_cast<CodeSpace::Offset>(address - reinterpret_cast<uint64_t>(space_.run(0)));
+      if (!names_.contains(address) && !labels_.contains(line.target))
+        labels_[line.target] = std::to_string(labels_.size()) + ":";
+    }
+    const size_t open = line.text.find("[rip"), close = line.text.find(']');
+    if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY && open != std::string::npos)
+      line.text.replace(open + 1, close - open - 1, NameOf(address));
+  }
+
+  Surroundings& around_;
+  CodeSpace space_;
+  CodeContext context_;
+  Stubs stubs_;
+  FeatureSet features_;
+  std::map<uint64_t, std::string> names_;
+  std::map<CodeSpace::Offset, std::string> labels_;
+};
+
+}  // namespace
+
+TEST_CASE("the translator emits the code that it did", "[emitted]") {
+  const auto path = SourceRoot() / "tests/unit/bt/emitted_code.txt";
+  Emitter emitter;
+  std::string emitted;
+  for (const Sample& sample : kSamples) emitted += emitter.Emit(sample) + '\n';
+  if (std::getenv("VMM_UPDATE_GOLDENS")) std::ofstream(path) << emitted;
+  std::ifstream file(path);
+  std::stringstream golden;
+  golden << file.rdbuf();
+  std::istringstream is(emitted), was(golden.str());
+  INFO("an intended change: VMM_UPDATE_GOLDENS=1 build/unit_tests '[emitted]'");
+  std::string is_line, was_line, name;
+  while (true) {
+    const bool more = static_cast<bool>(std::getline(is, is_line));
+    REQUIRE(static_cast<bool>(std::getline(was, was_line)) == more);
+    if (!more) break;
+    if (was_line.starts_with("== ")) name = was_line;
+    INFO(name);
+    REQUIRE(is_line == was_line);
+  }
+}
