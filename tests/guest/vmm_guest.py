@@ -5,7 +5,7 @@ time. Every wait has a limit; a guest that is still there when its test ends is 
 
 Environment: VMM (the program, default build/vmm), VMM_GUESTS (folder of the prepared Linux guests,
 default build/guests), VMM_SCRIPT_GUEST (script_guest.asm, built), VMM_ENGINES (engines to test,
-default "interpreter"), VMM_FULL=1 (the long tests too).
+default "bt interpreter"), VMM_FULL=1 (the long tests too).
 """
 
 import json
@@ -28,7 +28,7 @@ VMM = os.environ.get("VMM", os.path.join(ROOT, "build", "vmm"))
 GUESTS = os.environ.get("VMM_GUESTS", os.path.join(ROOT, "build", "guests"))
 SCRIPT_GUEST = os.environ.get("VMM_SCRIPT_GUEST",
                               os.path.join(ROOT, "build", "tests", "guest", "script_guest.elf"))
-ENGINES = os.environ.get("VMM_ENGINES", "interpreter").split()
+ENGINES = os.environ.get("VMM_ENGINES", "bt interpreter").split()
 FULL = os.environ.get("VMM_FULL") == "1"
 
 # The exit codes that tests ask for; docs/exit-codes.md has them all.

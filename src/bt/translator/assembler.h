@@ -18,10 +18,18 @@ class Assembler : public Xbyak::CodeGenerator {
   Xbyak::RegRip At(const T& variable) const {
     return rip + static_cast<const void*>(reinterpret_cast<const uint8_t*>(&variable) - to_run_);
   }
+  // FXSAVE64 and FXRSTOR64, which xbyak has not, of a nearby area.
+  void fxsave64(const uint8_t* area) { EmitFx(0, area); }
+  void fxrstor64(const uint8_t* area) { EmitFx(1, area); }
   // What runs here.
   const uint8_t* here() const { return getCurr() + to_run_; }
 
  private:
+  void EmitFx(int extension, const uint8_t* area) {
+    for (int byte : {0x48, 0x0f, 0xae, extension << 3 | 5}) db(byte);
+    dd(static_cast<uint32_t>(area - (here() + 4)));
+  }
+
   ptrdiff_t to_run_;
 };
 

@@ -32,6 +32,8 @@ void BlockTranslator::EmitTarget(const Step& step) {
 }
 
 void BlockTranslator::EmitBranch(const Step& step) {
+  EmitX87Pointer(hot_);
+  x87_at_ = -1;
   const Reg64 sp(kHostOfRsp);
   const int32_t target = step.next + static_cast<int32_t>(step.insn.operand[0].imm);
   switch (step.how) {

@@ -1,8 +1,10 @@
 #include "bt/translator/block_translator.h"
 
+#include <algorithm>
 #include <bit>
 #include <utility>
 
+#include "bt/interp/fpu.h"
 #include "bt/isa/decoder.h"
 #include "bt/translator/host_registers.h"
 
@@ -40,11 +42,14 @@ bool BlockTranslator::Decode(const Block& block, const uint8_t* bytes) {
     step.next = page_offset;
     step.how = Treatment::kInterpreter;
     step.vector = VectorUse::kNone;
+    step.x87 = X87Use::kNone;
     if (good) {
       step.use = UseOf(step.insn);
       step.how = TreatmentOf(step.insn, step.use);
-      if (step.how == Treatment::kCopy || step.how == Treatment::kMemory)
+      if (step.how == Treatment::kCopy || step.how == Treatment::kMemory) {
         step.vector = VectorUseOf(step.insn, step.use);
+        step.x87 = X87UseOf(step.insn);
+      }
     }
     steps_.push_back(step);
   }
@@ -120,12 +125,14 @@ bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes,
     if (!Expressible(step)) {
       step.how = Treatment::kInterpreter;
       step.vector = VectorUse::kNone;
+      step.x87 = X87Use::kNone;
     }
   }
   EmitEntry(translation);
   for (const Step& step : steps_) EmitStep(step);
   const Step& last = steps_.back();
   if (!IsBranch(last.how)) {
+    EmitX87Pointer(hot_);
     EmitUnrename(hot_);
     EmitExit(last.next);
   }
@@ -136,9 +143,11 @@ bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes,
 void BlockTranslator::EmitEntry(Translation& translation) {
   flags_ = FlagHome::kHost;
   vectors_ = VectorUse::kNone;
+  x87_ = false;
+  x87_at_ = -1;
   bool moves = true;
   for (const Step& step : steps_) {
-    const bool clobbers = step.vector != VectorUse::kNone ||
+    const bool clobbers = step.vector != VectorUse::kNone || step.x87 != X87Use::kNone ||
                           (step.how != Treatment::kCopy && step.how != Treatment::kAddress &&
                            step.how != Treatment::kNothing && step.how != Treatment::kJumpIf &&
                            step.how != Treatment::kJump);
@@ -208,18 +217,19 @@ void BlockTranslator::EmitBytes(const uint8_t* bytes, unsigned count) {
 }
 
 void BlockTranslator::EmitCopy(const Step& step) {
-  EnsureVectors(step);
+  EnsureRegisters(step);
   if (OverwritesFlags(step.insn, step.use))
     flags_ = FlagHome::kHost;
   else if (step.use.flags_read || step.use.flags_written)
     FlagsToHost();
   uint8_t bytes[kMaxPatched];
   EmitBytes(bytes, PatchInsn(step.insn, plan_, bytes));
+  NoteX87(step);
 }
 
 void BlockTranslator::EmitMemory(const Step& step) {
   FlagsToMemory();
-  EnsureVectors(step);
+  EnsureRegisters(step);
   EmitEffective(step);
   CodeSpace::Offset misaligned = 0;
   if (const unsigned alignment = AlignmentOf(step.insn); alignment > 1) {
@@ -240,6 +250,7 @@ void BlockTranslator::EmitMemory(const Step& step) {
   uint8_t bytes[kMaxPatched];
   EmitBytes(bytes, PatchInsn(step.insn, plan, bytes));
   EndCheck(check, true);
+  NoteX87(step);
 }
 
 void BlockTranslator::EmitLea(const Step& step) {
@@ -253,18 +264,23 @@ void BlockTranslator::EmitLea(const Step& step) {
   hot_.lea(to, hot_.ptr[to + static_cast<int32_t>(step.next + step.insn.mem.disp)]);
 }
 
-// The linear address of the memory operand to kTemp0. The flags are in memory.
-void BlockTranslator::EmitEffective(const Step& step) {
-  const MemoryOperand& mem = step.insn.mem;
+// The offset of the memory operand in its segment to kTemp0. Changes no flag.
+void BlockTranslator::EmitOffset(const Step& step) {
   if (RipRelative(step.insn)) {
     hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.page)]);
-    hot_.add(hot_.r10, static_cast<uint32_t>(step.next + mem.disp));
-  } else {
-    uint8_t bytes[kMaxPatched];
-    EmitBytes(bytes, EmitAddress(step.insn, plan_, kTemp0, bytes));
+    hot_.lea(hot_.r10, hot_.ptr[hot_.r10 + static_cast<int32_t>(step.next + step.insn.mem.disp)]);
+    return;
   }
-  if (mem.segment >= static_cast<uint8_t>(vmm::Seg::FS)) {
-    hot_.add(hot_.r10, hot_.ptr[hot_.At(context_.seg_base[mem.segment])]);
+  uint8_t bytes[kMaxPatched];
+  EmitBytes(bytes, EmitAddress(step.insn, plan_, kTemp0, bytes));
+}
+
+// Its linear address to kTemp0. The flags are in memory.
+void BlockTranslator::EmitEffective(const Step& step) {
+  EmitOffset(step);
+  const uint8_t segment = step.insn.mem.segment;
+  if (segment >= static_cast<uint8_t>(vmm::Seg::FS)) {
+    hot_.add(hot_.r10, hot_.ptr[hot_.At(context_.seg_base[segment])]);
   }
 }
 
@@ -288,13 +304,14 @@ BlockTranslator::Check BlockTranslator::EmitCheck(const Step& step, unsigned siz
 void BlockTranslator::EndCheck(const Check& check, bool resumes) {
   space_.PatchJump(check.jump, space_.OffsetOf(cold_));
   if (check.misaligned != 0) space_.PatchJump(check.misaligned, space_.OffsetOf(cold_));
+  EmitX87Pointer(cold_);
   EmitUnrename(cold_);
   EmitRunSite(cold_, check.site);
   if (!resumes) {
     cold_.ud2();
     return;
   }
-  EmitExitUnlessVectors(cold_, vectors_, check.next);
+  EmitExitUnlessRegisters(check.next);
   EmitRename(cold_);
   if (flags_ == FlagHome::kHost) EmitRestoreFlags(cold_, context_);
   space_.PatchJump(EmitJump(cold_), space_.OffsetOf(hot_));
@@ -314,10 +331,13 @@ CodeSpace::Offset BlockTranslator::EmitJump(Assembler& code) {
 
 void BlockTranslator::EmitInterpreter(const Step& step) {
   FlagsToMemory();
+  EmitX87Pointer(hot_);
+  x87_at_ = -1;
   EmitUnrename(hot_);
   EmitRunSite(hot_, AddSite(step));
   EmitRename(hot_);
   vectors_ = VectorUse::kNone;
+  x87_ = false;
 }
 
 void BlockTranslator::EmitCall(Assembler& code, CodeSpace::Offset target) {
@@ -331,43 +351,67 @@ void BlockTranslator::EmitRunSite(Assembler& code, uint32_t site) {
   EmitCall(code, stubs_.run_site);
 }
 
-// The interpreter has run an instruction of a block that counts on vector registers: loads them, or
-// leaves the block before the next instruction. The flags are in memory, the registers at home.
-void BlockTranslator::EmitExitUnlessVectors(Assembler& code, VectorUse wanted, int32_t next) {
-  if (wanted == VectorUse::kNone) return;
-  EmitCall(code, stubs_.load_vectors);
-  code.cmp(code.r10d, static_cast<uint32_t>(wanted));
-  code.db(0x0f);
-  code.db(0x82);  // JB
-  code.dd(0);
-  const CodeSpace::Offset refused = space_.OffsetOf(code) - 4;
-  const CodeSpace::Offset loaded = EmitJump(code);
+// The interpreter has run an instruction of a block that counts on vector or x87 registers: loads
+// them, or leaves the block before the next instruction. The flags are in memory, the registers at
+// home.
+void BlockTranslator::EmitExitUnlessRegisters(int32_t next) {
+  if (vectors_ == VectorUse::kNone && !x87_) return;
+  EmitCall(cold_, x87_ ? stubs_.load_x87 : stubs_.load_vectors);
+  cold_.cmp(cold_.r10d, static_cast<uint32_t>(std::max(vectors_, VectorUse::kSse)));
+  cold_.db(0x0f);
+  cold_.db(0x82);  // JB
+  cold_.dd(0);
+  const CodeSpace::Offset refused = space_.OffsetOf(cold_) - 4;
+  const CodeSpace::Offset loaded = EmitJump(cold_);
   const FlagHome flags = std::exchange(flags_, FlagHome::kMemory);
   AddExit(refused, next);
   flags_ = flags;
-  space_.PatchJump(loaded, space_.OffsetOf(code));
+  space_.PatchJump(loaded, space_.OffsetOf(cold_));
 }
 
-// Before the first instruction that uses them. Where the guest may not, the interpreter runs the
-// instruction, and what comes after it is another block.
-void BlockTranslator::EnsureVectors(const Step& step) {
-  if (step.vector <= vectors_) return;
+// Before the first instruction that uses vector or x87 registers. Where the guest may not, the
+// interpreter runs the instruction, and what comes after it is another block.
+void BlockTranslator::EnsureRegisters(const Step& step) {
+  const bool x87 = step.x87 != X87Use::kNone;
+  if (step.vector <= vectors_ && (!x87 || x87_)) return;
+  const uint32_t wanted = x87 ? 1 : static_cast<uint32_t>(step.vector);
   FlagsToMemory();
-  hot_.cmp(hot_.dword[hot_.At(context_.state.vector)], static_cast<uint32_t>(step.vector));
+  hot_.cmp(hot_.dword[hot_.At(x87 ? context_.state.x87 : context_.state.vector)], wanted);
   hot_.db(0x0f);
   hot_.db(0x82);  // JB
   hot_.dd(0);
   space_.PatchJump(space_.OffsetOf(hot_) - 4, space_.OffsetOf(cold_));
-  EmitCall(cold_, stubs_.load_vectors);
-  cold_.cmp(cold_.r10d, static_cast<uint32_t>(step.vector));
+  EmitCall(cold_, x87 ? stubs_.load_x87 : stubs_.load_vectors);
+  cold_.cmp(cold_.r10d, wanted);
   cold_.db(0x0f);
   cold_.db(0x83);  // JAE
   cold_.dd(0);
   space_.PatchJump(space_.OffsetOf(cold_) - 4, space_.OffsetOf(hot_));
+  EmitX87Pointer(cold_);
   EmitUnrename(cold_);
   EmitRunSite(cold_, AddSite(step));
   AddExit(EmitJump(cold_), step.next);
-  vectors_ = step.vector;
+  if (x87)
+    x87_ = true;
+  else
+    vectors_ = step.vector;
+}
+
+// FIP is the address of the last x87 instruction: told before anybody may look.
+void BlockTranslator::EmitX87Pointer(Assembler& code) {
+  if (x87_at_ < 0) return;
+  code.mov(code.r11, code.ptr[code.At(context_.state.page)]);
+  code.lea(code.r11, code.ptr[code.r11 + x87_at_]);
+  code.mov(code.ptr[code.At(context_.fpu[FpuState::kFip])], code.r11);
+}
+
+// After a copied x87 instruction: FDP is the offset of the last memory operand.
+void BlockTranslator::NoteX87(const Step& step) {
+  if (step.x87 != X87Use::kOperation) return;
+  x87_at_ = step.next - step.insn.length;
+  if (step.how != Treatment::kMemory) return;
+  EmitOffset(step);
+  hot_.mov(hot_.ptr[hot_.At(context_.fpu[FpuState::kFdp])], hot_.r10);
 }
 
 void BlockTranslator::EmitStack(const Step& step) {

@@ -41,6 +41,7 @@ class BlockTranslator {
     uint16_t next;  // offset in the page of what follows
     Treatment how;
     VectorUse vector;
+    X87Use x87;
   };
   struct Rename {
     uint8_t guest, host;  // `host` is free in this block, and holds guest register `guest`
@@ -64,8 +65,11 @@ class BlockTranslator {
   void EmitRename(Assembler& code);
   void EmitUnrename(Assembler& code);
   void EmitEffective(const Step& step);
-  void EnsureVectors(const Step& step);
-  void EmitExitUnlessVectors(Assembler& code, VectorUse wanted, int32_t next);
+  void EnsureRegisters(const Step& step);
+  void EmitExitUnlessRegisters(int32_t next);
+  void EmitX87Pointer(Assembler& code);
+  void NoteX87(const Step& step);
+  void EmitOffset(const Step& step);
   void EmitCall(Assembler& code, CodeSpace::Offset target);
   void EmitRunSite(Assembler& code, uint32_t site);
   // Turns the linear address in kTemp0 into a host address, or leaves for `site` in the cold half.
@@ -101,6 +105,8 @@ class BlockTranslator {
   PatchPlan plan_;
   FlagHome flags_ = FlagHome::kHost;
   VectorUse vectors_ = VectorUse::kNone;  // what is known to be in the host's registers
+  bool x87_ = false;
+  int x87_at_ = -1;  // offset in the page of the last x87 instruction, until FIP is told
 };
 
 }  // namespace bt

@@ -31,8 +31,32 @@ bool HostHasAvx() {
   return __builtin_cpu_supports("avx");
 }
 
-// Vector registers go back to memory before any C++ runs. x87 state is always there. Where the host
-// has AVX the upper halves go along whatever the guest uses: they are its own, or as loaded.
+void EmitCall(Assembler& code, CodeSpace& space, CodeSpace::Offset target) {
+  code.db(0xe8);
+  code.dd(0);
+  space.PatchJump(space.OffsetOf(code) - 4, target);
+}
+
+// The registers, not the pointers: FIP and FDP in memory are the guest's, those of the processor
+// belong to translated code. Destroys RAX, RCX and RDX.
+void EmitDropX87(Assembler& code, const CodeContext& context) {
+  Xbyak::Label in_memory;
+  code.cmp(code.dword[code.At(context.state.x87)], 0);
+  code.je(in_memory);
+  code.movzx(code.eax, code.word[code.At(context.fpu[FpuState::kFop])]);
+  code.mov(code.rcx, code.ptr[code.At(context.fpu[FpuState::kFip])]);
+  code.mov(code.rdx, code.ptr[code.At(context.fpu[FpuState::kFdp])]);
+  code.fxsave64(context.fpu);
+  code.mov(code.word[code.At(context.fpu[FpuState::kFop])], code.ax);
+  code.mov(code.ptr[code.At(context.fpu[FpuState::kFip])], code.rcx);
+  code.mov(code.ptr[code.At(context.fpu[FpuState::kFdp])], code.rdx);
+  code.fninit();
+  code.mov(code.dword[code.At(context.state.x87)], 0);
+  code.L(in_memory);
+}
+
+// Vector registers go back to memory before any C++ runs. Where the host has AVX the upper halves
+// go along whatever the guest uses: they are its own, or as loaded.
 void EmitDropVectors(Assembler& code, const CodeContext& context) {
   Xbyak::Label in_memory;
   code.cmp(code.dword[code.At(context.state.vector)], 0);
@@ -50,13 +74,16 @@ void EmitDropVectors(Assembler& code, const CodeContext& context) {
   code.ldmxcsr(code.dword[code.At(context.state.host_mxcsr)]);
   code.mov(code.dword[code.At(context.state.vector)], 0);
   code.L(in_memory);
+  code.ret();
 }
 
 // What the guest may do is what the interpreter's SseUsable() and VexUsable() say. With an unmasked
 // exception it is nothing: those are the interpreter's.
-void EmitLoadVectors(Assembler& code, const CodeContext& context) {
+void EmitLoadVectors(Assembler& code, const CodeContext& context, CodeSpace& space,
+                     CodeSpace::Offset drop_vectors) {
   constexpr uint32_t kAllMasked = 0x1f80, kSseAndAvx = 6;
   Xbyak::Label no, load;
+  EmitCall(code, space, drop_vectors);  // some may be there, but not enough
   code.test(code.dword[code.At(context.cr0)], cr0::EM | cr0::TS);
   code.jnz(no, Assembler::T_NEAR);
   code.test(code.dword[code.At(context.cr4)], cr4::OSFXSR);
@@ -93,6 +120,28 @@ void EmitLoadVectors(Assembler& code, const CodeContext& context) {
   code.ret();
 }
 
+// With an unmasked or a pending exception x87 is the interpreter's.
+void EmitLoadX87(Assembler& code, const CodeContext& context, CodeSpace& space,
+                 CodeSpace::Offset load_vectors) {
+  constexpr uint32_t kAllMasked = 0x3f, kPending = 0x80;
+  Xbyak::Label no;
+  code.movzx(code.r10d, code.word[code.At(context.fpu[FpuState::kFcw])]);
+  code.not_(code.r10d);
+  code.test(code.r10d, kAllMasked);
+  code.jnz(no);
+  code.test(code.byte[code.At(context.fpu[FpuState::kFsw])], kPending);
+  code.jnz(no);
+  EmitCall(code, space, load_vectors);
+  code.test(code.r10d, code.r10d);
+  code.jz(no);
+  code.fxrstor64(context.fpu);
+  code.mov(code.dword[code.At(context.state.x87)], 1);
+  code.ret();
+  code.L(no);
+  code.xor_(code.r10d, code.r10d);
+  code.ret();
+}
+
 // Between blocks RSP is 8 below a multiple of 16, as the call that entered left it.
 void EmitEnter(Assembler& code, const CodeContext& context) {
   for (uint8_t reg : kCalleeSaved) code.push(Reg64(reg));
@@ -108,10 +157,12 @@ void EmitReturn(Assembler& code, const CodeContext& context) {
   code.ret();
 }
 
-void EmitRunSite(Assembler& code, const CodeContext& context) {
+void EmitRunSite(Assembler& code, const CodeContext& context, CodeSpace& space,
+                 CodeSpace::Offset drop_vectors) {
   Xbyak::Label leave;
-  EmitDropVectors(code, context);
   EmitStoreRegisters(code, context);
+  EmitDropX87(code, context);
+  EmitCall(code, space, drop_vectors);
   code.mov(code.rdi, code.ptr[code.At(context.state.self)]);
   code.mov(code.esi, code.r10d);
   code.call(code.ptr[code.At(context.state.run_site)]);
@@ -174,15 +225,20 @@ Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context) {
   const CodeSpace::Offset enter = space.OffsetOf(code);
   stubs.enter = reinterpret_cast<void (*)(const uint8_t*)>(space.run(enter));
   EmitEnter(code, context);
+  const CodeSpace::Offset drop_vectors = space.OffsetOf(code);
+  EmitDropVectors(code, context);
   stubs.run_site = space.OffsetOf(code);
-  EmitRunSite(code, context);
+  EmitRunSite(code, context, space, drop_vectors);
   stubs.load_vectors = space.OffsetOf(code);
-  EmitLoadVectors(code, context);
+  EmitLoadVectors(code, context, space, drop_vectors);
+  stubs.load_x87 = space.OffsetOf(code);
+  EmitLoadX87(code, context, space, stubs.load_vectors);
   stubs.indirect = space.OffsetOf(code);
   EmitIndirect(code, context);
   stubs.leave = space.OffsetOf(code);  // a miss goes on here
-  EmitDropVectors(code, context);
   EmitStoreRegisters(code, context);
+  EmitDropX87(code, context);
+  EmitCall(code, space, drop_vectors);
   EmitReturn(code, context);
   return stubs;
 }

@@ -29,6 +29,8 @@ struct Stubs {
   // Called, flags in memory: loads the vector registers. R10: the VectorUse that the guest may make
   // of them now, which is also in CodeState::vector.
   CodeSpace::Offset load_vectors = 0;
+  // The same for x87 registers, which never come without the vector registers.
+  CodeSpace::Offset load_x87 = 0;
 
   static Stubs Emit(CodeSpace& space, const CodeContext& context);
 };

@@ -50,6 +50,7 @@ struct CodeState {
   uint64_t run_site = 0;  // the run-time's function for sites
   uint64_t self = 0;      // its argument
   uint32_t vector = 0;    // VectorUse: the guest's vector registers are in the host's
+  uint32_t x87 = 0;       // not 0: so are its x87 registers, and the vector registers with them
   uint32_t host_mxcsr = 0x1f80;
   uint32_t exit = 0;  // the way out that was taken, or one of the values below
   uint32_t site = 0;  // of the last indirect jump

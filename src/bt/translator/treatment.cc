@@ -221,7 +221,7 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
       break;
   }
   if (IsJumpIf(insn)) return Treatment::kJumpIf;
-  if (VectorUseOf(insn, use) != VectorUse::kNone) {
+  if (VectorUseOf(insn, use) != VectorUse::kNone || X87UseOf(insn) != X87Use::kNone) {
     return HasMemory(insn) ? Treatment::kMemory : Treatment::kCopy;
   }
   if (!Copyable(insn.mnemonic) || !OnlyGeneralRegisters(insn) || use.implicit_memory ||
@@ -256,6 +256,29 @@ VectorUse VectorUseOf(const Insn& insn, const InsnUse& use) {
       return VectorUse::kNone;
     default:
       return family == Family::kVex ? VectorUse::kAvx : VectorUse::kSse;
+  }
+}
+
+X87Use X87UseOf(const Insn& insn) {
+  if (FamilyOf(insn.mnemonic) != Family::kX87) return X87Use::kNone;
+  switch (insn.mnemonic) {
+    case Mnemonic::FLDCW:
+    case Mnemonic::FLDENV:
+    case Mnemonic::FNSTENV:
+    case Mnemonic::FNSAVE:
+    case Mnemonic::FRSTOR:
+    case Mnemonic::FNINIT:
+    case Mnemonic::FNCLEX:
+    case Mnemonic::FWAIT:
+    case Mnemonic::FDISI8087_NOP:
+    case Mnemonic::FENI8087_NOP:
+    case Mnemonic::FSETPM287_NOP:
+      return X87Use::kNone;
+    case Mnemonic::FNSTCW:
+    case Mnemonic::FNSTSW:
+      return X87Use::kControl;
+    default:
+      return X87Use::kOperation;
   }
 }
 

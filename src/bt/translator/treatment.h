@@ -39,6 +39,11 @@ bool OverwritesFlags(const Insn& insn, const InsnUse& use);
 enum class VectorUse : uint8_t { kNone, kSse, kAvx };
 VectorUse VectorUseOf(const Insn& insn, const InsnUse& use);
 
+// Whether `insn` is x87 that is copied, and whether it leaves the instruction and data pointers
+// alone.
+enum class X87Use : uint8_t { kNone, kControl, kOperation };
+X87Use X87UseOf(const Insn& insn);
+
 // A memory operand at an address that is no multiple of this raises #GP. [SDM 1] 14.9, [SDM 2A]
 // 2.4.1
 unsigned AlignmentOf(const Insn& insn);
