@@ -270,6 +270,7 @@ void Gates() {
   Prepare(OtherFault);
   SetIdtGate(kGP, kOther, 0, kTaskGate);
   task_error = 0;
+  Print("next: an exception through a task gate\n");  // what a KVM that emulates lacks
   extern const char past_load[] asm("past_load");
   EXPECT_NO_TRAP(Try([] {
     asm volatile("mov %0, %%ss\n .global past_load\n past_load: nop"

@@ -59,8 +59,9 @@ template <class T>
 Result<T> AboutSaved(Result<T> result, const Config& config) {
   if (result) return result;
   Error error = std::move(result.error());
-  error.message = "can't resume from " + config.suspend_file.string() + ": " + error.message +
-                  "; fix: vmm run --discard-state deletes it and starts afresh";
+  error.message = "can't resume from " + config.suspend_file.string() + ": " + error.message;
+  if (error.code != ExitCode::kUnavailable)
+    error.message += "; fix: vmm run --discard-state deletes it and starts afresh";
   return tl::unexpected(std::move(error));
 }
 
@@ -309,13 +310,13 @@ Result<void> Machine::Restore() {
                     .and_then([&] { return board_->LoadDevices(saved_->sections()); })
                     .and_then([&] { return saved_->sections().CheckAllTaken(); });
   if (!loaded) return AboutSaved(std::move(loaded), config_);
-  saved_.reset();
   // From the next instruction on the file is of the past: a run from it would go back in time.
   std::error_code error;
   if (!std::filesystem::remove(config_.suspend_file, error)) {
     return Fail(ExitCode::kIoError, "can't delete " + config_.suspend_file.string() +
                                         ", which the machine goes on from: " + error.message());
   }
+  saved_.reset();  // with its lock
   Log(LogLevel::kInfo, "resumed from " + config_.suspend_file.string());
   return {};
 }

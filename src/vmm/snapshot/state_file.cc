@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
@@ -129,12 +130,23 @@ Result<std::unique_ptr<StateFileReader>> StateFileReader::Open(const std::filesy
   if (!S_ISREG(status.st_mode)) {
     return Fail(ExitCode::kConfigInvalid, fmt::format("{} is no file", path.string()));
   }
+  if (auto locked = reader->Lock(); !locked) return tl::unexpected(std::move(locked.error()));
   reader->decoder_ = std::make_unique<Decoder>();
   if (reader->decoder_->stream == nullptr) {
     return Fail(ExitCode::kHostMemory, "no memory to decompress the saved machine");
   }
   if (auto read = reader->ReadHeader(); !read) return tl::unexpected(std::move(read.error()));
   return reader;
+}
+
+// Two runs from one file would be two machines with the same disks and addresses. Whoever has the
+// lock deletes the file before it lets go, so a file without a name is one that was used.
+Result<void> StateFileReader::Lock() {
+  const bool locked = flock(fd_.get(), LOCK_EX | LOCK_NB) == 0;
+  if (!locked && errno != EWOULDBLOCK) return {};  // a file system without locks
+  struct stat status{};
+  if (locked && fstat(fd_.get(), &status) == 0 && status.st_nlink != 0) return {};
+  return Fail(ExitCode::kUnavailable, "another run goes on from it");
 }
 
 Result<void> StateFileReader::ReadHeader() {

@@ -52,6 +52,7 @@ class StateFileReader final : public ByteSource {
   explicit StateFileReader(std::filesystem::path path);
   // Up to bytes.size(); 0: the frame has ended well.
   Result<size_t> Decode(std::span<uint8_t> bytes);
+  Result<void> Lock();
   Result<void> ReadHeader();
 
   const std::filesystem::path path_;

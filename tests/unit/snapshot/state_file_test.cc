@@ -180,6 +180,21 @@ TEST_CASE("Memory around the PCI hole comes back in its place") {
   CHECK(other.regions()[1].host[0] == 4);
 }
 
+TEST_CASE("A state file is read by one run at a time, and not after it was used") {
+  TempDir directory;
+  const auto path = directory.path() / "state";
+  GuestMemory memory = Ram();
+  REQUIRE(WriteTo(path, memory));
+  auto first = StateFileReader::Open(path);
+  REQUIRE(first);
+  const auto second = StateFileReader::Open(path);
+  REQUIRE_FALSE(second);
+  CHECK(second.error().code == ExitCode::kUnavailable);
+  CHECK(second.error().message.find("another run") != std::string::npos);
+  first->reset();
+  CHECK(StateFileReader::Open(path));
+}
+
 TEST_CASE("Until it is committed a state file is not there, and what was there stays") {
   const TempDir folder;
   const auto path = folder.path() / "state";
