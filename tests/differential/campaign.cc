@@ -4,6 +4,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <fstream>
+#include <optional>
 #include <random>
 #include <unordered_map>
 
@@ -13,6 +14,7 @@
 #include "guest_cpu.h"
 #include "native_cpu.h"
 #include "neighbours.h"
+#include "sequence_check.h"
 #include "use_check.h"
 
 namespace difftest {
@@ -82,6 +84,8 @@ void Campaign::RunChunk(Side& side, uint64_t chunk, uint64_t cases) {
   Generator generator(side.code_size, side.forms, side.guest.features(), seed);
   std::mt19937_64 filler(seed);
   UseCheck use_check(native, ~seed);
+  std::optional<SequenceCheck> sequences;
+  if (side.translator) sequences.emplace(side.guest, *side.translator, seed);
   for (std::span<uint8_t> bytes : {native.writable(), native.read_only()}) {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(filler());
   }
@@ -109,7 +113,13 @@ void Campaign::RunChunk(Side& side, uint64_t chunk, uint64_t cases) {
     b.outcome = side.guest.Run(test, b.registers);
     totals_.faults += a.outcome.faulted;
     difference += Compare(test, "interpreter", a, b);
-    if (side.translator) difference += RunTranslated(test, *side.translator, a, filler);
+    if (side.translator) {
+      difference += RunTranslated(test, *side.translator, a, filler);
+      if (i % 4 >= 2) {
+        difference += sequences->Check(test, a.outcome.faulted);
+        std::ranges::copy(b.memory, a.memory.begin());
+      }
+    }
     if (!test.illegal) {
       const auto found = side.index.find(FormKey(test.insn));
       if (found != side.index.end()) side.covered[found->second] = true;

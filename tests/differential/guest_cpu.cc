@@ -140,20 +140,36 @@ Outcome GuestCpu::Run(const Case& test, Registers& registers) {
   return StoreRegisters(registers);
 }
 
-Outcome GuestCpu::RunTranslated(const Case& test, std::span<const uint8_t> before,
-                                std::span<const uint8_t> after, Registers& registers) {
+void GuestCpu::StoreCode(const Case& test, std::span<const uint8_t> before,
+                         std::span<const uint8_t> after) {
   // PUSH ES is #UD in 64-bit mode: it ends the block, and one byte of it is enough. What must be
   // #UD itself meets INT3, as on the host.
   constexpr uint8_t kEnd = 0x06, kInt3 = 0xcc;
   constexpr uint64_t kFirst = kInsn - kMaxNeighbours;
   constexpr unsigned kRoom = 2 * kMaxNeighbours + 32;
+  std::memset(Code(kFirst), test.illegal ? kInt3 : kEnd, kRoom);
+  std::ranges::copy(before, Code(kInsn - before.size()));
+  std::ranges::copy(test.code, Code(kInsn));
+  std::ranges::copy(after, Code(kInsn + test.code.size()));
+  vm_->OnHostWrite(vmm::GuestPhys(kCodeFrame + (kFirst - kCode)), kRoom);
+}
+
+Outcome GuestCpu::RunSteps(const Case& test, std::span<const uint8_t> before,
+                           std::span<const uint8_t> after, unsigned steps, Registers& registers) {
+  StoreCode(test, before, after);
+  LoadRegisters(kInsn - before.size(), registers);
+  for (; steps > 0 && !cpu_->fault_.active; --steps) cpu_->Step();
+  Outcome outcome = StoreRegisters(registers);
+  const uint64_t next = kInsn + test.code.size();
+  if (!outcome.faulted && outcome.rip == next + after.size()) outcome.rip = next;
+  return outcome;
+}
+
+Outcome GuestCpu::RunTranslated(const Case& test, std::span<const uint8_t> before,
+                                std::span<const uint8_t> after, Registers& registers) {
+  StoreCode(test, before, after);
   const uint64_t start = kInsn - before.size();
   const uint64_t next = kInsn + test.code.size(), end = next + after.size();
-  std::memset(Code(kFirst), test.illegal ? kInt3 : kEnd, kRoom);
-  std::ranges::copy(before, Code(start));
-  std::ranges::copy(test.code, Code(kInsn));
-  std::ranges::copy(after, Code(next));
-  vm_->OnHostWrite(vmm::GuestPhys(kCodeFrame + (kFirst - kCode)), kRoom);
   LoadRegisters(start, registers);
   // It may take more than one block, and one more turn where the code had to be forgotten.
   bool translated = false;

@@ -26,7 +26,11 @@ class GuestCpu {
   std::span<uint8_t> read_only() { return {ram_ + kReadOnlyFrame, 0x1000}; }
   // In the interpreter.
   Outcome Run(const Case& test, Registers& registers);
-  // In translated code, between `before` and `after`, which change nothing.
+  // In the interpreter, `steps` instructions, of which the case stands between `before` and
+  // `after`.
+  Outcome RunSteps(const Case& test, std::span<const uint8_t> before,
+                   std::span<const uint8_t> after, unsigned steps, Registers& registers);
+  // In translated code, between `before` and `after`.
   Outcome RunTranslated(const Case& test, std::span<const uint8_t> before,
                         std::span<const uint8_t> after, Registers& registers);
   // Of those, the cases of which the block was translated.
@@ -37,6 +41,7 @@ class GuestCpu {
   static constexpr uint64_t kCodeFrame = 0x10000, kWritableFrame = 0x20000,
                             kReadOnlyFrame = 0x24000;
   uint8_t* Code(uint64_t linear) { return ram_ + kCodeFrame + (linear - kCode); }
+  void StoreCode(const Case& test, std::span<const uint8_t> before, std::span<const uint8_t> after);
   void LoadRegisters(uint64_t rip, const Registers& registers);
   Outcome StoreRegisters(Registers& registers);
   void BuildPageTables();

@@ -10,7 +10,7 @@ namespace difftest {
 
 // None to four, of 64-bit code; at most kMaxNeighbours bytes. They name any general or XMM
 // register and read and write the flags, and leave each as it is.
-inline constexpr unsigned kMaxNeighbours = 32;
+inline constexpr unsigned kMaxNeighbours = 64;
 std::vector<uint8_t> Neighbours(std::mt19937_64& random);
 
 }  // namespace difftest
