@@ -1,10 +1,14 @@
 // The whole board against a guest that reads and writes at random, in any size, everywhere.
 #include <catch2/catch.hpp>
+#include <map>
 #include <memory>
+#include <set>
+#include <string>
 
 #include "../support/fakes.h"
 #include "vmm/core/base/bytes.h"
 #include "vmm/machine/board.h"
+#include "vmm/snapshot/sections.h"
 
 namespace {
 
@@ -101,4 +105,61 @@ TEST_CASE("no interrupt reaches a processor before the guest has programmed a co
   for (uint16_t line = 0; line < 24; ++line) out(static_cast<uint16_t>(0x2000 + line), 1);
   rig.time.Advance(std::chrono::seconds(2));
   CHECK_FALSE(rig.board->pic().IntrAsserted());
+}
+
+TEST_CASE("every device on the buses is saved, or is known to have nothing to save", "[machine]") {
+  Rig rig;
+  std::set<std::string> there;
+  const auto collect = [&](const vmm::Bus& bus, uint64_t first, uint64_t last, uint64_t step) {
+    vmm::Bus::Range range;
+    for (uint64_t address = first; address <= last; address += step) {
+      if (bus.Find(address, &range)) there.emplace(range.device->name());
+    }
+  };
+  collect(rig.board->ports(), 0, 0xffff, 1);
+  collect(rig.board->mmio(), 0, 0xffffffff, vmm::kPageSize);
+  // The section of Board::ForEachDevice() that holds it; empty: it has no state.
+  const std::map<std::string, std::string> section_of = {
+      {"acpi-apm", "acpi-pm"},
+      {"acpi-gpe0", "acpi-pm"},
+      {"acpi-pm", "acpi-pm"},
+      {"debug-console", ""},
+      {"debug-exit", ""},
+      {"elcr", "pic"},
+      {"firmware-console", ""},
+      {"hpet", "hpet"},
+      {"i8042-command", "i8042"},
+      {"i8042-data", "i8042"},
+      {"ioapic", "ioapic"},
+      {"pci-host-bridge", "pci-host-bridge"},
+      {"pic0", "pic"},
+      {"pic1", "pic"},
+      {"pit", "pit"},
+      {"port-a", "a20"},
+      {"port-b", "pit"},
+      {"post", ""},
+      {"pvpanic", ""},
+      {"rtc", "rtc"},
+      {"serial0", "serial0"},
+      {"serial1", "serial1"},
+      {"serial2", "serial2"},
+      {"serial3", "serial3"},
+      {"smbus", "smbus"},
+      {"testdev-byte-latch", "testdev"},
+      {"testdev-flush", "testdev"},
+      {"testdev-latch", "testdev"},
+      {"testdev-lines", "testdev"},
+      {"testdev-memory", "testdev"},
+  };
+  vmm::Sections saved;
+  rig.board->SaveState(saved);
+  std::set<std::string> sections;
+  for (const auto& section : saved.list()) sections.insert(section.name);
+  for (const std::string& name : there) {
+    INFO("a device that this test does not know, or that is not saved: " << name);
+    const auto known = section_of.find(name);
+    REQUIRE(known != section_of.end());
+    CHECK((known->second.empty() || sections.count(known->second) == 1));
+  }
+  CHECK(there.size() == section_of.size());
 }
