@@ -11,8 +11,7 @@ void SequenceCheck::Keep(const Case& test, const bt::InsnUse& use) {
   // Only what depends on nothing but registers, and what is the same in every engine.
   const bool registers_only = !use.memory_read && !use.memory_written && !use.implicit_memory;
   const Family family = FamilyOf(test.insn);
-  if (!registers_only || test.transfers || test.insn.undefined_flags || use.x87 ||
-      family == Family::XState)
+  if (!registers_only || test.transfers || test.insn.undefined_flags || family == Family::XState)
     return;
   Kept kept{test.code, use.gpr_written, use.flags_read};
   if (kept_.size() < kKept)
