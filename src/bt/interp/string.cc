@@ -220,7 +220,7 @@ bool RunRepeated(Cpu& cpu, const Op& op) {
   const unsigned chunk = cpu.stepping() ? 1 : kChunk;
   for (unsigned i = 0; i < chunk; ++i) {
     const A count = at.Count();
-    if (count == 0) return false;
+    if (count == 0) return true;
     if (chunk > 1) {
       if (const uint64_t done = Operation::template Bulk<T>(at, count)) {
         at.SetCount(static_cast<A>(count - done));
@@ -231,15 +231,14 @@ bool RunRepeated(Cpu& cpu, const Op& op) {
     if (!Operation::template Once<T>(at)) return false;
     at.SetCount(static_cast<A>(count - 1));
     if constexpr (Operation::kCompares) {
-      if (static_cast<bool>(cpu.flags_ & kZeroFlag) != until_unequal) return false;
+      if (static_cast<bool>(cpu.flags_ & kZeroFlag) != until_unequal) return true;
     }
     if (cpu.debug_trap_pending()) break;
   }
-  if (at.Count() != 0) {
-    cpu.r[kRip] -= op.length;
-    cpu.incomplete_ = true;
-    cpu.rflags_ |= eflags::RF;  // going on with it is not meeting it again. [SDM 3B] 17.3.1.1
-  }
+  if (at.Count() == 0) return true;
+  cpu.r[kRip] -= op.length;
+  cpu.incomplete_ = true;
+  cpu.rflags_ |= eflags::RF;  // going on with it is not meeting it again. [SDM 3B] 17.3.1.1
   return false;
 }
 

@@ -131,6 +131,10 @@ void Translator::Link(const Way& way, Translation& to) {
     entry.code = reinterpret_cast<uint64_t>(space_.run(to.from(FlagHome::kMemory)));
     return;
   }
+  // A thunk looks for the page where only the walk of a look-up, long ago maybe, has put it.
+  cpu_.tlb_->exec[TlbBank::ExecIndex(way.linear)] = {way.linear & kPageMask,
+                                                     to.block->phys & kPageMask};
+  cpu_.tlb_->used = true;
   Exit& exit = exits_[way.exit];
   if (exit.to || exit.from->block->dead || !space_.HasRoom(BlockTranslator::kMaxCode)) return;
   const Block& from_block = *exit.from->block;
