@@ -15,6 +15,9 @@ using Xbyak::Reg64;
 
 constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
 
+// Conditions as Jcc encodes them. [SDM 1] B.1
+constexpr uint8_t kBelow = 2, kNotBelow = 3, kNotZero = 5, kNotAbove = 6, kAbove = 7;
+
 bool FitsInt32(int64_t value) {
   return value == static_cast<int32_t>(value);
 }
@@ -104,6 +107,7 @@ bool BlockTranslator::Expressible(const Step& step) const {
     case Treatment::kAddress:
       return RipRelative(step.insn) ? reaches && step.insn.operand_bits == 64
                                     : PatchInsn(step.insn, plan, bytes) != 0;
+    case Treatment::kDivide:
     case Treatment::kJumpIndirect:
     case Treatment::kCallIndirect:
       return !HasMemory(step.insn) || addresses;
@@ -203,6 +207,8 @@ void BlockTranslator::EmitStep(const Step& step) {
       return EmitMemory(step);
     case Treatment::kAddress:
       return EmitLea(step);
+    case Treatment::kDivide:
+      return EmitDivide(step);
     case Treatment::kPush:
     case Treatment::kPop:
     case Treatment::kLeave:
@@ -234,13 +240,10 @@ void BlockTranslator::EmitMemory(const Step& step) {
   CodeSpace::Offset misaligned = 0;
   if (const unsigned alignment = AlignmentOf(step.insn); alignment > 1) {
     hot_.test(hot_.r10b, alignment - 1);
-    hot_.db(0x0f);
-    hot_.db(0x85);  // JNZ
-    hot_.dd(0);
-    misaligned = space_.OffsetOf(hot_) - 4;
+    misaligned = EmitJumpIf(hot_, kNotZero);
   }
   Check check = EmitCheck(step, MemoryBytes(step.insn), step.use.memory_written);
-  check.misaligned = misaligned;
+  check.more[0] = misaligned;
   if (OverwritesFlags(step.insn, step.use))
     flags_ = FlagHome::kHost;
   else if (step.use.flags_read || step.use.flags_written)
@@ -262,6 +265,42 @@ void BlockTranslator::EmitLea(const Step& step) {
   const Reg64 to(plan_.gpr[step.insn.operand[0].reg]);
   hot_.mov(to, hot_.ptr[hot_.At(context_.state.page)]);
   hot_.lea(to, hot_.ptr[to + static_cast<int32_t>(step.next + step.insn.mem.disp)]);
+}
+
+// Divides where that is sure to fit; the interpreter does the rest, and raises #DE. The flags,
+// undefined after it, stay as they were, as the interpreter leaves them.
+void BlockTranslator::EmitDivide(const Step& step) {
+  FlagsToMemory();
+  const bool wide = step.insn.operand[0].bits == 64;
+  const auto sized = [wide](const Reg64& reg) -> Xbyak::Reg {
+    if (wide) return reg;
+    return reg.cvt32();
+  };
+  const Xbyak::Reg divisor = sized(hot_.r10), scratch = sized(hot_.r11);
+  Check check{0, 0, step.next};
+  if (HasMemory(step.insn)) {
+    EmitEffective(step);
+    check = EmitCheck(step, MemoryBytes(step.insn), false);
+    hot_.mov(divisor, hot_.ptr[hot_.r10]);
+  } else {
+    hot_.mov(divisor, sized(Reg64(plan_.gpr[step.insn.operand[0].reg])));
+    check.site = AddSite(step);
+  }
+  if (step.insn.mnemonic == Mnemonic::DIV) {
+    hot_.cmp(sized(hot_.rdx), divisor);
+    check.more[0] = EmitJumpIf(hot_, kNotBelow);
+    hot_.div(divisor);
+  } else {  // rDX is the sign of rAX, and the divisor neither 0 nor -1
+    hot_.mov(scratch, sized(hot_.rax));
+    hot_.sar(scratch, wide ? 63 : 31);
+    hot_.cmp(scratch, sized(hot_.rdx));
+    check.more[0] = EmitJumpIf(hot_, kNotZero);
+    hot_.lea(scratch, hot_.ptr[hot_.r10 + 1]);
+    hot_.cmp(scratch, 1);
+    check.more[1] = EmitJumpIf(hot_, kNotAbove);
+    hot_.idiv(divisor);
+  }
+  EndCheck(check, true);
 }
 
 // The offset of the memory operand in its segment to kTemp0. Changes no flag.
@@ -293,17 +332,15 @@ BlockTranslator::Check BlockTranslator::EmitCheck(const Step& step, unsigned siz
   hot_.add(hot_.r11, hot_.ptr[hot_.At(context_.tlb)]);
   hot_.xor_(hot_.r10, hot_.ptr[hot_.r11 + bank]);
   hot_.cmp(hot_.r10, static_cast<uint32_t>(vmm::kPageSize - size));
-  hot_.db(0x0f);
-  hot_.db(0x87);  // JA
-  hot_.dd(0);
-  const CodeSpace::Offset jump = space_.OffsetOf(hot_) - 4;
+  const CodeSpace::Offset jump = EmitJumpIf(hot_, kAbove);
   hot_.add(hot_.r10, hot_.ptr[hot_.r11 + bank + static_cast<int>(offsetof(TlbEntry, page))]);
   return {jump, AddSite(step), step.next};
 }
 
 void BlockTranslator::EndCheck(const Check& check, bool resumes) {
-  space_.PatchJump(check.jump, space_.OffsetOf(cold_));
-  if (check.misaligned != 0) space_.PatchJump(check.misaligned, space_.OffsetOf(cold_));
+  for (CodeSpace::Offset jump : {check.jump, check.more[0], check.more[1]}) {
+    if (jump != 0) space_.PatchJump(jump, space_.OffsetOf(cold_));
+  }
   EmitX87Pointer(cold_);
   EmitUnrename(cold_);
   EmitRunSite(cold_, check.site);
@@ -320,6 +357,13 @@ void BlockTranslator::EndCheck(const Check& check, bool resumes) {
 uint32_t BlockTranslator::AddSite(const Step& step, int32_t stack) {
   sites_.push_back({step.op, block_, step.next, stack});
   return static_cast<uint32_t>(sites_.size() - 1);
+}
+
+CodeSpace::Offset BlockTranslator::EmitJumpIf(Assembler& code, uint8_t condition) {
+  code.db(0x0f);
+  code.db(0x80 | condition);
+  code.dd(0);
+  return space_.OffsetOf(code) - 4;
 }
 
 // A JMP without a target yet; the place of its displacement.
@@ -358,10 +402,7 @@ void BlockTranslator::EmitExitUnlessRegisters(int32_t next) {
   if (vectors_ == VectorUse::kNone && !x87_) return;
   EmitCall(cold_, x87_ ? stubs_.load_x87 : stubs_.load_vectors);
   cold_.cmp(cold_.r10d, static_cast<uint32_t>(std::max(vectors_, VectorUse::kSse)));
-  cold_.db(0x0f);
-  cold_.db(0x82);  // JB
-  cold_.dd(0);
-  const CodeSpace::Offset refused = space_.OffsetOf(cold_) - 4;
+  const CodeSpace::Offset refused = EmitJumpIf(cold_, kBelow);
   const CodeSpace::Offset loaded = EmitJump(cold_);
   const FlagHome flags = std::exchange(flags_, FlagHome::kMemory);
   AddExit(refused, next);
@@ -377,16 +418,10 @@ void BlockTranslator::EnsureRegisters(const Step& step) {
   const uint32_t wanted = x87 ? 1 : static_cast<uint32_t>(step.vector);
   FlagsToMemory();
   hot_.cmp(hot_.dword[hot_.At(x87 ? context_.state.x87 : context_.state.vector)], wanted);
-  hot_.db(0x0f);
-  hot_.db(0x82);  // JB
-  hot_.dd(0);
-  space_.PatchJump(space_.OffsetOf(hot_) - 4, space_.OffsetOf(cold_));
+  space_.PatchJump(EmitJumpIf(hot_, kBelow), space_.OffsetOf(cold_));
   EmitCall(cold_, x87 ? stubs_.load_x87 : stubs_.load_vectors);
   cold_.cmp(cold_.r10d, wanted);
-  cold_.db(0x0f);
-  cold_.db(0x83);  // JAE
-  cold_.dd(0);
-  space_.PatchJump(space_.OffsetOf(cold_) - 4, space_.OffsetOf(hot_));
+  space_.PatchJump(EmitJumpIf(cold_, kNotBelow), space_.OffsetOf(hot_));
   EmitX87Pointer(cold_);
   EmitUnrename(cold_);
   EmitRunSite(cold_, AddSite(step));

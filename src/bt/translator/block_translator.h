@@ -55,6 +55,7 @@ class BlockTranslator {
   void EmitCopy(const Step& step);
   void EmitMemory(const Step& step);
   void EmitLea(const Step& step);
+  void EmitDivide(const Step& step);
   void EmitStack(const Step& step);
   void EmitInterpreter(const Step& step);
   void EmitBranch(const Step& step);
@@ -74,10 +75,10 @@ class BlockTranslator {
   void EmitRunSite(Assembler& code, uint32_t site);
   // Turns the linear address in kTemp0 into a host address, or leaves for `site` in the cold half.
   struct Check {
-    CodeSpace::Offset jump;
+    CodeSpace::Offset jump;  // 0: none
     uint32_t site;
     uint16_t next;
-    CodeSpace::Offset misaligned = 0;  // another jump there; 0: none
+    std::array<CodeSpace::Offset, 2> more = {};  // other jumps there
   };
   Check EmitCheck(const Step& step, unsigned size, bool write);
   Check EmitCanonicalCheck(const Step& step);
@@ -87,6 +88,8 @@ class BlockTranslator {
   void FlagsToHost();
   uint32_t AddSite(const Step& step, int32_t stack = 0);
   CodeSpace::Offset EmitJump(Assembler& code);
+  // A Jcc to be patched; `condition` as its opcode has it.
+  CodeSpace::Offset EmitJumpIf(Assembler& code, uint8_t condition);
   void EmitBytes(const uint8_t* bytes, unsigned count);
 
   CodeSpace& space_;

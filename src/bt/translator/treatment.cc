@@ -200,6 +200,9 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
       return insn.lock ? Treatment::kInterpreter : Treatment::kNothing;
     case Mnemonic::LEA:
       return Treatment::kAddress;
+    case Mnemonic::DIV:
+    case Mnemonic::IDIV:
+      return insn.operand[0].bits >= 32 ? Treatment::kDivide : Treatment::kInterpreter;
     case Mnemonic::PUSH:
       if (insn.operand_bits != 64 || HasMemory(insn) || !OnlyGeneralRegisters(insn)) break;
       return Treatment::kPush;

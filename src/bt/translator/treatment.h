@@ -13,6 +13,7 @@ enum class Treatment : uint8_t {
   kCopy,     // registers only
   kMemory,   // a copy that names its memory operand by a host address
   kAddress,  // LEA
+  kDivide,   // checked first: it must not trap on the host
   kPush,
   kPop,
   kLeave,
