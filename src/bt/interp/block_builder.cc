@@ -127,6 +127,8 @@ Block* Cpu::LookupBlock(uint64_t linear) {
     entry = {linear & kPageMask, phys & kPageMask};
     tlb_->used = true;
   }
+  tlb_->NoteFetch(linear);
+  tlb_->NoteFetch(linear + BlockCache::kMaxBytes);  // a block may end in the next page
   Block* block = blocks_.Find(phys, code_size_);
   if (block && block->second_page) {  // the tail may be mapped elsewhere by now
     uint64_t next_phys;

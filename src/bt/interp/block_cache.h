@@ -63,12 +63,14 @@ class BlockCache {
   }
 
  private:
-  static constexpr unsigned kHashSize = 1 << 15;
+  static constexpr unsigned kHashSize = 1 << 17;
   struct PageCode {
     Block* first = nullptr;
     uint64_t chunks = 0;  // 64-byte pieces of the page that hold code
   };
-  static unsigned Hash(uint64_t phys) { return (phys ^ (phys >> 15)) & (kHashSize - 1); }
+  static unsigned Hash(uint64_t phys) {
+    return static_cast<unsigned>(phys * 0x9E3779B97F4A7C15 >> 40) & (kHashSize - 1);
+  }
   void AddToPage(uint64_t page, Block* block);
   static bool Overlaps(const Block& block, uint64_t page, uint64_t first, uint64_t last);
   static uint64_t ChunksOf(const Block& block, uint64_t page);

@@ -11,6 +11,7 @@ void TlbBank::Clear() {
   for (size_t i = 0; i < kEntries; ++i) read[i] = write[i] = TlbEntry::Empty(i);
   for (size_t i = 0; i < kExecEntries; ++i) exec[i] = TlbEntry::Empty(i);
   used = false;
+  fetched = {};
 }
 
 void TlbBank::Flush() {
@@ -54,14 +55,16 @@ void Tlb::Flush() {
 
 void Tlb::FlushPageOf(Context& context, uint64_t linear) {
   const bool large = large_pages_[LargeWord(linear)] & LargeBit(linear);
+  bool fetched = large;
   for (std::unique_ptr<TlbBank>& bank : context.banks) {
     if (!bank) continue;
+    fetched |= bank->MayHaveFetched(linear);
     if (large)
       bank->FlushLargePage(linear);
     else
       bank->FlushPage(linear);
   }
-  context.epoch = next_epoch_++;
+  if (fetched) context.epoch = next_epoch_++;
 }
 
 void Tlb::FlushPage(uint64_t linear) {

@@ -31,10 +31,22 @@ struct TlbBank {
   TlbEntry write[kEntries];  // only pages that are dirty already and hold no decoded code
   TlbEntry exec[kExecEntries];
   bool used = false;
+  // Pages that code was fetched from since the bank was empty, as a hash: invalidating any other
+  // leaves what was found by linear address as it is.
+  std::array<uint64_t, 64> fetched;
 
   static constexpr unsigned Index(uint64_t linear) { return (linear >> 12) & (kEntries - 1); }
   static constexpr unsigned ExecIndex(uint64_t linear) {
     return (linear >> 12) & (kExecEntries - 1);
+  }
+
+  // Code of the page of `linear` was found by its linear address.
+  void NoteFetch(uint64_t linear) {
+    fetched[FetchWord(linear)] |= FetchBit(linear);
+    used = true;
+  }
+  bool MayHaveFetched(uint64_t linear) const {
+    return fetched[FetchWord(linear)] & FetchBit(linear);
   }
 
   void Flush();
@@ -42,6 +54,8 @@ struct TlbBank {
   void FlushLargePage(uint64_t linear);  // everything in the same 4 MiB
 
  private:
+  static unsigned FetchWord(uint64_t linear) { return ((linear >> 18) ^ (linear >> 24)) & 63; }
+  static uint64_t FetchBit(uint64_t linear) { return 1ull << ((linear >> 12) & 63); }
   void Clear();
 };
 

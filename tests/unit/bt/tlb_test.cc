@@ -58,6 +58,25 @@ TEST_CASE("an address space that lost its place starts empty", "[interp]") {
   CHECK_FALSE(Holds(tlb, kPage));
 }
 
+TEST_CASE("INVLPG voids what was found by linear address only where code was fetched", "[interp]") {
+  Tlb tlb;
+  tlb.Select(1, false);
+  tlb.bank(View::kUser).NoteFetch(kPage);
+  const uint64_t epoch = tlb.epoch();
+  tlb.FlushPage(kPage + 0x1000);
+  CHECK(tlb.epoch() == epoch);
+  tlb.FlushPage(kPage + 0x10);
+  CHECK(tlb.epoch() != epoch);
+  // What has not been flushed may still be fetched from without another note.
+  const uint64_t later = tlb.epoch();
+  tlb.FlushPage(kPage);
+  CHECK(tlb.epoch() != later);
+  tlb.Flush();
+  const uint64_t last = tlb.epoch();
+  tlb.FlushPage(kPage);
+  CHECK(tlb.epoch() == last);
+}
+
 TEST_CASE("INVLPG takes a page out of every address space", "[interp]") {
   Tlb tlb;
   for (uint16_t pcid : {1, 2}) {
@@ -65,9 +84,7 @@ TEST_CASE("INVLPG takes a page out of every address space", "[interp]") {
     Install(tlb, kPage, 0x10000);
     Install(tlb, kPage + 0x1000, 0x11000);
   }
-  const uint64_t epoch = tlb.epoch();
   tlb.FlushPage(kPage + 0x10);
-  CHECK(tlb.epoch() != epoch);
   for (uint16_t pcid : {1, 2}) {
     tlb.Select(pcid, true);
     CHECK_FALSE(Holds(tlb, kPage));
