@@ -278,6 +278,27 @@ void Vectors() {
   EXPECT_EQ(values[0], 11);
   EXPECT_EQ(values[3], 44);
   EXPECT_TRAP(Try([] { asm volatile("movdqa 4(%0), %%xmm0" : : "r"(values)); }), kGP, 0);
+
+  // Often enough to be translated; CPUID takes the registers away from translated code and back.
+  Section("vector and x87 registers in a loop");
+  alignas(16) static uint32_t sums[4];
+  static double squares = 0;
+  uint64_t turns = 100;
+  asm volatile(
+      "fninit\n fldz\n fld1\n pxor %%xmm3, %%xmm3\n pcmpeqd %%xmm12, %%xmm12\n"
+      "1: psubd %%xmm12, %%xmm3\n"
+      "fld %%st(0)\n fmul %%st(1), %%st\n faddp %%st, %%st(2)\n fld1\n faddp %%st, %%st(1)\n"
+      "xor %%eax, %%eax\n xor %%ecx, %%ecx\n cpuid\n"
+      "movdqa %%xmm3, %[sums]\n"
+      "dec %[turns]\n jnz 1b\n"
+      "fstp %%st(0)\n fstpl %[squares]"
+      : [turns] "+r"(turns), [sums] "=m"(sums), [squares] "=m"(squares)
+      :
+      : "rax", "rbx", "rcx", "rdx", "memory");
+  for (uint32_t sum : sums) EXPECT_EQ(sum, 100);
+  uint64_t bits;
+  __builtin_memcpy(&bits, &squares, 8);
+  EXPECT_EQ(bits, 0x4114a6b800000000);  // 338350: 1 + 4 + 9 to 100 * 100
 }
 
 void Xsave() {

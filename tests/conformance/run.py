@@ -4,17 +4,20 @@
 Exit status as Meson wants it: 0 passed, 77 skipped with the reason printed, else failed. The same
 body for every engine; only what the host's KVM is known to lack (by `vmm probe`) excuses a failure,
 and only one of the engine itself. --engine tcg runs the guest on QEMU's translator instead, to
-check the guest.
+check the guest. --host-cpu runs the program itself on an older processor, by QEMU's user-mode
+emulator, which dies of an instruction that this one has not.
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
 SKIP = 77
+USER_EMULATOR = "qemu-x86_64"  # Debian package qemu-user
 GUEST_FAILURE, TRIPLE_FAULT, ENGINE_FAILED, ENGINE_UNAVAILABLE = 80, 82, 100, 103  # docs/exit-codes.md
 
 
@@ -54,6 +57,7 @@ def main():
     parser.add_argument("--limit", type=float, default=60, help="seconds")
     parser.add_argument("--cpu", default="host")
     parser.add_argument("--expect", default="", help="text that must be in the output")
+    parser.add_argument("--host-cpu", help="run the program on this processor, by QEMU's name")
     parser.add_argument("guest")
     args = parser.parse_args()
 
@@ -70,6 +74,10 @@ def main():
     else:
         command = [args.vmm, "run", "--kernel", args.guest, "--accel", args.engine,
                    "--memory", "32M", "--cpus", args.cpus, "--cpu", args.cpu]
+    if args.host_cpu:
+        if not shutil.which(USER_EMULATOR):
+            skip(f"{USER_EMULATOR} is missing (Debian package qemu-user)")
+        command = [USER_EMULATOR, "-cpu", args.host_cpu, *command]
     status, output = run(command, limit)
     print(output)
     # QEMU's device ends with (value << 1) | 1.
