@@ -78,6 +78,8 @@ def main():
         if not shutil.which(USER_EMULATOR):
             skip(f"{USER_EMULATOR} is missing (Debian package qemu-user)")
         command = [USER_EMULATOR, "-cpu", args.host_cpu, *command]
+    if args.engine == "bt":
+        os.environ["VMM_VERIFY_CODE"] = "1"
     status, output = run(command, limit)
     print(output)
     # QEMU's device ends with (value << 1) | 1.

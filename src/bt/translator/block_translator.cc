@@ -186,7 +186,7 @@ void BlockTranslator::EmitUnrename(Assembler& code) {
 }
 
 void BlockTranslator::FlagsToMemory() {
-  if (flags_ == FlagHome::kHost) EmitSaveFlags(hot_, context_);
+  if (flags_ == FlagHome::kHost && leave_out_ != LeaveOut::kFlags) EmitSaveFlags(hot_, context_);
   flags_ = FlagHome::kMemory;
 }
 
@@ -238,7 +238,8 @@ void BlockTranslator::EmitMemory(const Step& step) {
   EnsureRegisters(step);
   EmitEffective(step);
   CodeSpace::Offset misaligned = 0;
-  if (const unsigned alignment = AlignmentOf(step.insn); alignment > 1) {
+  if (const unsigned alignment = AlignmentOf(step.insn);
+      alignment > 1 && leave_out_ != LeaveOut::kAlignment) {
     hot_.test(hot_.r10b, alignment - 1);
     misaligned = EmitJumpIf(hot_, kNotZero);
   }
@@ -324,6 +325,11 @@ void BlockTranslator::EmitEffective(const Step& step) {
 }
 
 BlockTranslator::Check BlockTranslator::EmitCheck(const Step& step, unsigned size, bool write) {
+  if (leave_out_ == (write ? LeaveOut::kWrite : LeaveOut::kRead)) {
+    if (!write) return {0, AddSite(step), step.next};
+    write = false;
+  }
+  if (leave_out_ == LeaveOut::kCrossing) size = 1;
   const auto bank = static_cast<int>(write ? offsetof(TlbBank, write) : offsetof(TlbBank, read));
   static_assert(sizeof(TlbEntry) == 16 && TlbBank::kEntries == 1024);
   hot_.mov(hot_.r11d, hot_.r10d);
@@ -415,6 +421,7 @@ void BlockTranslator::EmitExitUnlessRegisters(int32_t next) {
 void BlockTranslator::EnsureRegisters(const Step& step) {
   const bool x87 = step.x87 != X87Use::kNone;
   if (step.vector <= vectors_ && (!x87 || x87_)) return;
+  if (leave_out_ == LeaveOut::kRegisters) return;
   const uint32_t wanted = x87 ? 1 : static_cast<uint32_t>(step.vector);
   FlagsToMemory();
   hot_.cmp(hot_.dword[hot_.At(x87 ? context_.state.x87 : context_.state.vector)], wanted);

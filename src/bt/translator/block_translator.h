@@ -13,13 +13,26 @@
 
 namespace bt {
 
+// A kind of check that tests leave out, to see that somebody notices.
+enum class LeaveOut : uint8_t {
+  kNothing,
+  kRead,
+  kWrite,     // writes are checked as reads
+  kCrossing,  // of the end of the page
+  kAlignment,
+  kFlags,      // are not saved
+  kRegisters,  // vector and x87: not loaded
+  kCanonical,  // of an indirect call's target
+};
+
 class BlockTranslator {
  public:
   // More than one block's code takes of either half of the space.
   static constexpr size_t kMaxCode = 32 * 1024;
 
   BlockTranslator(CodeSpace& space, const CodeContext& context, const Stubs& stubs,
-                  const FeatureSet& features, std::vector<Exit>& exits, std::vector<Site>& sites)
+                  const FeatureSet& features, std::vector<Exit>& exits, std::vector<Site>& sites,
+                  LeaveOut leave_out = LeaveOut::kNothing)
       : space_(space),
         hot_(space.hot()),
         cold_(space.cold()),
@@ -27,7 +40,8 @@ class BlockTranslator {
         stubs_(stubs),
         features_(features),
         exits_(exits),
-        sites_(sites) {}
+        sites_(sites),
+        leave_out_(leave_out) {}
 
   // Translates 64-bit `block`, the guest's bytes of which are `bytes`. False: it is none that can
   // be; nothing was emitted.
@@ -100,6 +114,7 @@ class BlockTranslator {
   const FeatureSet& features_;
   std::vector<Exit>& exits_;
   std::vector<Site>& sites_;
+  const LeaveOut leave_out_;
 
   const Block* block_ = nullptr;
   Translation* translation_ = nullptr;

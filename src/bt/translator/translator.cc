@@ -5,6 +5,7 @@
 #include "bt/interp/interpreter.h"
 #include "bt/translator/host_registers.h"
 #include "vmm/core/base/check.h"
+#include "vmm/core/base/log.h"
 
 namespace bt {
 namespace {
@@ -60,10 +61,19 @@ Translation* Translator::TranslationOf(Block* block) {
   const uint8_t* host = cpu_.memory_.Host(vmm::GuestPhys(block->phys), block->bytes);
   auto translation = std::make_unique<Translation>();
   translation->block = block;
+  const CodeSpace::Offset hot = space_.OffsetOf(space_.hot()),
+                          cold = space_.OffsetOf(space_.cold());
+  const size_t exits = exits_.size();
   BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), exits_, sites_);
   if (!host || !translator.Translate(*block, host, *translation)) {
     block->untranslatable = true;
     return nullptr;
+  }
+  if (verify_) {
+    Verify(hot, cold, std::span(exits_).subspan(exits),
+           {{translation->from(FlagHome::kHost), FlagHome::kHost},
+            {translation->from(FlagHome::kMemory), FlagHome::kMemory}},
+           {});
   }
   block->translation = translation.get();
   translations_.push_back(std::move(translation));
@@ -187,7 +197,24 @@ CodeSpace::Offset Translator::EmitThunk(const Exit& exit, const Translation& to)
   code.db(0xe9);
   code.dd(0);
   space_.PatchJump(space_.OffsetOf(code) - 4, to.from(FlagHome::kMemory));
+  if (verify_) {
+    Verify(thunk, stub, {}, {{thunk, exit.flags}},
+           {{to.from(FlagHome::kMemory), FlagHome::kMemory}});
+  }
   return thunk;
+}
+
+void Translator::Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,
+                        std::vector<CodeVerifier::Entry> entries,
+                        std::vector<CodeVerifier::Entry> others) {
+  const std::string fault = CodeVerifier(space_, context_, stubs_)
+                                .Verify({{hot, space_.OffsetOf(space_.hot())},
+                                         {cold, space_.OffsetOf(space_.cold())},
+                                         entries,
+                                         exits,
+                                         std::move(others)});
+  if (!fault.empty()) vmm::Log(vmm::LogLevel::kError, "translated code is wrong: " + fault);
+  CHECK(fault.empty());
 }
 
 void Translator::Kill(Block* block) {

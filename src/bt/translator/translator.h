@@ -8,6 +8,7 @@
 #include "bt/interp/cpu.h"
 #include "bt/interp/tier.h"
 #include "bt/translator/block_translator.h"
+#include "bt/translator/code_verifier.h"
 
 namespace bt {
 
@@ -38,6 +39,9 @@ class Translator final : public Tier {
   void Link(const Way& way, Translation& to);
   CodeSpace::Offset EmitThunk(const Exit& exit, const Translation& to);
   void FaultAtTarget();
+  // The code from `hot` and `cold` to the present ends.
+  void Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,
+              std::vector<CodeVerifier::Entry> entries, std::vector<CodeVerifier::Entry> others);
 
   Cpu& cpu_;
   CodeState& state_;
@@ -49,6 +53,7 @@ class Translator final : public Tier {
   std::unique_ptr<JumpTarget[]> jumps_;
   std::vector<std::unique_ptr<Translation>> translations_;
   Way way_;
+  const bool verify_ = CodeVerifier::Wanted();
 };
 
 }  // namespace bt

@@ -6,7 +6,6 @@
 // writes emitted_code.txt anew. Only what every x86-64 host translates alike is here: no
 // instruction beyond SSE2, no shift by a constant (see HostShiftsSetAuxiliary).
 #include <Zydis/Zydis.h>
-#include <sys/mman.h>
 
 #include <catch2/catch.hpp>
 #include <cstdlib>
@@ -17,9 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "bt/isa/decoder.h"
-#include "bt/translator/block_translator.h"
-#include "bt/translator/host_registers.h"
+#include "tests/unit/bt/code_workshop.h"
 #include "tests/unit/support/source_root.h"
 
 using namespace bt;
@@ -75,70 +72,25 @@ const Sample kSamples[] = {
     {"a vector store: MOVUPS [RDI], XMM0", {0x0f, 0x11, 0x07}},
 };
 
-// Stands for the vCPU: what code reaches relative to RIP.
-struct Surroundings {
-  uint64_t r[kSlots];
-  Flags flags;
-  TlbBank* tlb;
-  uint64_t seg_base[8];
-  uint64_t key;
-  std::atomic<uint32_t> attention;
-  CodeState state;
-  uint64_t cr0, cr4, xcr0;
-  uint8_t fpu[4096];
-};
-
 class Emitter {
  public:
-  static constexpr size_t kState = 0x4000, kCode = 0x100000;
-  static_assert(sizeof(Surroundings) <= kState);
-
-  Emitter()
-      : around_(*Reserve()),
-        space_(reinterpret_cast<uint8_t*>(&around_) + kState, kCode),
-        context_{around_.r,   around_.flags,     around_.tlb,   around_.seg_base,
-                 around_.key, around_.attention, around_.state, around_.cr0,
-                 around_.cr4, around_.xcr0,      around_.fpu},
-        stubs_(Stubs::Emit(space_, context_)),
-        features_(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})) {
-    NameThings();
-  }
-  ~Emitter() { munmap(&around_, kState); }
+  Emitter() { NameThings(); }
 
   std::string Emit(const Sample& sample) {
-    std::vector<Op> ops;
-    for (size_t at = 0; at < sample.code.size();) {
-      Insn insn;
-      REQUIRE(Decode({sample.code.data() + at, sample.code.size() - at}, CodeSize::k64, insn) ==
-              DecodeStatus::kOk);
-      ops.emplace_back().length = insn.length;
-      at += insn.length;
-    }
-    ops.emplace_back();  // falls through
-    Block block;
-    block.phys = 0x5100;
-    block.ops = ops.data();
-    block.op_count = static_cast<uint16_t>(ops.size());
-    block.bytes = static_cast<uint16_t>(sample.code.size());
-    const CodeSpace::Offset hot = space_.OffsetOf(space_.hot()),
-                            cold = space_.OffsetOf(space_.cold());
-    std::vector<Exit> exits;
-    std::vector<Site> sites;
-    Translation translation;
-    BlockTranslator translator(space_, context_, stubs_, features_, exits, sites);
-    REQUIRE(translator.Translate(block, sample.code.data(), translation));
+    const CodeWorkshop::Emitted emitted = workshop_.Translate(sample.code);
+    const Translation& translation = emitted.translation;
     labels_.clear();
     labels_[translation.from(FlagHome::kHost)] = "entry, flags in the host's:";
     std::string& memory = labels_[translation.from(FlagHome::kMemory)];
     memory = memory.empty() ? "entry, flags in memory:" : "entry:";
     std::vector<Line> lines;
-    Disassemble(hot, space_.OffsetOf(space_.hot()), lines);
+    Disassemble(emitted.hot, lines);
     const size_t hot_lines = lines.size();
-    Disassemble(cold, space_.OffsetOf(space_.cold()), lines);
+    Disassemble(emitted.cold, lines);
     std::ostringstream out;
     out << "== " << sample.name << '\n'
-        << sample.code.size() << " bytes to " << space_.OffsetOf(space_.hot()) - hot << " and "
-        << space_.OffsetOf(space_.cold()) - cold << '\n';
+        << sample.code.size() << " bytes to " << emitted.hot.end - emitted.hot.begin << " and "
+        << emitted.cold.end - emitted.cold.begin << '\n';
     for (size_t i = 0; i < lines.size(); ++i) {
       if (i == hot_lines) out << "cold:\n";
       if (const auto label = labels_.find(lines[i].offset); label != labels_.end())
@@ -154,13 +106,6 @@ class Emitter {
     std::string text;
     CodeSpace::Offset target;  // of a jump; 0: none
   };
-
-  static Surroundings* Reserve() {
-    void* memory = mmap(nullptr, kState + kCode, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    REQUIRE(memory != MAP_FAILED);
-    REQUIRE(mprotect(memory, kState, PROT_READ | PROT_WRITE) == 0);
-    return new (memory) Surroundings{};
-  }
 
   void NameThings() {
     const auto name = [this](const void* at, const std::string& text) {
@@ -199,16 +144,17 @@ class Emitter {
     return label->second.substr(0, label->second.size() - 1);
   }
 
-  void Disassemble(CodeSpace::Offset begin, CodeSpace::Offset end, std::vector<Line>& lines) {
+  void Disassemble(const CodeVerifier::Range& range, std::vector<Line>& lines) {
     ZydisDecoder decoder;
     ZydisFormatter formatter;
     ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
-    for (CodeSpace::Offset at = begin; at < end;) {
+    for (CodeSpace::Offset at = range.begin; at < range.end;) {
       const uint8_t* code = space_.run(at);
       ZydisDecodedInstruction insn;
       ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-      REQUIRE(ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, code, end - at, &insn, operands)));
+      REQUIRE(
+          ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, code, range.end - at, &insn, operands)));
       char text[128];
       ZydisFormatterFormatInstruction(&formatter, &insn, operands, insn.operand_count_visible, text,
                                       sizeof(text), ZYDIS_RUNTIME_ADDRESS_NONE, nullptr);
@@ -237,11 +183,10 @@ class Emitter {
       line.text.replace(open + 1, close - open - 1, NameOf(address));
   }
 
-  Surroundings& around_;
-  CodeSpace space_;
-  CodeContext context_;
-  Stubs stubs_;
-  FeatureSet features_;
+  CodeWorkshop workshop_;
+  const CodeSpace& space_ = workshop_.space;
+  const Stubs& stubs_ = workshop_.stubs;
+  Surroundings& around_ = workshop_.around;
   std::map<uint64_t, std::string> names_;
   std::map<CodeSpace::Offset, std::string> labels_;
 };

@@ -1,0 +1,463 @@
+#include "bt/translator/code_verifier.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <cstring>
+#include <unordered_map>
+#include <utility>
+
+#include "bt/interp/fpu.h"
+#include "bt/interp/tlb.h"
+#include "bt/isa/decoder.h"
+#include "bt/translator/host_registers.h"
+#include "bt/translator/treatment.h"
+
+namespace bt {
+namespace {
+
+constexpr unsigned kRsp = 4;
+
+// What is known before an instruction, whatever way led there.
+struct State {
+  enum class Temp0 : uint8_t {
+    kUnknown,
+    kTag,      // a linear address xor the tag of the bank
+    kInPage,   // the same, less than a page less `size`
+    kHost,     // the address of `size` bytes that the guest may read or, in the write bank, write
+    kVectors,  // the VectorUse that load_vectors gave
+    kX87,      // the same of load_x87
+  };
+  enum class Temp1 : uint8_t { kUnknown, kIndex, kBank };
+  // A comparison of our own that the next instruction may ask about.
+  enum class Asked : uint8_t { kNothing, kSize, kLoaded, kVectors, kX87, kAlignment, kOther };
+  enum class Restoring : uint8_t { kNo, kRead, kOverflow };
+
+  Temp0 temp0 = Temp0::kUnknown;
+  bool write_bank = false;
+  uint32_t size = 0, alignment = 1;
+  Temp1 temp1 = Temp1::kUnknown;
+  uint32_t index = 0;  // kTemp1 is at most that, over the start of the bank
+  Asked asked = Asked::kNothing;
+  uint32_t value = 0;  // that it was compared with
+  Restoring restoring = Restoring::kNo;
+  uint32_t vectors = 0;
+  uint32_t permitted = 0;  // that load_vectors is sure to give: nothing but C++ changes it
+  bool x87 = false;
+  bool in_host = false, in_memory = false;  // where the guest's flags are right
+
+  bool operator==(const State&) const = default;
+
+  // What holds on both ways.
+  void Meet(const State& other) {
+    const auto keep = [](auto& mine, const auto& theirs, auto unknown) {
+      if (mine != theirs) mine = unknown;
+    };
+    if (temp0 != other.temp0 || write_bank != other.write_bank || size != other.size)
+      temp0 = Temp0::kUnknown;
+    if (temp1 != other.temp1 || index != other.index) temp1 = Temp1::kUnknown;
+    if (value != other.value) asked = Asked::kNothing;
+    keep(asked, other.asked, Asked::kNothing);
+    keep(restoring, other.restoring, Restoring::kNo);
+    write_bank = temp0 != Temp0::kUnknown && write_bank;
+    size = temp0 == Temp0::kUnknown ? 0 : size;
+    index = temp1 == Temp1::kUnknown ? 0 : index;
+    value = asked == Asked::kNothing ? 0 : value;
+    alignment = std::min(alignment, other.alignment);
+    vectors = std::min(vectors, other.vectors);
+    permitted = std::min(permitted, other.permitted);
+    x87 &= other.x87;
+    in_host &= other.in_host;
+    in_memory &= other.in_memory;
+  }
+
+  void ForgetTemp0() {
+    temp0 = Temp0::kUnknown;
+    write_bank = false;
+    size = 0;
+    alignment = 1;
+    if (asked != Asked::kNothing) Ask(Asked::kOther);  // that was about another value
+  }
+  void ForgetTemp1() {
+    temp1 = Temp1::kUnknown;
+    index = 0;
+    // An entry whose tag was compared is another one's from now on.
+    if (temp0 == Temp0::kTag || temp0 == Temp0::kInPage) ForgetTemp0();
+  }
+  void Ask(Asked what, uint64_t with = 0) {
+    asked = what;
+    value = static_cast<uint32_t>(with);
+  }
+};
+
+bool IsGpr(const Operand& operand, unsigned reg) {
+  return operand.kind == OperandKind::kReg && operand.reg_class == RegClass::kGpr &&
+         operand.reg == reg && !operand.high;
+}
+
+// One run over one piece of code.
+class Walk {
+ public:
+  Walk(const CodeSpace& space, const CodeContext& context, const Stubs& stubs,
+       const CodeVerifier::Code& code)
+      : space_(space), context_(context), stubs_(stubs), code_(code) {}
+
+  std::string Run() {
+    for (const CodeVerifier::Entry& entry : code_.entries) {
+      State state;
+      (entry.flags == FlagHome::kHost ? state.in_host : state.in_memory) = true;
+      Reach(entry.at, state);
+    }
+    while (!open_.empty() && fault_.empty()) {
+      at_ = open_.back();
+      open_.pop_back();
+      Node& node = nodes_.at(at_);
+      node.open = false;
+      state_ = node.before;
+      insn_ = node.insn;
+      use_ = node.use;
+      Step();
+    }
+    if (fault_.empty()) return {};
+    return fmt::format("{} at {:#x}: {:02x}", fault_, at_,
+                       fmt::join(insn_.bytes.begin(), insn_.bytes.begin() + insn_.length, " "));
+  }
+
+ private:
+  struct Node {
+    State before;
+    Insn insn;
+    InsnUse use;
+    bool open = true;
+  };
+
+  void Fault(const char* what) {
+    if (fault_.empty()) fault_ = what;
+  }
+  void Require(bool holds, const char* what) {
+    if (!holds) Fault(what);
+  }
+
+  void Reach(CodeSpace::Offset at, const State& state) {
+    const CodeVerifier::Range& range = code_.hot.Contains(at) ? code_.hot : code_.cold;
+    if (!range.Contains(at)) return Fault("leads out of the code");
+    if (const auto found = nodes_.find(at); found != nodes_.end()) {
+      Node& node = found->second;
+      const State before = node.before;
+      node.before.Meet(state);
+      if (node.before == before || node.open) return;
+      node.open = true;
+      return open_.push_back(at);
+    }
+    Node node{state, {}, {}};
+    const size_t most = std::min<size_t>(15, range.end - at);
+    if (Decode({space_.run(at), most}, CodeSize::k64, node.insn) != DecodeStatus::kOk)
+      return Fault("leads to no instruction");
+    node.use = UseOf(node.insn);
+    nodes_.emplace(at, node);
+    open_.push_back(at);
+  }
+
+  const Operand& operand(unsigned i) const { return insn_.operand[i]; }
+  bool Named(unsigned reg) const {
+    for (unsigned i = 0; i < insn_.operand_count; ++i) {
+      if (IsGpr(operand(i), reg)) return true;
+    }
+    return false;
+  }
+  bool IsImm(unsigned i) const { return operand(i).kind == OperandKind::kImm; }
+  bool IsMem(unsigned i) const { return operand(i).kind == OperandKind::kMem; }
+
+  uint64_t RipTarget() const {
+    return reinterpret_cast<uint64_t>(space_.run(at_)) + insn_.length +
+           static_cast<uint64_t>(insn_.mem.disp);
+  }
+  template <class T>
+  bool Is(const T& variable) const {
+    return insn_.mem.base == MemoryOperand::kRip &&
+           RipTarget() == reinterpret_cast<uint64_t>(&variable);
+  }
+  template <class T>
+  bool Within(const T* begin, size_t count) const {
+    const auto first = reinterpret_cast<uint64_t>(begin);
+    return RipTarget() >= first && RipTarget() + MemoryBytes(insn_) <= first + count * sizeof(T);
+  }
+
+  // Relative to RIP: what of the vCPU is ours to read or write.
+  bool OfVcpu() const {
+    const CodeState& state = context_.state;
+    const bool pointers = Within(&state.host_rsp, 4);
+    if (Within(context_.r, kSlots) || Within(&context_.flags, 1)) return true;
+    if (Within(&state, 1) && !pointers) return true;
+    if (Within(context_.fpu + FpuState::kFip, 16)) return true;
+    if (use_.memory_written) return false;
+    return pointers || Within(&context_.tlb, 1) || Within(context_.seg_base, 6) ||
+           Within(&context_.key, 1) || Within(&context_.attention, 1);
+  }
+
+  // [kTemp1 + disp]: a tag or a page of a bank.
+  bool OfBank() const {
+    if (state_.temp1 != State::Temp1::kBank || use_.memory_written || MemoryBytes(insn_) != 8)
+      return false;
+    const auto in = [&](size_t bank, unsigned entries) {
+      const auto disp = static_cast<uint64_t>(insn_.mem.disp);
+      return (disp == bank || disp == bank + offsetof(TlbEntry, page)) &&
+             state_.index < entries * sizeof(TlbEntry);
+    };
+    return in(offsetof(TlbBank, read), TlbBank::kEntries) ||
+           in(offsetof(TlbBank, write), TlbBank::kEntries) ||
+           in(offsetof(TlbBank, exec), TlbBank::kExecEntries);
+  }
+
+  void CheckMemory() {
+    if (!HasMemory(insn_) || (!use_.memory_read && !use_.memory_written)) return;
+    const MemoryOperand& mem = insn_.mem;
+    Require(insn_.address_bits == 64 && mem.segment < 4 && mem.index == MemoryOperand::kNoReg,
+            "memory of a strange shape");
+    if (mem.base == MemoryOperand::kRip) return Require(OfVcpu(), "memory that is not the vCPU's");
+    if (mem.base == kTemp1) return Require(OfBank(), "no tag of a bank");
+    Require(mem.base == kTemp0 && mem.disp == 0 && state_.temp0 == State::Temp0::kHost,
+            "memory without a check");
+    Require(MemoryBytes(insn_) <= state_.size, "more memory than was checked");
+    Require(!use_.memory_written || state_.write_bank, "a write that was checked as a read");
+    Require(AlignmentOf(insn_) <= state_.alignment, "a misaligned operand");
+  }
+
+  void CheckOpcode() {
+    switch (TreatmentOf(insn_, use_)) {
+      case Treatment::kInterpreter:
+      case Treatment::kNothing:
+      case Treatment::kPush:
+      case Treatment::kPop:
+      case Treatment::kLeave:
+      case Treatment::kReturn:
+      case Treatment::kJumpIndirect:
+      case Treatment::kCallIndirect:
+        return Fault("no instruction for translated code");
+      default:
+        break;
+    }
+    if (insn_.mnemonic == Mnemonic::DIV || insn_.mnemonic == Mnemonic::IDIV)
+      Require(IsGpr(operand(0), kTemp0), "a division that nobody has looked at");
+    Require(!use_.implicit_memory, "memory that is not named");
+    Require(((use_.gpr_read | use_.gpr_written) & 1 << kRsp) == 0, "the host's stack pointer");
+    Require(static_cast<uint32_t>(VectorUseOf(insn_, use_)) <= state_.vectors,
+            "vector registers that are not there");
+    Require(X87UseOf(insn_) == X87Use::kNone || state_.x87, "x87 registers that are not there");
+  }
+
+  // An instruction of ours, not the guest's: one on our registers, the vCPU or the TLB.
+  bool IsOurs() const {
+    return Named(kTemp0) || Named(kTemp1) || (HasMemory(insn_) && insn_.mem.base != kTemp0) ||
+           (state_.restoring == State::Restoring::kRead && insn_.mnemonic == Mnemonic::ADD);
+  }
+
+  // Where the guest's flags are afterwards.
+  void FollowFlags() {
+    const State::Restoring restoring = std::exchange(state_.restoring, State::Restoring::kNo);
+    if (Is(context_.flags) && use_.memory_written) {
+      Require(state_.in_host, "flags that are not there are saved");
+      state_.in_memory = true;
+      return;
+    }
+    if (Is(context_.flags)) {
+      Require(state_.in_memory, "flags that are not there are brought back");
+      state_.restoring = State::Restoring::kRead;
+      return;
+    }
+    if (restoring == State::Restoring::kOverflow && insn_.mnemonic == Mnemonic::SAHF) {
+      state_.in_host = state_.in_memory;
+      return;
+    }
+    if (use_.flags_read == 0 && use_.flags_written == 0) return;
+    state_.asked = State::Asked::kNothing;
+    if (restoring == State::Restoring::kRead && insn_.mnemonic == Mnemonic::ADD &&
+        IsGpr(operand(0), 0) && IsImm(1) && (operand(1).imm & 0xff) == 0x7f)
+      state_.restoring = State::Restoring::kOverflow;
+    if (IsOurs() || restoring == State::Restoring::kRead) {
+      Require(state_.in_memory, "the guest's flags are lost");
+      state_.in_host = false;
+      return;
+    }
+    Require(state_.in_host || OverwritesFlags(insn_, use_), "flags that are not there");
+    if (use_.flags_written == 0) return;
+    state_.in_host = true;
+    state_.in_memory = false;
+  }
+
+  // What an instruction of ours tells of kTemp0 and kTemp1.
+  void FollowTemps() {
+    using T0 = State::Temp0;
+    using T1 = State::Temp1;
+    using Asked = State::Asked;
+    const State before = state_;
+    if (use_.gpr_written >> kTemp1 & 1) state_.ForgetTemp1();
+    if (use_.gpr_written >> kTemp0 & 1) state_.ForgetTemp0();
+    const bool wide = operand(0).bits == 64;
+    const bool on_temp0 = IsGpr(operand(0), kTemp0), on_temp1 = IsGpr(operand(0), kTemp1);
+    const auto disp = static_cast<uint64_t>(insn_.mem.disp);
+    const bool of_bank = HasMemory(insn_) && insn_.mem.base == kTemp1;
+    switch (insn_.mnemonic) {
+      case Mnemonic::AND:
+        if (!on_temp1 || operand(0).bits < 32 || !IsImm(1)) break;
+        if (operand(1).imm % sizeof(TlbEntry) != 0 || operand(1).imm >> 31) break;
+        state_.temp1 = T1::kIndex;
+        state_.index = static_cast<uint32_t>(operand(1).imm);
+        break;
+      case Mnemonic::ADD:
+        if (on_temp1 && wide && before.temp1 == T1::kIndex && Is(context_.tlb)) {
+          state_.temp1 = T1::kBank;
+          state_.index = before.index;
+        }
+        if (on_temp0 && wide && of_bank && before.temp0 == T0::kInPage &&
+            disp == Bank(before.write_bank) + offsetof(TlbEntry, page)) {
+          state_ = before;
+          state_.temp0 = T0::kHost;
+        }
+        break;
+      case Mnemonic::XOR:
+        if (!on_temp0 || !wide || !of_bank || before.temp1 != T1::kBank) break;
+        if (disp != Bank(false) && disp != Bank(true)) break;
+        state_.temp0 = T0::kTag;
+        state_.write_bank = disp == Bank(true);
+        state_.alignment = before.alignment;
+        break;
+      case Mnemonic::TEST:
+        if (on_temp0 && operand(0).bits == 8 && IsImm(1)) {
+          const uint64_t alignment = (operand(1).imm & 0xff) + 1;
+          state_.Ask(std::has_single_bit(alignment) ? Asked::kAlignment : Asked::kOther, alignment);
+        } else {
+          state_.Ask(Asked::kOther);
+        }
+        break;
+      case Mnemonic::CMP:
+        state_.Ask(Asked::kOther);
+        if (!IsImm(1)) break;
+        if (on_temp0 && wide && before.temp0 == T0::kTag && operand(1).imm <= vmm::kPageSize)
+          state_.Ask(Asked::kSize, vmm::kPageSize - operand(1).imm);
+        if (on_temp0 && (before.temp0 == T0::kVectors || before.temp0 == T0::kX87))
+          state_.Ask(Asked::kLoaded, operand(1).imm);
+        if (Is(context_.state.vector)) state_.Ask(Asked::kVectors, operand(1).imm);
+        if (Is(context_.state.x87)) state_.Ask(Asked::kX87, operand(1).imm);
+        break;
+      default:
+        break;
+    }
+  }
+  static uint64_t Bank(bool write) {
+    return write ? offsetof(TlbBank, write) : offsetof(TlbBank, read);
+  }
+
+  // What is known behind a conditional jump, or where it leads.
+  static State Answered(State state, Mnemonic jump, bool taken) {
+    using Asked = State::Asked;
+    const bool not_above = jump == Mnemonic::JNBE && !taken;
+    const bool not_below = (jump == Mnemonic::JB && !taken) || (jump == Mnemonic::JNB && taken);
+    const bool zero = jump == Mnemonic::JNZ && !taken;
+    if (state.asked == Asked::kSize && not_above) {
+      state.temp0 = State::Temp0::kInPage;
+      state.size = state.value;
+    }
+    if (state.asked == Asked::kAlignment && zero) state.alignment = state.value;
+    if (not_below && state.asked == Asked::kLoaded && state.value > 0) {
+      if (state.temp0 == State::Temp0::kX87) state.x87 = true;
+      state.vectors = std::max(state.permitted, state.value);
+    }
+    if (not_below && state.asked == Asked::kVectors)
+      state.vectors = std::max(state.vectors, state.value);
+    if (not_below && state.asked == Asked::kX87 && state.value > 0) {
+      state.x87 = true;
+      state.vectors = std::max(state.vectors, 1u);
+    }
+    state.permitted = std::max(state.permitted, state.vectors);
+    state.Ask(Asked::kNothing);
+    return state;
+  }
+
+  void Jump(CodeSpace::Offset next, const State& state) {
+    const auto target = static_cast<CodeSpace::Offset>(next + operand(0).imm);
+    for (const Exit& exit : code_.exits) {
+      if (exit.jump + 4 == next)
+        Require(exit.flags == FlagHome::kHost ? state.in_host : state.in_memory,
+                "flags that the next block does not find");
+    }
+    if (target == stubs_.leave || target == stubs_.indirect)
+      return Require(state.in_memory, "leaves without the flags");
+    for (const CodeVerifier::Entry& entry : code_.others) {
+      if (entry.at == target)
+        return Require(entry.flags == FlagHome::kHost ? state.in_host : state.in_memory,
+                       "flags that the other block does not find");
+    }
+    Reach(target, state);
+  }
+
+  void Call(CodeSpace::Offset next) {
+    const auto target = static_cast<CodeSpace::Offset>(next + operand(0).imm);
+    Require(state_.in_memory, "a call that destroys the flags");
+    State after;
+    after.in_memory = true;
+    if (target != stubs_.run_site) after.permitted = state_.permitted;
+    if (target == stubs_.load_vectors) {
+      after.temp0 = State::Temp0::kVectors;
+      after.x87 = state_.x87;
+    } else if (target == stubs_.load_x87) {
+      after.temp0 = State::Temp0::kX87;
+    } else {
+      Require(target == stubs_.run_site, "a call of no stub");
+    }
+    Reach(next, after);
+  }
+
+  void Step() {
+    const CodeSpace::Offset next = at_ + insn_.length;
+    if (insn_.mnemonic == Mnemonic::UD2) return;
+    const Treatment how = TreatmentOf(insn_, use_);
+    if (how == Treatment::kJump || how == Treatment::kJumpIf || how == Treatment::kCall) {
+      Require(operand(0).kind == OperandKind::kImm && insn_.operand_bits == 64, "a strange jump");
+      state_.restoring = State::Restoring::kNo;
+    }
+    if (how == Treatment::kCall) return Call(next);
+    if (how == Treatment::kJump) {
+      state_.Ask(State::Asked::kNothing);
+      return Jump(next, state_);
+    }
+    if (how == Treatment::kJumpIf) {
+      Require(state_.asked != State::Asked::kNothing || state_.in_host, "flags that are not there");
+      Jump(next, Answered(state_, insn_.mnemonic, true));
+      return Reach(next, Answered(state_, insn_.mnemonic, false));
+    }
+    CheckOpcode();
+    CheckMemory();
+    FollowFlags();
+    FollowTemps();
+    Reach(next, state_);
+  }
+
+  const CodeSpace& space_;
+  const CodeContext& context_;
+  const Stubs& stubs_;
+  const CodeVerifier::Code& code_;
+  std::unordered_map<CodeSpace::Offset, Node> nodes_;
+  std::vector<CodeSpace::Offset> open_;
+  std::string fault_;
+
+  CodeSpace::Offset at_ = 0;
+  State state_;
+  Insn insn_;
+  InsnUse use_;
+};
+
+}  // namespace
+
+std::string CodeVerifier::Verify(const Code& code) const {
+  return Walk(space_, context_, stubs_, code).Run();
+}
+
+bool CodeVerifier::Wanted() {
+  const char* value = std::getenv("VMM_VERIFY_CODE");
+  return value && *value && std::strcmp(value, "0") != 0;
+}
+
+}  // namespace bt

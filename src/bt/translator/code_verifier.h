@@ -1,0 +1,56 @@
+// Proves that translated code can do no harm, from its bytes alone: decodes it again and follows
+// every way through it. For tests: wrong code must not get as far as running.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bt/translator/stubs.h"
+
+namespace bt {
+
+// What holds for code that a block or a thunk consists of:
+//
+// - Each instruction is one that the translator may copy, or a direct jump or call. Nothing else
+//   exists there: no system call, no privileged instruction, no push, pop or string instruction.
+// - Memory is named as [R10] behind a look-up with the right tag, and no wider than that has
+//   compared; as a tag of the TLB, [R11 + bank]; or relative to RIP inside the vCPU. RSP is never
+//   named.
+// - Jumps lead to code that was proved, to a stub, or to an entry of another block.
+// - Vector and x87 registers are used only where they were looked for; aligned operands are
+// aligned.
+// - The guest's flags are nowhere lost, and are where the target of a jump takes them to be.
+class CodeVerifier {
+ public:
+  struct Range {
+    CodeSpace::Offset begin, end;
+    bool Contains(CodeSpace::Offset at) const { return at >= begin && at < end; }
+  };
+  struct Entry {
+    CodeSpace::Offset at;
+    FlagHome flags;
+  };
+  struct Code {
+    Range hot, cold;
+    std::vector<Entry> entries;   // ways in
+    std::span<const Exit> exits;  // jumps that will be linked to others' entries
+    std::vector<Entry> others;    // entries elsewhere that it may jump to
+  };
+
+  CodeVerifier(const CodeSpace& space, const CodeContext& context, const Stubs& stubs)
+      : space_(space), context_(context), stubs_(stubs) {}
+
+  // Empty: it is as it must be. Else the first fault, with the offset and the bytes.
+  std::string Verify(const Code& code) const;
+
+  // Whether the environment asks for it: VMM_VERIFY_CODE=1.
+  static bool Wanted();
+
+ private:
+  const CodeSpace& space_;
+  const CodeContext& context_;
+  const Stubs& stubs_;
+};
+
+}  // namespace bt

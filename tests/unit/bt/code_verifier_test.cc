@@ -1,0 +1,180 @@
+// The verifier of translated code finds what is wrong: each check that is left out, and bytes that
+// are not as they were emitted.
+#include "bt/translator/code_verifier.h"
+
+#include <sys/mman.h>
+
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "tests/unit/bt/code_workshop.h"
+
+using namespace bt;
+
+namespace {
+
+using Code = std::vector<uint8_t>;
+
+const Code kLoad = {0x8b, 0x07};                                     // MOV EAX, [RDI]
+const Code kStore = {0x48, 0x89, 0x47, 0x08};                        // MOV [RDI+8], RAX
+const Code kAligned = {0x66, 0x0f, 0x6f, 0x07};                      // MOVDQA XMM0, [RDI]
+const Code kVector = {0x66, 0x0f, 0xef, 0xc1};                       // PXOR XMM0, XMM1
+const Code kX87 = {0xd8, 0xc1};                                      // FADD ST, ST(1)
+const Code kCompareLoadJump = {0x39, 0xc8, 0x8b, 0x17, 0x74, 0x10};  // CMP; MOV EDX, [RDI]; JZ
+const Code kCallIndirect = {0xff, 0x10};                             // CALL [RAX]
+
+// The translator's buffer is never writable where it runs: changes go through a private copy.
+class Changed {
+ public:
+  Changed(CodeWorkshop& workshop, CodeSpace::Offset at, const Code& bytes)
+      : at_(workshop.space.run(at) - (reinterpret_cast<uintptr_t>(workshop.space.run(at)) & 4095)),
+        size_(2 * vmm::kPageSize),
+        before_(at_, at_ + size_) {
+    Code after = before_;
+    std::copy(bytes.begin(), bytes.end(), after.begin() + (workshop.space.run(at) - at_));
+    Put(after);
+  }
+  ~Changed() { Put(before_); }
+
+ private:
+  void Put(const Code& bytes) {
+    REQUIRE(mmap(at_, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                 0) == at_);
+    std::memcpy(at_, bytes.data(), size_);
+  }
+  uint8_t* at_;
+  size_t size_;
+  Code before_;
+};
+
+}  // namespace
+
+TEST_CASE("translated code of every kind is accepted", "[verifier]") {
+  CodeWorkshop workshop;
+  for (const Code& code : {kLoad, kStore, kAligned, kVector, kX87, kCompareLoadJump, kCallIndirect,
+                           Code{0x4d, 0x01, 0xd1},              // ADD R9, R10
+                           Code{0x13, 0x07},                    // ADC EAX, [RDI]
+                           Code{0xf0, 0x48, 0x0f, 0xb1, 0x0f},  // LOCK CMPXCHG [RDI], RCX
+                           Code{0x53, 0x5b, 0xc9},              // PUSH RBX; POP RBX; LEAVE
+                           Code{0xf7, 0xf1},                    // DIV ECX
+                           Code{0x48, 0xf7, 0x3f},              // IDIV QWORD [RDI]
+                           Code{0x0f, 0xa2},                    // CPUID
+                           Code{0xc3}, Code{0xe8, 0, 1, 0, 0}, Code{0xff, 0xe0}, Code{0xeb, 0xfe},
+                           Code{0xdd, 0x07, 0x66, 0x0f, 0x6f, 0x07, 0xdd, 0x1f}}) {
+    CHECK(workshop.Verify(workshop.Translate(code)) == "");
+  }
+}
+
+TEST_CASE("every check that is left out is noticed", "[verifier]") {
+  CodeWorkshop workshop;
+  const auto fault = [&](const Code& code, LeaveOut leave_out) {
+    const std::string text = workshop.Verify(workshop.Translate(code, leave_out));
+    return text.substr(0, text.find(" at 0x"));
+  };
+  CHECK(fault(kLoad, LeaveOut::kRead) == "memory without a check");
+  CHECK(fault(kStore, LeaveOut::kWrite) == "a write that was checked as a read");
+  CHECK(fault({0x53}, LeaveOut::kWrite) == "a write that was checked as a read");
+  CHECK(fault({0x5b}, LeaveOut::kRead) == "memory without a check");
+  CHECK(fault(kLoad, LeaveOut::kCrossing) == "more memory than was checked");
+  CHECK(fault(kStore, LeaveOut::kCrossing) == "more memory than was checked");
+  CHECK(fault(kAligned, LeaveOut::kAlignment) == "a misaligned operand");
+  CHECK(fault(kCompareLoadJump, LeaveOut::kFlags) == "the guest's flags are lost");
+  CHECK(fault(kVector, LeaveOut::kRegisters) == "vector registers that are not there");
+  CHECK(fault(kX87, LeaveOut::kRegisters) == "x87 registers that are not there");
+}
+
+TEST_CASE("instructions that translated code never has are refused", "[verifier]") {
+  CodeWorkshop workshop;
+  const CodeWorkshop::Emitted emitted = workshop.Translate(Code(16, 0xf8));  // CLC
+  REQUIRE(workshop.Verify(emitted) == "");
+  // Sixteen of them, and a jump of five bytes.
+  const CodeSpace::Offset at = emitted.hot.end - 5 - 16;
+  const std::vector<Code> kForbidden = {
+      {0x0f, 0x05},                          // SYSCALL
+      {0x0f, 0x34},                          // SYSENTER
+      {0xcd, 0x80},                          // INT 80
+      {0xcc},                                // INT3
+      {0xf4},                                // HLT
+      {0x0f, 0x01, 0xef},                    // WRPKRU
+      {0xf3, 0x48, 0x0f, 0xae, 0xd0},        // WRFSBASE RAX
+      {0xf3, 0x48, 0x0f, 0xae, 0xd8},        // WRGSBASE RAX
+      {0x0f, 0x30},                          // WRMSR
+      {0x0f, 0x22, 0xd8},                    // MOV CR3, RAX
+      {0x8e, 0xe0},                          // MOV FS, EAX
+      {0xe4, 0x60},                          // IN AL, 60
+      {0x0f, 0xa2},                          // CPUID
+      {0x0f, 0x31},                          // RDTSC
+      {0x9c},                                // PUSHF
+      {0x9d},                                // POPF
+      {0x50},                                // PUSH RAX
+      {0x58},                                // POP RAX
+      {0xc3},                                // RET
+      {0xcf},                                // IRET
+      {0xfd},                                // STD
+      {0xa4},                                // MOVSB
+      {0xf3, 0xaa},                          // REP STOSB
+      {0xd7},                                // XLATB
+      {0xff, 0xe0},                          // JMP RAX
+      {0xff, 0xd0},                          // CALL RAX
+      {0xe8, 0x00, 0x00, 0x00, 0x00},        // CALL to no stub
+      {0xe9, 0x00, 0x00, 0x10, 0x00},        // JMP out of the block
+      {0xeb, 0x7f},                          // the same
+      {0x8b, 0x07},                          // MOV EAX, [RDI]
+      {0x41, 0x8b, 0x02},                    // MOV EAX, [R10]
+      {0x41, 0x8b, 0x03},                    // MOV EAX, [R11]
+      {0x8b, 0x04, 0x24},                    // MOV EAX, [RSP]
+      {0x48, 0x89, 0xe0},                    // MOV RAX, RSP
+      {0x48, 0x89, 0xc4},                    // MOV RSP, RAX
+      {0x65, 0x8b, 0x04, 0x25, 0, 0, 0, 0},  // MOV EAX, GS:[0]
+      {0x8b, 0x04, 0x25, 0, 0, 0, 0},        // MOV EAX, [0]
+      {0x8b, 0x05, 0, 0, 0, 0},              // MOV EAX, [RIP]: the code itself
+      {0x89, 0x05, 0, 0, 0, 0},              // MOV [RIP], EAX
+      {0x66, 0x0f, 0xef, 0xc0},              // PXOR XMM0, XMM0, which nobody has loaded
+      {0xd9, 0xe8},                          // FLD1, the same
+      {0xf7, 0xf1},                          // DIV ECX
+      {0x49, 0xff, 0xc2},                    // INC R10: the guest's flags
+      {0x06},                                // nothing
+  };
+  {
+    const Changed changed(workshop, at, {0xf9});  // STC may stand there
+    CHECK(workshop.Verify(emitted) == "");
+  }
+  for (const Code& forbidden : kForbidden) {
+    CAPTURE(forbidden);
+    const Changed changed(workshop, at, forbidden);
+    CHECK(workshop.Verify(emitted) != "");
+  }
+}
+
+TEST_CASE("a look-up that is not as it was emitted is refused", "[verifier]") {
+  CodeWorkshop workshop;
+  const CodeWorkshop::Emitted emitted = workshop.Translate(kLoad);
+  const uint8_t* code = workshop.space.run(0);
+  const auto find = [&](const Code& bytes) {
+    const uint8_t* end = code + emitted.hot.end;
+    const uint8_t* found = std::search(code + emitted.hot.begin, end, bytes.begin(), bytes.end());
+    REQUIRE(found != end);
+    return static_cast<CodeSpace::Offset>(found - code);
+  };
+  const CodeSpace::Offset compare = find({0x49, 0x81, 0xfa}), jump = find({0x0f, 0x87}),
+                          load = find({0x41, 0x8b, 0x02}), mask = find({0x41, 0x81, 0xe3});
+  const auto refused = [&](CodeSpace::Offset at, const Code& bytes) {
+    const Changed changed(workshop, at, bytes);
+    return workshop.Verify(emitted) != "";
+  };
+  CHECK(refused(compare + 3, {0xfd, 0x0f, 0, 0}));  // one byte too many
+  CHECK(refused(compare + 2, {0xfb}));              // CMP R11
+  CHECK(refused(compare, {0x41}));                  // CMP R10D
+  CHECK(refused(jump + 1, {0x83}));                 // JAE
+  CHECK(refused(jump + 1, {0x86}));                 // JBE
+  CHECK(refused(jump, {0x0f, 0x1f, 0x80}));         // NOP
+  CHECK(refused(load, {0x41, 0x89, 0x02}));         // a store
+  CHECK(refused(load, {0x49, 0x8b, 0x02}));         // eight bytes
+  CHECK(refused(load, {0x41, 0x8b, 0x00}));         // [R8]
+  CHECK(refused(load, {0x41, 0x8b, 0x03}));         // [R11]
+  CHECK(refused(mask + 3, {0xf0, 0xff, 0, 0}));     // past the end of the bank
+  CHECK(refused(mask + 3, {0xf8, 0x3f, 0, 0}));     // between entries
+  CHECK_FALSE(refused(load, {0x41, 0x8b, 0x02}));   // as it was
+}

@@ -1,0 +1,103 @@
+// Translates single blocks without a vCPU: for tests that look at code and do not run it.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <catch2/catch.hpp>
+#include <new>
+#include <vector>
+
+#include "bt/isa/decoder.h"
+#include "bt/translator/block_translator.h"
+#include "bt/translator/code_verifier.h"
+
+// Stands for the vCPU: what code reaches relative to RIP.
+struct Surroundings {
+  uint64_t r[bt::kSlots];
+  bt::Flags flags;
+  bt::TlbBank* tlb;
+  uint64_t seg_base[8];
+  uint64_t key;
+  std::atomic<uint32_t> attention;
+  bt::CodeState state;
+  uint64_t cr0, cr4, xcr0;
+  uint8_t fpu[4096];
+};
+
+class CodeWorkshop {
+ public:
+  struct Emitted {
+    bt::CodeVerifier::Range hot, cold;
+    bt::Translation translation;
+    std::vector<bt::Exit> exits;
+  };
+
+  CodeWorkshop()
+      : around(*Reserve()),
+        space(reinterpret_cast<uint8_t*>(&around) + kState, kCode),
+        context{around.r,   around.flags,     around.tlb,   around.seg_base,
+                around.key, around.attention, around.state, around.cr0,
+                around.cr4, around.xcr0,      around.fpu},
+        stubs(bt::Stubs::Emit(space, context)),
+        features(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})) {}
+  ~CodeWorkshop() { munmap(&around, kState); }
+
+  // A block at physical 0x5100.
+  Emitted Translate(const std::vector<uint8_t>& code,
+                    bt::LeaveOut leave_out = bt::LeaveOut::kNothing) {
+    std::vector<bt::Op> ops;
+    for (size_t at = 0; at < code.size();) {
+      bt::Insn insn;
+      REQUIRE(bt::Decode({code.data() + at, code.size() - at}, bt::CodeSize::k64, insn) ==
+              bt::DecodeStatus::kOk);
+      ops.emplace_back().length = insn.length;
+      at += insn.length;
+    }
+    ops.emplace_back();  // falls through
+    bt::Block block;
+    block.phys = 0x5100;
+    block.ops = ops.data();
+    block.op_count = static_cast<uint16_t>(ops.size());
+    block.bytes = static_cast<uint16_t>(code.size());
+    Emitted emitted{};
+    emitted.hot.begin = space.OffsetOf(space.hot());
+    emitted.cold.begin = space.OffsetOf(space.cold());
+    std::vector<bt::Site> sites;
+    bt::BlockTranslator translator(space, context, stubs, features, emitted.exits, sites,
+                                   leave_out);
+    REQUIRE(translator.Translate(block, code.data(), emitted.translation));
+    emitted.hot.end = space.OffsetOf(space.hot());
+    emitted.cold.end = space.OffsetOf(space.cold());
+    return emitted;
+  }
+
+  // What the verifier has against it.
+  std::string Verify(const Emitted& emitted) const {
+    using bt::FlagHome;
+    return bt::CodeVerifier(space, context, stubs)
+        .Verify({emitted.hot,
+                 emitted.cold,
+                 {{emitted.translation.from(FlagHome::kHost), FlagHome::kHost},
+                  {emitted.translation.from(FlagHome::kMemory), FlagHome::kMemory}},
+                 emitted.exits,
+                 {}});
+  }
+
+ private:
+  static constexpr size_t kState = 0x4000, kCode = 0x100000;
+  static_assert(sizeof(Surroundings) <= kState);
+
+  static Surroundings* Reserve() {
+    void* memory = mmap(nullptr, kState + kCode, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(memory != MAP_FAILED);
+    REQUIRE(mprotect(memory, kState, PROT_READ | PROT_WRITE) == 0);
+    return new (memory) Surroundings{};
+  }
+
+ public:
+  Surroundings& around;
+  bt::CodeSpace space;
+  const bt::CodeContext context;
+  const bt::Stubs stubs;
+  const bt::FeatureSet features;
+};
