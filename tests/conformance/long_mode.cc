@@ -67,6 +67,57 @@ void Canonical() {
               kSS, 0);
 }
 
+// A transfer faults before it is made: RIP and RSP are those of the instruction, and a call has
+// stored nothing. Also when it has gone elsewhere often enough to be translated. [SDM 2A] CALL
+template <class Transfer>
+void ExpectUnmade(Transfer transfer, uint64_t good) {
+  uint64_t at = 0, rsp = 0, to = good;
+  const auto body = [&] { transfer(to, at, rsp); };  // one copy of it
+  for (unsigned i = 0; i < 20; ++i) EXPECT_NO_TRAP(Try(body));
+  for (uint64_t bad : {0x800000000000, 0x12345678'00000000}) {
+    to = bad;
+    const Trap trap = Try(body);
+    EXPECT_TRAP(trap, kGP, 0);
+    EXPECT_EQ(trap.rip, at);
+    EXPECT_EQ(trap.frame.rsp, rsp);
+  }
+}
+
+void TransfersToNoAddress() {
+  if (UnderTcg()) return;
+  uint64_t just_return, land;
+  asm volatile("lea 1f(%%rip), %0\n jmp 2f\n 1: ret\n 2:" : "=r"(just_return));
+  Section("CALL to no canonical address");
+  const auto call = [](uint64_t to, uint64_t& at, uint64_t& rsp) {
+    asm volatile("lea 1f(%%rip), %%rcx\n mov %%rcx, %[at]\n mov %%rsp, %[rsp]\n 1: call *%%rax"
+                 : [at] "=m"(at), [rsp] "=m"(rsp)
+                 : "a"(to)
+                 : "rcx", "memory");
+  };
+  ExpectUnmade(call, just_return);
+  Section("JMP to no canonical address");
+  asm volatile("lea 1f(%%rip), %0\n jmp 2f\n 1: jmp *%%rdx\n 2:" : "=r"(land));
+  const auto jump = [](uint64_t to, uint64_t& at, uint64_t& rsp) {
+    asm volatile(
+        "lea 1f(%%rip), %%rcx\n mov %%rcx, %[at]\n mov %%rsp, %[rsp]\n lea 2f(%%rip), %%rdx\n"
+        "1: jmp *%%rax\n 2:"
+        : [at] "=m"(at), [rsp] "=m"(rsp)
+        : "a"(to)
+        : "rcx", "rdx", "memory");
+  };
+  ExpectUnmade(jump, land);
+  Section("RET to no canonical address");
+  const auto ret = [](uint64_t to, uint64_t& at, uint64_t& rsp) {
+    asm volatile(
+        "lea 1f(%%rip), %%rcx\n mov %%rcx, %[at]\n lea -8(%%rsp), %%rcx\n mov %%rcx, %[rsp]\n"
+        "lea 2f(%%rip), %%rdx\n push %%rax\n 1: ret\n 2:"
+        : [at] "=m"(at), [rsp] "=m"(rsp)
+        : "a"(to)
+        : "rcx", "rdx", "memory");
+  };
+  ExpectUnmade(ret, land);
+}
+
 void Strings() {
   Section("string instructions");
   static uint8_t from[64], to[64];
@@ -331,6 +382,7 @@ void GuestMain() {
   Registers();
   Segments();
   Canonical();
+  TransfersToNoAddress();
   Strings();
   UserMode();
   Syscall();

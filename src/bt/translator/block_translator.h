@@ -22,7 +22,7 @@ enum class LeaveOut : uint8_t {
   kAlignment,
   kFlags,      // are not saved
   kRegisters,  // vector and x87: not loaded
-  kCanonical,  // of an indirect call's target
+  kCanonical,  // of an indirect call's target: the verifier is blind to it, long_mode is not
 };
 
 class BlockTranslator {
