@@ -127,7 +127,8 @@ void Cpu::SetRflags(uint64_t value) {
   flags_ = EflagsToFlags(value);
   rflags_ = (value & kKept) | 2;
   const uint64_t changed = before ^ rflags_;
-  if (changed & rflags_ & eflags::IF) RecheckInterrupts();
+  // What comes later sets attention_.
+  if ((changed & rflags_ & eflags::IF) && apic_->HasDeliverable()) RecheckInterrupts();
   if (changed & (eflags::AC | eflags::VM)) UpdateMode();
 }
 

@@ -100,8 +100,6 @@ bool EndsBlock(const Insn& insn) {
       return true;
     case Family::kString:
       return insn.rep || insn.repne;
-    case Family::kFlag:
-      return insn.mnemonic == Mnemonic::STI;
     case Family::kNop:
       return insn.mnemonic == Mnemonic::PAUSE;
     case Family::kStack:

@@ -26,7 +26,7 @@ struct TlbEntry {
 struct TlbBank {
   TlbBank() { Clear(); }
 
-  static constexpr unsigned kEntries = 1024, kExecEntries = 256;
+  static constexpr unsigned kEntries = 1024, kExecEntries = 1024;
   TlbEntry read[kEntries];
   TlbEntry write[kEntries];  // only pages that are dirty already and hold no decoded code
   TlbEntry exec[kExecEntries];

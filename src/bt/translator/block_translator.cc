@@ -15,9 +15,6 @@ using Xbyak::Reg64;
 
 constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
 
-// Conditions as Jcc encodes them. [SDM 1] B.1
-constexpr uint8_t kBelow = 2, kNotBelow = 3, kNotZero = 5, kNotAbove = 6, kAbove = 7;
-
 bool FitsInt32(int64_t value) {
   return value == static_cast<int32_t>(value);
 }
@@ -108,6 +105,7 @@ bool BlockTranslator::Expressible(const Step& step) const {
       return RipRelative(step.insn) ? reaches && step.insn.operand_bits == 64
                                     : PatchInsn(step.insn, plan, bytes) != 0;
     case Treatment::kDivide:
+    case Treatment::kPush:
     case Treatment::kJumpIndirect:
     case Treatment::kCallIndirect:
       return !HasMemory(step.insn) || addresses;
@@ -125,6 +123,7 @@ bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes,
   block_ = &block;
   translation_ = &translation;
   if (!Decode(block, bytes) || !ChooseRegisters()) return false;
+  if (steps_.back().how == Treatment::kSetIf) steps_.back().how = Treatment::kInterpreter;
   for (Step& step : steps_) {
     if (!Expressible(step)) {
       step.how = Treatment::kInterpreter;
@@ -209,6 +208,11 @@ void BlockTranslator::EmitStep(const Step& step) {
       return EmitLea(step);
     case Treatment::kDivide:
       return EmitDivide(step);
+    case Treatment::kPushFlags:
+      return EmitPushFlags(step);
+    case Treatment::kClearIf:
+    case Treatment::kSetIf:
+      return EmitInterruptFlag(step);
     case Treatment::kPush:
     case Treatment::kPop:
     case Treatment::kLeave:
@@ -474,9 +478,21 @@ void BlockTranslator::EmitStack(const Step& step) {
     hot_.lea(sp, hot_.ptr[sp + 8]);
     return EndCheck(check, true);
   }
+  const bool memory = operand.kind == OperandKind::kMem;
+  CodeSpace::Offset unreadable = 0;
+  if (memory) {
+    EmitEffective(step);
+    unreadable = EmitCheck(step, 8, false).jump;
+    hot_.mov(hot_.r10, hot_.ptr[hot_.r10]);
+    hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], hot_.r10);
+  }
   hot_.lea(hot_.r10, hot_.ptr[sp - 8]);
-  const Check check = EmitCheck(step, 8, true);
-  if (operand.kind == OperandKind::kImm)
+  Check check = EmitCheck(step, 8, true);
+  check.more[0] = unreadable;
+  if (memory) {
+    hot_.mov(hot_.r11, hot_.ptr[hot_.At(context_.state.scratch)]);
+    hot_.mov(hot_.ptr[hot_.r10], hot_.r11);
+  } else if (operand.kind == OperandKind::kImm)
     hot_.mov(hot_.qword[hot_.r10], static_cast<int32_t>(operand.imm));
   else
     hot_.mov(hot_.ptr[hot_.r10], Reg64(plan_.gpr[operand.reg]));

@@ -25,6 +25,9 @@ enum class LeaveOut : uint8_t {
   kCanonical,  // of an indirect call's target: the verifier is blind to it, long_mode is not
 };
 
+// Conditions as Jcc encodes them. [SDM 1] B.1
+inline constexpr uint8_t kBelow = 2, kNotBelow = 3, kNotZero = 5, kNotAbove = 6, kAbove = 7;
+
 class BlockTranslator {
  public:
   // More than one block's code takes of either half of the space.
@@ -71,6 +74,8 @@ class BlockTranslator {
   void EmitLea(const Step& step);
   void EmitDivide(const Step& step);
   void EmitStack(const Step& step);
+  void EmitPushFlags(const Step& step);
+  void EmitInterruptFlag(const Step& step);
   void EmitInterpreter(const Step& step);
   void EmitBranch(const Step& step);
   void EmitTarget(const Step& step);

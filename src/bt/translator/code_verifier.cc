@@ -29,6 +29,7 @@ struct State {
     kHost,     // the address of `size` bytes that the guest may read or, in the write bank, write
     kVectors,  // the VectorUse that load_vectors gave
     kX87,      // the same of load_x87
+    kApic,     // the address of what LocalApic has for the vCPU
   };
   enum class Temp1 : uint8_t { kUnknown, kIndex, kBank };
   // A comparison of our own that the next instruction may ask about.
@@ -188,13 +189,17 @@ class Walk {
   // Relative to RIP: what of the vCPU is ours to read or write.
   bool OfVcpu() const {
     const CodeState& state = context_.state;
-    const bool pointers = Within(&state.host_rsp, 4);
+    const bool pointers = Within(&state.host_rsp, 5);
     if (Within(context_.r, kSlots) || Within(&context_.flags, 1)) return true;
     if (Within(&state, 1) && !pointers) return true;
     if (Within(context_.fpu + FpuState::kFip, 16)) return true;
+    if (Within(&context_.rflags, 1))
+      return !use_.memory_written ||
+             (IsImm(1) && (insn_.mnemonic == Mnemonic::AND || insn_.mnemonic == Mnemonic::OR));
     if (use_.memory_written) return false;
-    return pointers || Within(&context_.tlb, 1) || Within(context_.seg_base, 6) ||
-           Within(&context_.key, 1) || Within(&context_.attention, 1);
+    return pointers || Within(&context_.cpl, 1) || Within(&context_.tlb, 1) ||
+           Within(context_.seg_base, 6) || Within(&context_.key, 1) ||
+           Within(&context_.attention, 1);
   }
 
   // [kTemp1 + disp]: a tag or a page of a bank.
@@ -218,6 +223,9 @@ class Walk {
             "memory of a strange shape");
     if (mem.base == MemoryOperand::kRip) return Require(OfVcpu(), "memory that is not the vCPU's");
     if (mem.base == kTemp1) return Require(OfBank(), "no tag of a bank");
+    if (state_.temp0 == State::Temp0::kApic && mem.base == kTemp0)
+      return Require(insn_.mnemonic == Mnemonic::TEST && mem.disp == 0 && MemoryBytes(insn_) == 4,
+                     "more of the local APIC than its attention");
     Require(mem.base == kTemp0 && mem.disp == 0 && state_.temp0 == State::Temp0::kHost,
             "memory without a check");
     Require(MemoryBytes(insn_) <= state_.size, "more memory than was checked");
@@ -251,6 +259,7 @@ class Walk {
   // An instruction of ours, not the guest's: one on our registers, the vCPU or the TLB.
   bool IsOurs() const {
     return Named(kTemp0) || Named(kTemp1) || (HasMemory(insn_) && insn_.mem.base != kTemp0) ||
+           (HasMemory(insn_) && state_.temp0 == State::Temp0::kApic) ||
            (state_.restoring == State::Restoring::kRead && insn_.mnemonic == Mnemonic::ADD);
   }
 
@@ -323,6 +332,9 @@ class Walk {
         state_.temp0 = T0::kTag;
         state_.write_bank = disp == Bank(true);
         state_.alignment = before.alignment;
+        break;
+      case Mnemonic::MOV:
+        if (on_temp0 && wide && Is(context_.state.apic)) state_.temp0 = T0::kApic;
         break;
       case Mnemonic::TEST:
         if (on_temp0 && operand(0).bits == 8 && IsImm(1)) {

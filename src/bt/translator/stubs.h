@@ -18,6 +18,8 @@ struct CodeContext {
   uint64_t& cr0;
   uint64_t& cr4;
   uint64_t& xcr0;
+  uint64_t& rflags;
+  uint8_t& cpl;
   uint8_t* fpu;  // XSAVE area in standard form
 };
 

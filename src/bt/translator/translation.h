@@ -49,6 +49,7 @@ struct CodeState {
   uint64_t jumps = 0;     // address of the table of indirect targets
   uint64_t run_site = 0;  // the run-time's function for sites
   uint64_t self = 0;      // its argument
+  uint64_t apic = 0;      // address of LocalApic::attention()
   uint32_t vector = 0;    // VectorUse: the guest's vector registers are in the host's
   uint32_t x87 = 0;       // not 0: so are its x87 registers, and the vector registers with them
   uint32_t host_mxcsr = 0x1f80;

@@ -27,14 +27,15 @@ Translator::Translator(Cpu& cpu)
     : cpu_(cpu),
       state_(StateIn(cpu)),
       context_{
-          cpu.r,    cpu.flags_, cpu.tlb_,  cpu.seg_base_,        cpu.key_, cpu.attention_, state_,
-          cpu.cr0_, cpu.cr4_,   cpu.xcr0_, cpu.fpu_.bytes.data()},
+          cpu.r,    cpu.flags_, cpu.tlb_,  cpu.seg_base_, cpu.key_, cpu.attention_,       state_,
+          cpu.cr0_, cpu.cr4_,   cpu.xcr0_, cpu.rflags_,   cpu.cpl_, cpu.fpu_.bytes.data()},
       space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes),
       jumps_(new JumpTarget[kJumpTargets]) {
   static_assert(kStateBytes + kCodeBytes <= Cpu::kWindowBytes && sizeof(CodeState) <= kStateBytes);
   state_.jumps = reinterpret_cast<uint64_t>(jumps_.get());
   state_.run_site = reinterpret_cast<uint64_t>(&RunSite);
   state_.self = reinterpret_cast<uint64_t>(this);
+  state_.apic = reinterpret_cast<uint64_t>(&cpu.apic().attention());
   Clear();
 }
 

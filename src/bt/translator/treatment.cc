@@ -204,8 +204,14 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
     case Mnemonic::IDIV:
       return insn.operand[0].bits >= 32 ? Treatment::kDivide : Treatment::kInterpreter;
     case Mnemonic::PUSH:
-      if (insn.operand_bits != 64 || HasMemory(insn) || !OnlyGeneralRegisters(insn)) break;
+      if (insn.operand_bits != 64 || !OnlyGeneralRegisters(insn)) break;
       return Treatment::kPush;
+    case Mnemonic::PUSHFQ:
+      return Treatment::kPushFlags;
+    case Mnemonic::CLI:
+      return Treatment::kClearIf;
+    case Mnemonic::STI:
+      return Treatment::kSetIf;
     case Mnemonic::POP:
       if (insn.operand_bits != 64 || HasMemory(insn) || !OnlyGeneralRegisters(insn)) break;
       return insn.operand[0].reg == 4 ? Treatment::kInterpreter : Treatment::kPop;

@@ -15,6 +15,9 @@ enum class Treatment : uint8_t {
   kAddress,  // LEA
   kDivide,   // checked first: it must not trap on the host
   kPush,
+  kPushFlags,
+  kClearIf,
+  kSetIf,  // never the last of a block: no interrupt comes before the next instruction
   kPop,
   kLeave,
   kJump,

@@ -20,7 +20,8 @@ struct Surroundings {
   uint64_t key;
   std::atomic<uint32_t> attention;
   bt::CodeState state;
-  uint64_t cr0, cr4, xcr0;
+  uint64_t cr0, cr4, xcr0, rflags;
+  uint8_t cpl;
   uint8_t fpu[4096];
 };
 
@@ -35,9 +36,9 @@ class CodeWorkshop {
   CodeWorkshop()
       : around(*Reserve()),
         space(reinterpret_cast<uint8_t*>(&around) + kState, kCode),
-        context{around.r,   around.flags,     around.tlb,   around.seg_base,
-                around.key, around.attention, around.state, around.cr0,
-                around.cr4, around.xcr0,      around.fpu},
+        context{around.r,         around.flags, around.tlb, around.seg_base, around.key,
+                around.attention, around.state, around.cr0, around.cr4,      around.xcr0,
+                around.rflags,    around.cpl,   around.fpu},
         stubs(bt::Stubs::Emit(space, context)),
         features(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})) {}
   ~CodeWorkshop() { munmap(&around, kState); }

@@ -52,6 +52,13 @@ const Sample kSamples[] = {
     {"atomic: LOCK CMPXCHG [RDI], RCX", {0xf0, 0x48, 0x0f, 0xb1, 0x0f}},
     {"PUSH RBX", {0x53}},
     {"PUSH 1", {0x6a, 0x01}},
+    {"PUSH [RAX]", {0xff, 0x30}},
+    {"PUSHFQ", {0x9c}},
+    {"CLI", {0xfa}},
+    {"STI and NOP", {0xfb, 0x90}},
+    {"DIV RCX", {0x48, 0xf7, 0xf1}},
+    {"IDIV dword [RDI]", {0xf7, 0x3f}},
+    {"x87: FADD qword [RDI]", {0xdc, 0x07}},
     {"POP RBX", {0x5b}},
     {"LEAVE", {0xc9}},
     {"JMP forward", {0xeb, 0x10}},
@@ -122,6 +129,12 @@ class Emitter {
     name(&around_.tlb, "tlb");
     name(&around_.key, "key");
     name(&around_.attention, "attention");
+    name(&around_.rflags, "rflags");
+    name(&around_.cpl, "cpl");
+    name(&around_.state.apic, "apic");
+    name(&around_.state.x87, "x87");
+    name(&around_.fpu[FpuState::kFip], "FIP");
+    name(&around_.fpu[FpuState::kFdp], "FDP");
     name(&around_.state.page, "page");
     name(&around_.state.scratch, "scratch");
     name(&around_.state.vector, "vector");

@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <termios.h>
 
+#include <chrono>
+#include <thread>
+
 #include "char_fakes.h"
 
 namespace vmm::test {
@@ -78,11 +81,13 @@ TEST_CASE("The next reader of a pty finds it raw and gets what came before", "[c
     REQUIRE(tcsetattr(first.get(), TCSANOW, &mode) == 0);
   }
   std::string got;
-  for (int tries = 0; tries < 1000 && got != "hello"; ++tries) {  // until the close is seen
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (got != "hello" && std::chrono::steady_clock::now() < give_up) {  // until the close is seen
     UniqueFd fd(open(p.console->Where().c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC));
     termios mode{};
     REQUIRE(tcgetattr(fd.get(), &mode) == 0);
     if ((mode.c_lflag & ICANON) == 0) got = ReadFrom(fd.get(), 5);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   CHECK(got == "hello");
 }

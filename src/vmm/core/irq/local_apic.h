@@ -52,8 +52,12 @@ class LocalApic {
   bool HasAttention() const { return attention_.load(std::memory_order_acquire) & kAnyAttention; }
   // A maskable interrupt that TPR and PPR let through, or ExtINT.
   bool HasDeliverable() const {
-    return attention_.load(std::memory_order_acquire) & (kInterrupt | kExtInt);
+    static_assert(kDeliverable == (kInterrupt | kExtInt));
+    return attention_.load(std::memory_order_acquire) & kDeliverable;
   }
+  // For code that looks by itself: HasDeliverable() is whether a bit of kDeliverable is set there.
+  const std::atomic<uint32_t>& attention() const { return attention_; }
+  static constexpr uint32_t kDeliverable = 1 | 2;
   bool HasNmi() const { return attention_.load(std::memory_order_acquire) & kNmi; }
   bool HasInit() const { return attention_.load(std::memory_order_acquire) & kInit; }
   bool HasSipi() const { return attention_.load(std::memory_order_acquire) & kSipi; }
