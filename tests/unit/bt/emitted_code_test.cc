@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "bt/interp/fpu.h"
 #include "tests/unit/bt/code_workshop.h"
 #include "tests/unit/support/source_root.h"
 
