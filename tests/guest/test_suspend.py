@@ -1,5 +1,6 @@
 """Suspending a machine to its file and going on from it: docs/suspend.md."""
 
+import itertools
 import json
 import os
 import random
@@ -159,27 +160,27 @@ class Suspend(GuestTest):
     def test_a_machine_of_one_engine_resumes_under_another(self):
         probe = json.loads(subprocess.run([VMM, "probe", "--json"], capture_output=True, timeout=30,
                                           check=False).stdout)
-        if not probe["kvm"]["present"]:
-            self.skipTest(f"no KVM on this host: {probe['reason']}")
-        for first, second in (("kvm", "interpreter"), ("interpreter", "kvm")):
+        engines = ["bt", "interpreter"] + ["kvm"] * probe["kvm"]["present"]
+        if "kvm" not in engines:
+            print(f"not tried with KVM: {probe['reason']}")
+        # A processor that any KVM has, so that none of them need refuse it.
+        machine = 'cpu = "x86-64"\nmitigations = "host"\n'
+        for first, second in itertools.permutations(engines, 2):
             with self.subTest(first=first, second=second):
-                guest = self.script(".e.o", 'mitigations = "host"\n', engine=first)
+                guest = self.script(".e.o", machine, engine=first)
                 guest.expect("hello from the guest", 60)
                 guest.send("abc")
                 guest.expect("abc", 60)
                 self.suspend(guest)
                 guest.stop()
-                resumed = self.script(".e.o", 'mitigations = "host"\n', engine=second)
-                said = resumed.wait_for_message("resumed from|its processor can't be had here.*", 30)
-                if second == "kvm" and "had here" in said.group(0):
-                    self.skipTest(f"this host's KVM has less than its processor: {said.group(0)}")
+                resumed = self.script(".e.o", machine, engine=second)
+                resumed.wait_for_message("resumed from", 30)
                 resumed.send("xyz")
                 resumed.expect("xyz", 60)
                 resumed.send("Q")
                 resumed.expect("hello from the guest", 60)
                 self.assert_ends(resumed, SUCCESS, 60)
                 resumed.stop()
-
 
     def test_what_the_interpreter_promises_kvm_keeps_or_refuses(self):
         probe = json.loads(subprocess.run([VMM, "probe", "--json"], capture_output=True, timeout=30,
