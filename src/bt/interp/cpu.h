@@ -353,7 +353,8 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
     Block* block = nullptr;
   };
   static constexpr unsigned kJumpCacheSize = 4096;
-  static constexpr size_t kBlockBudget = 24 * vmm::kMiB;  // of all vCPUs together
+  // Of all vCPUs together; a translator loses more with its blocks than the interpreter does.
+  static constexpr size_t kBlockBudget = 8 * vmm::kMiB, kTieredBlockBudget = 24 * vmm::kMiB;
 
   template <class T>
   static T LoadHost(const void* host);

@@ -45,6 +45,7 @@ class InterpreterVm final : public vmm::Vm {
   vmm::Result<void> SetDebugPoints(std::span<const vmm::DebugPoint> points,
                                    const vmm::CpuState& context) override;
 
+  bool has_tier() const { return make_tier_ != nullptr; }
   std::unique_ptr<Tier> MakeTier(Cpu& cpu) const { return make_tier_ ? make_tier_(cpu) : nullptr; }
   const vmm::VmParts& parts() const { return parts_; }
   const FeatureSet& features() const { return features_; }

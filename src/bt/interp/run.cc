@@ -15,7 +15,7 @@ Cpu::Cpu(InterpreterVm& vm, unsigned id)
       vm_(vm),
       memory_(vm.parts().memory),
       id_(id),
-      blocks_(kBlockBudget / vm.parts().cpu_count),
+      blocks_((vm.has_tier() ? kTieredBlockBudget : kBlockBudget) / vm.parts().cpu_count),
       jump_cache_(new JumpCacheEntry[kJumpCacheSize]) {
   vmm::LocalApic::Host& host = *this;
   apic_ = std::make_unique<vmm::LocalApic>(id, vm.parts().clock, vm.parts().timers, vm.apic_bus(),
