@@ -114,7 +114,7 @@ void BlockBuilder::AppendInvalid(unsigned length) {
 // The block is found by linear address, but is keyed by where its bytes are.
 Block* Cpu::LookupBlock(uint64_t linear) {
   uint64_t phys;
-  TlbEntry& entry = tlb_->exec[TlbBank::ExecIndex(linear)];
+  const TlbEntry& entry = tlb_->exec.At(linear);
   if ((linear ^ entry.tag) < vmm::kPageSize) {
     phys = entry.page | (linear & (vmm::kPageSize - 1));
   } else {
@@ -124,8 +124,7 @@ Block* Cpu::LookupBlock(uint64_t linear) {
       return nullptr;
     }
     if (!Translate(linear, Access::kExecute, view_, &phys, nullptr)) return nullptr;
-    entry = {linear & kPageMask, phys & kPageMask};
-    tlb_->used = true;
+    tlb_->SetExec(linear, phys & kPageMask);
   }
   tlb_->NoteFetch(linear);
   tlb_->NoteFetch(linear + BlockCache::kMaxBytes);  // a block may end in the next page

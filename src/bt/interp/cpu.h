@@ -105,7 +105,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   // ---- Memory. False: an exception was raised. `stack` chooses #SS for a non-canonical address.
   template <class T>
   bool Load(uint64_t linear, T& value, bool stack = false) {
-    const TlbEntry& entry = tlb_->read[TlbBank::Index(linear)];
+    const TlbEntry& entry = tlb_->read.At(linear);
     if (__builtin_expect((linear ^ entry.tag) <= vmm::kPageSize - sizeof(T), 1)) {
       value = LoadHost<T>(reinterpret_cast<const void*>(entry.page + (linear ^ entry.tag)));
       return true;
@@ -122,7 +122,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   }
   // Host address for a read-modify-write that the TLB allows at once, else null.
   void* WritePointer(uint64_t linear, unsigned size) {
-    const TlbEntry& entry = tlb_->write[TlbBank::Index(linear)];
+    const TlbEntry& entry = tlb_->write.At(linear);
     if (__builtin_expect((linear ^ entry.tag) <= vmm::kPageSize - size, 1)) {
       return reinterpret_cast<void*>(entry.page + (linear ^ entry.tag));
     }

@@ -170,14 +170,12 @@ void Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view) {
   }
   uint8_t* host = vmm_memory().Host(vmm::GuestPhys(frame), vmm::kPageSize);
   if (!host) return;
-  const TlbEntry entry{page, reinterpret_cast<uint64_t>(host)};
-  bank.used = true;
   if (access == Access::kWrite) {
     if (vm_.CodeMask(frame) == 0 && vmm_memory().Ram(vmm::GuestPhys(frame), vmm::kPageSize))
-      bank.write[TlbBank::Index(page)] = entry;
+      bank.SetWrite(page, reinterpret_cast<uint64_t>(host));
     return;
   }
-  bank.read[TlbBank::Index(page)] = entry;
+  bank.SetRead(page, reinterpret_cast<uint64_t>(host));
 }
 
 void Cpu::PhysicalRead(uint64_t phys, void* data, unsigned size) {
@@ -333,7 +331,7 @@ bool Cpu::ModifySlow(uint64_t linear, unsigned size, void* value,
 }
 
 bool Cpu::LoadSystem(uint64_t linear, void* out, unsigned size) {
-  const TlbEntry& entry = banks_.bank(View::kSupervisor).read[TlbBank::Index(linear)];
+  const TlbEntry& entry = banks_.bank(View::kSupervisor).read.At(linear);
   if ((linear ^ entry.tag) <= vmm::kPageSize - size) {
     std::memcpy(out, reinterpret_cast<const void*>(entry.page + (linear ^ entry.tag)), size);
     return true;
@@ -342,7 +340,7 @@ bool Cpu::LoadSystem(uint64_t linear, void* out, unsigned size) {
 }
 
 bool Cpu::StoreSystem(uint64_t linear, const void* in, unsigned size) {
-  const TlbEntry& entry = banks_.bank(View::kSupervisor).write[TlbBank::Index(linear)];
+  const TlbEntry& entry = banks_.bank(View::kSupervisor).write.At(linear);
   if ((linear ^ entry.tag) <= vmm::kPageSize - size) {
     std::memcpy(reinterpret_cast<void*>(entry.page + (linear ^ entry.tag)), in, size);
     return true;

@@ -71,7 +71,7 @@ struct Movs {
     if (at.cpu.rflags_ & eflags::DF || !at.cpu.In64()) return 0;
     if (!at.Source(sizeof(T), from) || !at.Destination(sizeof(T), Access::kWrite, to)) return 0;
     const uint64_t count = std::min({limit, RunLength<T>(from), RunLength<T>(to)});
-    const TlbEntry& read = at.cpu.tlb_->read[TlbBank::Index(from)];
+    const TlbEntry& read = at.cpu.tlb_->read.At(from);
     void* host_to = at.cpu.WritePointer(to, sizeof(T));
     if (count == 0 || (from ^ read.tag) >= vmm::kPageSize || !host_to) return 0;
     const auto* host_from = reinterpret_cast<const uint8_t*>(read.page + (from ^ read.tag));

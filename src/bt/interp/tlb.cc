@@ -1,43 +1,47 @@
 #include "bt/interp/tlb.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
-#include <span>
+#include <new>
 
 #include "bt/interp/cpu.h"
 
 namespace bt {
 
-void TlbBank::Clear() {
-  for (size_t i = 0; i < kEntries; ++i) read[i] = write[i] = TlbEntry::Empty(i);
-  for (size_t i = 0; i < kExecEntries; ++i) exec[i] = TlbEntry::Empty(i);
-  used = false;
-  fetched = {};
+void* TlbBank::operator new(size_t size) {
+  void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  madvise(memory, size, MADV_NOHUGEPAGE);
+  return memory;
+}
+
+void TlbBank::operator delete(void* memory) {
+  munmap(memory, sizeof(TlbBank));
 }
 
 void TlbBank::Flush() {
-  if (used) Clear();
+  if (!used) return;
+  read.Clear();
+  write.Clear();
+  exec.Clear();
+  for (uint64_t& word : fetched) word = 0;
+  used = false;
 }
 
 void TlbBank::FlushPage(uint64_t linear) {
   if (!used) return;
-  const auto drop = [linear](TlbEntry& entry, size_t index) {
-    if ((entry.tag ^ linear) < vmm::kPageSize) entry = TlbEntry::Empty(index);
-  };
-  drop(read[Index(linear)], Index(linear));
-  drop(write[Index(linear)], Index(linear));
-  drop(exec[ExecIndex(linear)], ExecIndex(linear));
+  read.Drop(linear);
+  write.Drop(linear);
+  exec.Drop(linear);
 }
 
 void TlbBank::FlushLargePage(uint64_t linear) {
   if (!used) return;
-  const auto drop = [linear](std::span<TlbEntry> entries) {
-    for (size_t i = 0; i < entries.size(); ++i) {
-      if ((entries[i].tag ^ linear) < 4 * vmm::kMiB) entries[i] = TlbEntry::Empty(i);
-    }
-  };
-  drop(read);
-  drop(write);
-  drop(exec);
+  read.DropRegion(linear);
+  write.DropRegion(linear);
+  exec.DropRegion(linear);
 }
 
 void Tlb::FlushBanks(Context& context) {
@@ -113,10 +117,7 @@ void Tlb::DropWriteEntries(uint64_t host_page) {
   for (Context& context : contexts_) {
     for (std::unique_ptr<TlbBank>& bank : context.banks) {
       if (!bank || !bank->used) continue;
-      for (size_t i = 0; i < TlbBank::kEntries; ++i) {
-        TlbEntry& entry = bank->write[i];
-        if (entry.page == host_page) entry = TlbEntry::Empty(i);
-      }
+      bank->write.DropIf([host_page](const TlbEntry& entry) { return entry.page == host_page; });
     }
   }
 }

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 
 #include "vmm/core/base/types.h"
@@ -15,31 +17,98 @@ namespace bt {
 struct TlbEntry {
   uint64_t tag;   // linear address of the page; the xor with an address in it is the offset
   uint64_t page;  // where the page is: its host address (exec entries: its guest-physical one)
+};
 
-  // An entry that holds nothing has the tag of a page that belongs to its neighbour: no address
-  // that is looked for there can match it, canonical or not.
-  static constexpr TlbEntry Empty(size_t index) {
-    return {static_cast<uint64_t>(index ^ 1) * vmm::kPageSize, 0};
+// Direct-mapped. Memory that is all zero is an empty table but for its first entry: page 0 belongs
+// there and nowhere else. So a large table costs only the memory that was used, and a clear one
+// the groups that were filled.
+template <unsigned N>
+struct TlbTable {
+  static constexpr unsigned kEntries = N, kGroup = 16;
+  static constexpr uint64_t kRegion = 4 * vmm::kMiB;
+
+  TlbEntry entries[N];
+  uint64_t filled[N / kGroup / 64];  // a bit for each group that may hold something
+
+  static constexpr unsigned Index(uint64_t linear) { return (linear >> 12) & (N - 1); }
+  // The tag of a page that belongs elsewhere: no address that is looked for here can match it,
+  // canonical or not.
+  static constexpr TlbEntry Empty(size_t index) { return {index == 0 ? vmm::kPageSize : 0, 0}; }
+
+  // Of memory that is all zero.
+  void Create() { entries[0] = Empty(0); }
+  const TlbEntry& At(uint64_t linear) const { return entries[Index(linear)]; }
+  bool Holds(uint64_t linear) const { return (At(linear).tag ^ linear) < vmm::kPageSize; }
+  void Set(uint64_t linear, uint64_t page) {
+    const unsigned index = Index(linear);
+    entries[index] = {linear & ~(vmm::kPageSize - 1), page};
+    filled[index / kGroup / 64] |= 1ull << (index / kGroup % 64);
+  }
+  void Drop(uint64_t linear) {
+    if (Holds(linear)) entries[Index(linear)] = Empty(Index(linear));
+  }
+  void Clear() {
+    ForEachGroup([this](unsigned first) {
+      for (unsigned i = first; i < first + kGroup; ++i) entries[i] = Empty(i);
+    });
+    for (uint64_t& word : filled) word = 0;
+  }
+  // Empties the entries for which `which(entry)` is true.
+  template <class F>
+  void DropIf(F&& which) {
+    ForEachGroup([&](unsigned first) {
+      for (unsigned i = first; i < first + kGroup; ++i) {
+        if (which(entries[i])) entries[i] = Empty(i);
+      }
+    });
+  }
+  // Everything in the same 4 MiB.
+  void DropRegion(uint64_t linear) {
+    DropIf(
+        [linear](const TlbEntry& entry) { return ((entry.tag ^ linear) & ~(kRegion - 1)) == 0; });
+  }
+
+ private:
+  template <class F>
+  void ForEachGroup(F&& visit) {
+    for (unsigned word = 0; word < std::size(filled); ++word) {
+      for (uint64_t left = filled[word]; left; left &= left - 1) {
+        visit((word * 64 + static_cast<unsigned>(std::countr_zero(left))) * kGroup);
+      }
+    }
   }
 };
 
+// Lives in memory of its own, which is zero until it is used.
 struct TlbBank {
-  TlbBank() { Clear(); }
+  TlbBank() {
+    read.Create();
+    write.Create();
+    exec.Create();
+  }
+  static void* operator new(size_t size);
+  static void operator delete(void* memory);
 
-  static constexpr unsigned kEntries = 1024, kExecEntries = 1024;
-  TlbEntry read[kEntries];
-  TlbEntry write[kEntries];  // only pages that are dirty already and hold no decoded code
-  TlbEntry exec[kExecEntries];
-  bool used = false;
+  TlbTable<16384> read;   // 64 MiB
+  TlbTable<16384> write;  // only pages that are dirty already and hold no decoded code
+  TlbTable<1024> exec;
   // Pages that code was fetched from since the bank was empty, as a hash: invalidating any other
   // leaves what was found by linear address as it is.
-  std::array<uint64_t, 64> fetched;
+  uint64_t fetched[64];
+  bool used;  // something was put in
 
-  static constexpr unsigned Index(uint64_t linear) { return (linear >> 12) & (kEntries - 1); }
-  static constexpr unsigned ExecIndex(uint64_t linear) {
-    return (linear >> 12) & (kExecEntries - 1);
+  void SetRead(uint64_t linear, uint64_t host) {
+    read.Set(linear, host);
+    used = true;
   }
-
+  void SetWrite(uint64_t linear, uint64_t host) {
+    write.Set(linear, host);
+    used = true;
+  }
+  void SetExec(uint64_t linear, uint64_t phys) {
+    exec.Set(linear, phys);
+    used = true;
+  }
   // Code of the page of `linear` was found by its linear address.
   void NoteFetch(uint64_t linear) {
     fetched[FetchWord(linear)] |= FetchBit(linear);
@@ -56,7 +125,6 @@ struct TlbBank {
  private:
   static unsigned FetchWord(uint64_t linear) { return ((linear >> 18) ^ (linear >> 24)) & 63; }
   static uint64_t FetchBit(uint64_t linear) { return 1ull << ((linear >> 12) & 63); }
-  void Clear();
 };
 
 // Who looks: CPL 3; CPL 3 with alignment checking on; CPL 0-2; CPL 0-2 with EFLAGS.AC set under

@@ -334,11 +334,13 @@ BlockTranslator::Check BlockTranslator::EmitCheck(const Step& step, unsigned siz
     write = false;
   }
   if (leave_out_ == LeaveOut::kCrossing) size = 1;
-  const auto bank = static_cast<int>(write ? offsetof(TlbBank, write) : offsetof(TlbBank, read));
-  static_assert(sizeof(TlbEntry) == 16 && TlbBank::kEntries == 1024);
+  const auto bank =
+      static_cast<int>(write ? offsetof(TlbBank, write.entries) : offsetof(TlbBank, read.entries));
+  constexpr unsigned kEntries = decltype(TlbBank::read)::kEntries;
+  static_assert(sizeof(TlbEntry) == 16 && kEntries == decltype(TlbBank::write)::kEntries);
   hot_.mov(hot_.r11d, hot_.r10d);
   hot_.shr(hot_.r11d, 8);
-  hot_.and_(hot_.r11d, (TlbBank::kEntries - 1) << 4);
+  hot_.and_(hot_.r11d, (kEntries - 1) << 4);
   hot_.add(hot_.r11, hot_.ptr[hot_.At(context_.tlb)]);
   hot_.xor_(hot_.r10, hot_.ptr[hot_.r11 + bank]);
   hot_.cmp(hot_.r10, static_cast<uint32_t>(vmm::kPageSize - size));

@@ -206,14 +206,14 @@ class Walk {
   bool OfBank() const {
     if (state_.temp1 != State::Temp1::kBank || use_.memory_written || MemoryBytes(insn_) != 8)
       return false;
-    const auto in = [&](size_t bank, unsigned entries) {
+    const auto in = [&](size_t entries, size_t bytes) {
       const auto disp = static_cast<uint64_t>(insn_.mem.disp);
-      return (disp == bank || disp == bank + offsetof(TlbEntry, page)) &&
-             state_.index < entries * sizeof(TlbEntry);
+      return (disp == entries || disp == entries + offsetof(TlbEntry, page)) &&
+             state_.index < bytes;
     };
-    return in(offsetof(TlbBank, read), TlbBank::kEntries) ||
-           in(offsetof(TlbBank, write), TlbBank::kEntries) ||
-           in(offsetof(TlbBank, exec), TlbBank::kExecEntries);
+    return in(offsetof(TlbBank, read.entries), sizeof(TlbBank::read.entries)) ||
+           in(offsetof(TlbBank, write.entries), sizeof(TlbBank::write.entries)) ||
+           in(offsetof(TlbBank, exec.entries), sizeof(TlbBank::exec.entries));
   }
 
   void CheckMemory() {
@@ -359,7 +359,7 @@ class Walk {
     }
   }
   static uint64_t Bank(bool write) {
-    return write ? offsetof(TlbBank, write) : offsetof(TlbBank, read);
+    return write ? offsetof(TlbBank, write.entries) : offsetof(TlbBank, read.entries);
   }
 
   // What is known behind a conditional jump, or where it leads.

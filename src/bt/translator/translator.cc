@@ -143,9 +143,7 @@ void Translator::Link(const Way& way, Translation& to) {
     return;
   }
   // A thunk looks for the page where only the walk of a look-up, long ago maybe, has put it.
-  cpu_.tlb_->exec[TlbBank::ExecIndex(way.linear)] = {way.linear & kPageMask,
-                                                     to.block->phys & kPageMask};
-  cpu_.tlb_->used = true;
+  cpu_.tlb_->SetExec(way.linear, to.block->phys & kPageMask);
   Exit& exit = exits_[way.exit];
   if (exit.to || exit.from->block->dead || !space_.HasRoom(BlockTranslator::kMaxCode)) return;
   const Block& from_block = *exit.from->block;
@@ -181,12 +179,12 @@ CodeSpace::Offset Translator::EmitThunk(const Exit& exit, const Translation& to)
   unless_equal();
   const auto page = static_cast<int32_t>(exit.target & static_cast<int64_t>(kPageMask));
   if (page != 0) {
-    constexpr int kExec = offsetof(TlbBank, exec);
+    constexpr int kExec = offsetof(TlbBank, exec.entries);
     code.mov(code.r10, code.ptr[code.At(state_.page)]);
     code.add(code.r10, static_cast<uint32_t>(page));
     code.mov(code.r11d, code.r10d);
     code.shr(code.r11d, 8);
-    code.and_(code.r11d, (TlbBank::kExecEntries - 1) << 4);
+    code.and_(code.r11d, (decltype(TlbBank::exec)::kEntries - 1) << 4);
     code.add(code.r11, code.ptr[code.At(context_.tlb)]);
     code.cmp(code.r10, code.ptr[code.r11 + kExec]);
     unless_equal();

@@ -174,7 +174,7 @@ TEST_CASE("a look-up that is not as it was emitted is refused", "[verifier]") {
   CHECK(refused(load, {0x49, 0x8b, 0x02}));         // eight bytes
   CHECK(refused(load, {0x41, 0x8b, 0x00}));         // [R8]
   CHECK(refused(load, {0x41, 0x8b, 0x03}));         // [R11]
-  CHECK(refused(mask + 3, {0xf0, 0xff, 0, 0}));     // past the end of the bank
-  CHECK(refused(mask + 3, {0xf8, 0x3f, 0, 0}));     // between entries
+  CHECK(refused(mask + 3, {0xf0, 0xff, 0x7, 0}));   // past the end of the bank
+  CHECK(refused(mask + 3, {0xf8, 0xff, 0x3, 0}));   // between entries
   CHECK_FALSE(refused(load, {0x41, 0x8b, 0x02}));   // as it was
 }

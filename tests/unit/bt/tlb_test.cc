@@ -5,7 +5,6 @@
 
 using bt::Tlb;
 using bt::TlbBank;
-using bt::TlbEntry;
 using bt::View;
 
 namespace {
@@ -14,16 +13,15 @@ constexpr uint64_t kPage = 0x7f0000123000;
 
 void Install(Tlb& tlb, uint64_t page, uint64_t host) {
   TlbBank& bank = tlb.bank(View::kUser);
-  bank.used = true;
-  bank.read[TlbBank::Index(page)] = {page, host};
-  bank.write[TlbBank::Index(page)] = {page, host};
-  bank.exec[TlbBank::ExecIndex(page)] = {page, 0};
+  bank.SetRead(page, host);
+  bank.SetWrite(page, host);
+  bank.SetExec(page, 0);
 }
 bool Holds(Tlb& tlb, uint64_t page) {
   TlbBank& bank = tlb.bank(View::kUser);
-  const bool read = bank.read[TlbBank::Index(page)].tag == page;
-  CHECK(read == (bank.write[TlbBank::Index(page)].tag == page));
-  CHECK(read == (bank.exec[TlbBank::ExecIndex(page)].tag == page));
+  const bool read = bank.read.Holds(page);
+  CHECK(read == bank.write.Holds(page));
+  CHECK(read == bank.exec.Holds(page));
   return read;
 }
 
@@ -129,12 +127,11 @@ TEST_CASE("write entries for a page of the host go everywhere", "[interp]") {
   Tlb tlb;
   for (uint16_t pcid : {1, 2}) {
     tlb.Select(pcid, false);
-    tlb.bank(View::kUser).used = true;
-    tlb.bank(View::kUser).write[TlbBank::Index(kPage)] = {kPage, 0x10000};
+    tlb.bank(View::kUser).SetWrite(kPage, 0x10000);
   }
   tlb.DropWriteEntries(0x10000);
   for (uint16_t pcid : {1, 2}) {
     tlb.Select(pcid, true);
-    CHECK(tlb.bank(View::kUser).write[TlbBank::Index(kPage)].tag != kPage);
+    CHECK_FALSE(tlb.bank(View::kUser).write.Holds(kPage));
   }
 }
