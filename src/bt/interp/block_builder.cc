@@ -59,8 +59,7 @@ Block* BlockBuilder::Build(uint64_t linear, uint64_t phys) {
 bool BlockBuilder::BuildCrossing(uint64_t linear, const uint8_t* head, unsigned offset) {
   const unsigned have = vmm::kPageSize - offset;
   uint64_t next_phys;
-  const uint64_t next = (linear & kPageMask) + vmm::kPageSize;
-  if (!cpu_.Translate(next, Access::kExecute, cpu_.view_, &next_phys, nullptr)) return false;
+  if (!cpu_.TranslateSecondPage(linear, &next_phys)) return false;
   const uint8_t* host = cpu_.memory_.Host(vmm::GuestPhys(next_phys & kPageMask), vmm::kPageSize);
   if (!host) return cpu_.Raise(kGP, 0);
   cpu_.vm_.MarkCode(cpu_, next_phys & kPageMask);
@@ -111,10 +110,23 @@ void BlockBuilder::AppendInvalid(unsigned length) {
   closed_ = true;
 }
 
+// Of an instruction that begins in the page of `linear` and ends in the next one.
+bool Cpu::TranslateSecondPage(uint64_t linear, uint64_t* phys) {
+  const View view = cpl_ == 3 ? view_ : View::kSupervisor;
+  const uint64_t next = (linear & kPageMask) + vmm::kPageSize;
+  bool global = false;
+  if (!Translate(next, Access::kExecute, view, phys, &global)) return false;
+  banks_.NoteFetch(view, next, global);
+  return true;
+}
+
 // The block is found by linear address, but is keyed by where its bytes are.
 Block* Cpu::LookupBlock(uint64_t linear) {
   uint64_t phys;
-  const TlbEntry& entry = tlb_->exec.At(linear);
+  // The rights of fetches do not depend on EFLAGS.AC.
+  const View view = cpl_ == 3 ? view_ : View::kSupervisor;
+  TlbBank& bank = banks_.bank(view);
+  const TlbEntry& entry = bank.exec.At(linear);
   if ((linear ^ entry.tag) < vmm::kPageSize) {
     phys = entry.page | (linear & (vmm::kPageSize - 1));
   } else {
@@ -123,18 +135,15 @@ Block* Cpu::LookupBlock(uint64_t linear) {
       Raise(kGP, 0);
       return nullptr;
     }
-    if (!Translate(linear, Access::kExecute, view_, &phys, nullptr)) return nullptr;
-    tlb_->SetExec(linear, phys & kPageMask);
+    bool global = false;
+    if (!Translate(linear, Access::kExecute, view, &phys, &global)) return nullptr;
+    banks_.NoteFetch(view, linear, global);
+    bank.SetExec(linear, phys & kPageMask);
   }
-  tlb_->NoteFetch(linear);
-  tlb_->NoteFetch(linear + BlockCache::kMaxBytes);  // a block may end in the next page
   Block* block = blocks_.Find(phys, code_size_);
   if (block && block->second_page) {  // the tail may be mapped elsewhere by now
     uint64_t next_phys;
-    if (!Translate((linear & kPageMask) + vmm::kPageSize, Access::kExecute, view_, &next_phys,
-                   nullptr)) {
-      return nullptr;
-    }
+    if (!TranslateSecondPage(linear, &next_phys)) return nullptr;
     if ((next_phys & kPageMask) != block->second_page) {
       blocks_.Invalidate(phys, 1);
       ForgetBlocks();

@@ -378,10 +378,11 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   void PhysicalWrite(uint64_t phys, const void* data, unsigned size);
   void NoteRamWrite(uint64_t phys, unsigned size);
   bool Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page);
-  void InstallTlb(uint64_t linear, uint64_t phys, Access access, View view);
+  void InstallTlb(uint64_t linear, uint64_t phys, Access access, View view, bool global);
 
   Block* NextBlock();
   Block* LookupBlock(uint64_t linear);
+  bool TranslateSecondPage(uint64_t linear, uint64_t* phys);
   void Execute(Block* block);
   // After a fault: RIP back on the instruction.
   void Rewind(const Op& op) {
@@ -424,7 +425,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
     UpdateKey();
   }
   void UpdateKey() {
-    key_ = (banks_.epoch() << 4) | (static_cast<uint64_t>(code_size_) << 1) | (cpl_ == 3);
+    key_ = (banks_.epoch(cpl_ == 3) << 4) | (static_cast<uint64_t>(code_size_) << 1) | (cpl_ == 3);
   }
   void OnApicAttention() override { SetAttention(kAttentionApic); }
   bool CallInward(vmm::SegmentState cs, uint64_t cs_low, uint64_t offset, unsigned frame,

@@ -159,7 +159,7 @@ bool Cpu::TranslateCanonical(uint64_t linear, Access access, bool stack, View vi
   return Translate(linear, access, view, phys, nullptr);
 }
 
-void Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view) {
+void Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view, bool global) {
   if (!LongMode()) linear &= 0xffffffff;
   const uint64_t page = linear & kPageMask, frame = phys & kPageMask;
   TlbBank& bank = banks_.bank(view);
@@ -170,6 +170,7 @@ void Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view) {
   }
   uint8_t* host = vmm_memory().Host(vmm::GuestPhys(frame), vmm::kPageSize);
   if (!host) return;
+  banks_.NotePage(view, page, global);
   if (access == Access::kWrite) {
     if (vm_.CodeMask(frame) == 0 && vmm_memory().Ram(vmm::GuestPhys(frame), vmm::kPageSize))
       bank.SetWrite(page, reinterpret_cast<uint64_t>(host));
@@ -236,8 +237,9 @@ void Cpu::NoteRamWrite(uint64_t phys, unsigned size) {
 
 bool Cpu::AccessPage(uint64_t linear, void* data, unsigned size, Access access, View view) {
   uint64_t phys;
-  if (!Translate(linear, access, view, &phys, nullptr)) return false;
-  InstallTlb(linear, phys, access, view);
+  bool global = false;
+  if (!Translate(linear, access, view, &phys, &global)) return false;
+  InstallTlb(linear, phys, access, view, global);
   if (access == Access::kWrite)
     PhysicalWrite(phys, data, size);
   else
@@ -298,8 +300,9 @@ bool Cpu::PrepareModify(uint64_t linear, unsigned size, bool stack) {
   if (view_ == View::kUserAligned && !Aligned(linear, size, Access::kWrite)) return false;
   uint64_t phys;
   if ((linear & ~kPageMask) + size > vmm::kPageSize) return true;
-  if (!Translate(linear, Access::kWrite, view_, &phys, nullptr)) return false;
-  InstallTlb(linear, phys, Access::kWrite, view_);
+  bool global = false;
+  if (!Translate(linear, Access::kWrite, view_, &phys, &global)) return false;
+  InstallTlb(linear, phys, Access::kWrite, view_, global);
   return true;
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "bt/interp/cpu.h"
 
@@ -51,8 +52,24 @@ void Tlb::FlushBanks(Context& context) {
   context.epoch = next_epoch_++;
 }
 
+void Tlb::FlushSystem() {
+  system_->Flush();
+  system_epoch_ = next_epoch_++;
+  locals_ = 0;
+  local_code_ = false;
+}
+
+// Of system_, what is not global.
+void Tlb::DropLocal() {
+  if (locals_ > kLocals) return FlushSystem();
+  for (unsigned i = 0; i < locals_; ++i) system_->FlushPage(local_pages_[i]);
+  locals_ = 0;
+  if (std::exchange(local_code_, false)) system_epoch_ = next_epoch_++;
+}
+
 void Tlb::Flush() {
   for (Context& context : contexts_) FlushBanks(context);
+  FlushSystem();
   gigabyte_pages_ = false;
   large_pages_ = {};
 }
@@ -71,9 +88,19 @@ void Tlb::FlushPageOf(Context& context, uint64_t linear) {
   if (fetched) context.epoch = next_epoch_++;
 }
 
+void Tlb::FlushSystemPage(uint64_t linear) {
+  const bool large = large_pages_[LargeWord(linear)] & LargeBit(linear);
+  if (large)
+    system_->FlushLargePage(linear);
+  else
+    system_->FlushPage(linear);
+  if (large || system_->MayHaveFetched(linear)) system_epoch_ = next_epoch_++;
+}
+
 void Tlb::FlushPage(uint64_t linear) {
   if (gigabyte_pages_) return Flush();
   for (Context& context : contexts_) FlushPageOf(context, linear);
+  FlushSystemPage(linear);
 }
 
 Tlb::Context* Tlb::Find(uint16_t pcid) {
@@ -84,14 +111,21 @@ Tlb::Context* Tlb::Find(uint16_t pcid) {
 }
 
 void Tlb::FlushContext(uint16_t pcid) {
-  if (Context* context = Find(pcid)) FlushBanks(*context);
+  Context* context = Find(pcid);
+  if (!context) return;
+  FlushBanks(*context);
+  if (context == &contexts_[current_]) DropLocal();
 }
 
 void Tlb::FlushContextPage(uint16_t pcid, uint64_t linear) {
   Context* context = Find(pcid);
   if (!context) return;
-  if (gigabyte_pages_) return FlushBanks(*context);
+  if (gigabyte_pages_) {
+    FlushBanks(*context);
+    return FlushSystem();
+  }
   FlushPageOf(*context, linear);
+  FlushSystemPage(linear);
 }
 
 void Tlb::Select(uint16_t pcid, bool keep) {
@@ -103,6 +137,7 @@ void Tlb::Select(uint16_t pcid, bool keep) {
     keep = false;
   }
   if (!keep) FlushBanks(*context);
+  if (!keep || context != &contexts_[current_]) DropLocal();
   context->pcid = pcid;
   context->valid = true;
   context->last_used = ++uses_;
@@ -111,13 +146,15 @@ void Tlb::Select(uint16_t pcid, bool keep) {
 
 void Tlb::ForgetBlocks() {
   for (Context& context : contexts_) context.epoch = next_epoch_++;
+  system_epoch_ = next_epoch_++;
 }
 
 void Tlb::DropWriteEntries(uint64_t host_page) {
+  const auto here = [host_page](const TlbEntry& entry) { return entry.page == host_page; };
+  system_->write.DropIf(here);
   for (Context& context : contexts_) {
     for (std::unique_ptr<TlbBank>& bank : context.banks) {
-      if (!bank || !bank->used) continue;
-      bank->write.DropIf([host_page](const TlbEntry& entry) { return entry.page == host_page; });
+      if (bank && bank->used) bank->write.DropIf(here);
     }
   }
 }

@@ -137,17 +137,32 @@ constexpr bool IsUser(View view) {
 
 enum class Access : uint8_t { kRead, kWrite, kExecute };
 
-// The banks of the address spaces (PCIDs) that were used last. What is thrown away may be more than
-// the guest asked for, never less.
+// The banks of the address spaces (PCIDs) that were used last, and one for View::kSupervisor that
+// all share: what a kernel looks at is mostly global. What is not is listed, and goes when another
+// address space comes. What is thrown away may be more than the guest asked for, never less.
 class Tlb {
  public:
   static constexpr unsigned kContexts = 8;
 
   // Of the current address space.
-  TlbBank& bank(View view) { return Bank(contexts_[current_], view); }
+  TlbBank& bank(View view) {
+    return view == View::kSupervisor ? *system_ : Bank(contexts_[current_], view);
+  }
   // Changes whenever a translation that was looked up by linear address may not be used any more;
-  // no two address spaces have the same one.
-  uint64_t epoch() const { return contexts_[current_].epoch; }
+  // no two address spaces have the same one, but for what supervisors find on global pages.
+  uint64_t epoch(bool user) const { return user ? contexts_[current_].epoch : system_epoch_; }
+
+  // The page was put in, or code of it found by its linear address; `global`: for all address
+  // spaces. To be told before.
+  void NotePage(View view, uint64_t linear, bool global) {
+    if (view == View::kSupervisor && !global) NoteLocal(linear);
+  }
+  void NoteFetch(View view, uint64_t linear, bool global) {
+    if (IsUser(view)) return Bank(contexts_[current_], view).NoteFetch(linear);
+    system_->NoteFetch(linear);
+    NotePage(View::kSupervisor, linear, global);
+    local_code_ |= !global;
+  }
 
   void Flush();                      // everything
   void FlushPage(uint64_t linear);   // INVLPG: of all address spaces, for it may be global
@@ -182,7 +197,14 @@ class Tlb {
     return *bank;
   }
   void FlushBanks(Context& context);
+  void FlushSystem();
   void FlushPageOf(Context& context, uint64_t linear);
+  void FlushSystemPage(uint64_t linear);
+  void NoteLocal(uint64_t linear) {
+    if (locals_ < kLocals) local_pages_[locals_] = linear;
+    locals_ += locals_ <= kLocals;
+  }
+  void DropLocal();
   // Regions of 4 MiB in which large pages were seen since the last Flush(), as a hash: where there
   // were none, one entry a bank is all that can hold a page.
   static unsigned LargeWord(uint64_t linear) { return (linear >> 28) & 63; }
@@ -192,6 +214,13 @@ class Tlb {
   std::array<Context, kContexts> contexts_;
   unsigned current_ = 0;
   uint64_t next_epoch_ = 1, uses_ = 0;
+  std::unique_ptr<TlbBank> system_ = std::make_unique<TlbBank>();
+  uint64_t system_epoch_ = 0;
+  // Of system_: pages of the current address space only; kLocals + 1: too many to list.
+  static constexpr unsigned kLocals = 64;
+  std::array<uint64_t, kLocals> local_pages_{};
+  unsigned locals_ = 0;
+  bool local_code_ = false;
   bool gigabyte_pages_ = false;
   std::array<uint64_t, 64> large_pages_{};
 };

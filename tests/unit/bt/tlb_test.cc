@@ -2,6 +2,9 @@
 #include "bt/interp/tlb.h"
 
 #include <catch2/catch.hpp>
+#include <map>
+#include <memory>
+#include <random>
 
 using bt::Tlb;
 using bt::TlbBank;
@@ -30,17 +33,17 @@ bool Holds(Tlb& tlb, uint64_t page) {
 TEST_CASE("an address space keeps its entries while others run, if the guest says so", "[interp]") {
   Tlb tlb;
   tlb.Select(1, false);
-  const uint64_t epoch = tlb.epoch();
+  const uint64_t epoch = tlb.epoch(true);
   Install(tlb, kPage, 0x10000);
   tlb.Select(2, true);
   CHECK_FALSE(Holds(tlb, kPage));
-  CHECK(tlb.epoch() != epoch);
+  CHECK(tlb.epoch(true) != epoch);
   tlb.Select(1, true);
   CHECK(Holds(tlb, kPage));
-  CHECK(tlb.epoch() == epoch);
+  CHECK(tlb.epoch(true) == epoch);
   tlb.Select(1, false);
   CHECK_FALSE(Holds(tlb, kPage));
-  CHECK(tlb.epoch() != epoch);
+  CHECK(tlb.epoch(true) != epoch);
 }
 
 TEST_CASE("an address space that lost its place starts empty", "[interp]") {
@@ -60,19 +63,19 @@ TEST_CASE("INVLPG voids what was found by linear address only where code was fet
   Tlb tlb;
   tlb.Select(1, false);
   tlb.bank(View::kUser).NoteFetch(kPage);
-  const uint64_t epoch = tlb.epoch();
+  const uint64_t epoch = tlb.epoch(true);
   tlb.FlushPage(kPage + 0x1000);
-  CHECK(tlb.epoch() == epoch);
+  CHECK(tlb.epoch(true) == epoch);
   tlb.FlushPage(kPage + 0x10);
-  CHECK(tlb.epoch() != epoch);
+  CHECK(tlb.epoch(true) != epoch);
   // What has not been flushed may still be fetched from without another note.
-  const uint64_t later = tlb.epoch();
+  const uint64_t later = tlb.epoch(true);
   tlb.FlushPage(kPage);
-  CHECK(tlb.epoch() != later);
+  CHECK(tlb.epoch(true) != later);
   tlb.Flush();
-  const uint64_t last = tlb.epoch();
+  const uint64_t last = tlb.epoch(true);
   tlb.FlushPage(kPage);
-  CHECK(tlb.epoch() == last);
+  CHECK(tlb.epoch(true) == last);
 }
 
 TEST_CASE("INVLPG takes a page out of every address space", "[interp]") {
@@ -134,4 +137,118 @@ TEST_CASE("write entries for a page of the host go everywhere", "[interp]") {
     tlb.Select(pcid, true);
     CHECK_FALSE(tlb.bank(View::kUser).write.Holds(kPage));
   }
+}
+
+TEST_CASE("what supervisors see on global pages outlives a change of the address space",
+          "[interp]") {
+  Tlb tlb;
+  tlb.Select(1, false);
+  const TlbBank& bank = tlb.bank(View::kSupervisor);
+  const auto install = [&](uint64_t page, bool global) {
+    tlb.NotePage(View::kSupervisor, page, global);
+    tlb.bank(View::kSupervisor).SetRead(page, 0x10000);
+  };
+  const uint64_t local = kPage + 0x1000;
+  install(kPage, true);
+  install(local, false);
+  tlb.NoteFetch(View::kSupervisor, kPage, true);
+  const uint64_t epoch = tlb.epoch(false);
+  tlb.Select(1, true);  // the same one, kept
+  CHECK(bank.read.Holds(local));
+  tlb.Select(2, true);
+  CHECK(bank.read.Holds(kPage));
+  CHECK_FALSE(bank.read.Holds(local));
+  CHECK(tlb.epoch(false) == epoch);
+  CHECK(tlb.epoch(true) != epoch);
+
+  install(local, false);
+  tlb.Select(2, false);  // the same one, not kept
+  CHECK_FALSE(bank.read.Holds(local));
+  install(local, false);
+  tlb.FlushContext(2);
+  CHECK_FALSE(bank.read.Holds(local));
+  CHECK(bank.read.Holds(kPage));
+
+  tlb.FlushContextPage(2, kPage);
+  CHECK_FALSE(bank.read.Holds(kPage));
+  CHECK(tlb.epoch(false) != epoch);
+  install(kPage, true);
+  tlb.FlushPage(kPage);
+  CHECK_FALSE(bank.read.Holds(kPage));
+  install(kPage, true);
+  tlb.Flush();
+  CHECK_FALSE(bank.read.Holds(kPage));
+}
+
+TEST_CASE("code that supervisors fetched from a page of one address space is void in the next",
+          "[interp]") {
+  Tlb tlb;
+  tlb.Select(1, false);
+  for (View view : {View::kSupervisor, View::kSupervisorAc}) {
+    tlb.NoteFetch(view, kPage, false);
+    const uint64_t epoch = tlb.epoch(false);
+    tlb.Select(view == View::kSupervisor ? 2 : 3, true);
+    CHECK(tlb.epoch(false) != epoch);
+  }
+}
+
+TEST_CASE("more pages of one address space than can be listed go all the same", "[interp]") {
+  Tlb tlb;
+  tlb.Select(1, false);
+  TlbBank& bank = tlb.bank(View::kSupervisor);
+  constexpr unsigned kPages = 300;
+  for (unsigned i = 0; i < kPages; ++i) {
+    tlb.NotePage(View::kSupervisor, kPage + i * 0x1000, false);
+    bank.SetWrite(kPage + i * 0x1000, 0x10000);
+  }
+  tlb.Select(2, true);
+  unsigned left = 0;
+  for (unsigned i = 0; i < kPages; ++i) left += bank.write.Holds(kPage + i * 0x1000);
+  CHECK(left == 0);
+}
+
+TEST_CASE("each way of emptying a table empties what it says, and nothing else", "[interp]") {
+  auto bank = std::make_unique<TlbBank>();
+  std::mt19937_64 random(1);
+  std::map<uint64_t, uint64_t> expected;  // page: host page; no two of one index
+  const auto& table = bank->write;
+  const auto check = [&] {
+    unsigned held = 0;
+    for (const bt::TlbEntry& entry : table.entries) held += entry.page != 0;
+    CHECK(held == expected.size());
+    for (const auto& [page, host] : expected) CHECK(table.At(page).page == host);
+  };
+  const auto fill = [&] {
+    for (unsigned i = 0; i < 2000; ++i) {
+      const uint64_t page = (random() % 4 ? random() % 0x8000 : random() >> 17) << 12;
+      const uint64_t host = (1 + random() % 64) << 12;
+      const auto same = [&](const auto& at) { return table.Index(at.first) == table.Index(page); };
+      std::erase_if(expected, same);
+      bank->SetWrite(page, host);
+      expected[page] = host;
+    }
+  };
+  CHECK_FALSE(table.Holds(0));
+  fill();
+  check();
+  for (unsigned i = 0; i < 500; ++i) {
+    const uint64_t page = i % 2 ? expected.begin()->first : random() % 0x8000 << 12;
+    bank->FlushPage(page + i);
+    expected.erase(page);
+  }
+  check();
+  for (uint64_t region : {uint64_t{0}, expected.rbegin()->first, uint64_t{0x1400000}}) {
+    bank->FlushLargePage(region + 0x123456);
+    std::erase_if(expected,
+                  [&](const auto& at) { return at.first >> 22 == (region + 0x123456) >> 22; });
+    check();
+  }
+  fill();
+  bank->write.DropIf([](const bt::TlbEntry& entry) { return entry.page == 0x5000; });
+  std::erase_if(expected, [](const auto& at) { return at.second == 0x5000; });
+  check();
+  bank->Flush();
+  expected.clear();
+  check();
+  for (uint64_t page : {uint64_t{0}, uint64_t{0x1000}, kPage}) CHECK_FALSE(table.Holds(page));
 }
