@@ -1,6 +1,7 @@
 // The ways out of a block: branches, calls, returns, and what lies behind its end.
 #include "bt/translator/block_translator.h"
 #include "bt/translator/host_registers.h"
+#include "bt/translator/jump_tables.h"
 
 namespace bt {
 
@@ -96,8 +97,20 @@ void BlockTranslator::EmitBranch(const Step& step) {
 // To the linear address in kTemp0. The flags are in memory.
 void BlockTranslator::EmitIndirectExit(const Step& step, int32_t stack) {
   EmitUnrename(hot_);
-  hot_.mov(hot_.dword[hot_.At(context_.state.site)], AddSite(step, stack));
-  space_.PatchJump(EmitJump(hot_), stubs_.indirect);
+  hot_.imul(hot_.r11d, hot_.r10d, static_cast<int>(JumpTables::kHash));
+  hot_.shr(hot_.r11d, JumpTables::kHashShift);
+  hot_.and_(hot_.r11d, JumpTables::kIndexMask);
+  hot_.add(hot_.r11, hot_.ptr[hot_.At(context_.state.jumps)]);
+  hot_.cmp(hot_.r10, hot_.ptr[hot_.r11 + offsetof(JumpTarget, linear)]);
+  const CodeSpace::Offset miss = leave_out_ == LeaveOut::kTarget ? 0 : EmitJumpIf(hot_, kNotZero);
+  hot_.cmp(hot_.dword[hot_.At(context_.attention)], 0);
+  const CodeSpace::Offset called = EmitJumpIf(hot_, kNotZero);
+  EmitJumpToTarget(hot_, context_);
+  for (CodeSpace::Offset jump : {miss, called}) {
+    if (jump != 0) space_.PatchJump(jump, space_.OffsetOf(cold_));
+  }
+  cold_.mov(cold_.dword[cold_.At(context_.state.site)], AddSite(step, stack));
+  space_.PatchJump(EmitJump(cold_), stubs_.indirect);
 }
 
 void BlockTranslator::EmitExit(int32_t target) {

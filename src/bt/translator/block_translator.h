@@ -22,6 +22,7 @@ enum class LeaveOut : uint8_t {
   kAlignment,
   kFlags,      // are not saved
   kRegisters,  // vector and x87: not loaded
+  kTarget,     // of an indirect jump: not compared with the table's
   kCanonical,  // of an indirect call's target: the verifier is blind to it, long_mode is not
 };
 

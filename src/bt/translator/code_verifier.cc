@@ -13,85 +13,16 @@
 #include "bt/interp/tlb.h"
 #include "bt/isa/decoder.h"
 #include "bt/translator/host_registers.h"
+#include "bt/translator/jump_tables.h"
 #include "bt/translator/treatment.h"
+#include "bt/translator/verifier_state.h"
 
 namespace bt {
 namespace {
 
 constexpr unsigned kRsp = 4;
 
-// What is known before an instruction, whatever way led there.
-struct State {
-  enum class Temp0 : uint8_t {
-    kUnknown,
-    kTag,      // a linear address xor the tag of the bank
-    kInPage,   // the same, less than a page less `size`
-    kHost,     // the address of `size` bytes that the guest may read or, in the write bank, write
-    kVectors,  // the VectorUse that load_vectors gave
-    kX87,      // the same of load_x87
-    kApic,     // the address of what LocalApic has for the vCPU
-  };
-  enum class Temp1 : uint8_t { kUnknown, kIndex, kBank };
-  // A comparison of our own that the next instruction may ask about.
-  enum class Asked : uint8_t { kNothing, kSize, kLoaded, kVectors, kX87, kAlignment, kOther };
-  enum class Restoring : uint8_t { kNo, kRead, kOverflow };
-
-  Temp0 temp0 = Temp0::kUnknown;
-  bool write_bank = false;
-  uint32_t size = 0, alignment = 1;
-  Temp1 temp1 = Temp1::kUnknown;
-  uint32_t index = 0;  // kTemp1 is at most that, over the start of the bank
-  Asked asked = Asked::kNothing;
-  uint32_t value = 0;  // that it was compared with
-  Restoring restoring = Restoring::kNo;
-  uint32_t vectors = 0;
-  uint32_t permitted = 0;  // that load_vectors is sure to give: nothing but C++ changes it
-  bool x87 = false;
-  bool in_host = false, in_memory = false;  // where the guest's flags are right
-
-  bool operator==(const State&) const = default;
-
-  // What holds on both ways.
-  void Meet(const State& other) {
-    const auto keep = [](auto& mine, const auto& theirs, auto unknown) {
-      if (mine != theirs) mine = unknown;
-    };
-    if (temp0 != other.temp0 || write_bank != other.write_bank || size != other.size)
-      temp0 = Temp0::kUnknown;
-    if (temp1 != other.temp1 || index != other.index) temp1 = Temp1::kUnknown;
-    if (value != other.value) asked = Asked::kNothing;
-    keep(asked, other.asked, Asked::kNothing);
-    keep(restoring, other.restoring, Restoring::kNo);
-    write_bank = temp0 != Temp0::kUnknown && write_bank;
-    size = temp0 == Temp0::kUnknown ? 0 : size;
-    index = temp1 == Temp1::kUnknown ? 0 : index;
-    value = asked == Asked::kNothing ? 0 : value;
-    alignment = std::min(alignment, other.alignment);
-    vectors = std::min(vectors, other.vectors);
-    permitted = std::min(permitted, other.permitted);
-    x87 &= other.x87;
-    in_host &= other.in_host;
-    in_memory &= other.in_memory;
-  }
-
-  void ForgetTemp0() {
-    temp0 = Temp0::kUnknown;
-    write_bank = false;
-    size = 0;
-    alignment = 1;
-    if (asked != Asked::kNothing) Ask(Asked::kOther);  // that was about another value
-  }
-  void ForgetTemp1() {
-    temp1 = Temp1::kUnknown;
-    index = 0;
-    // An entry whose tag was compared is another one's from now on.
-    if (temp0 == Temp0::kTag || temp0 == Temp0::kInPage) ForgetTemp0();
-  }
-  void Ask(Asked what, uint64_t with = 0) {
-    asked = what;
-    value = static_cast<uint32_t>(with);
-  }
-};
+using State = VerifierState;
 
 bool IsGpr(const Operand& operand, unsigned reg) {
   return operand.kind == OperandKind::kReg && operand.reg_class == RegClass::kGpr &&
@@ -202,8 +133,11 @@ class Walk {
            Within(&context_.attention, 1);
   }
 
-  // [kTemp1 + disp]: a tag or a page of a bank.
+  // [kTemp1 + disp]: a tag or a page of a bank, or the address of an indirect target.
   bool OfBank() const {
+    if (state_.temp1 == State::Temp1::kEntry)
+      return insn_.mnemonic == Mnemonic::CMP && IsGpr(operand(0), kTemp0) &&
+             MemoryBytes(insn_) == 8 && insn_.mem.disp == offsetof(JumpTarget, linear);
     if (state_.temp1 != State::Temp1::kBank || use_.memory_written || MemoryBytes(insn_) != 8)
       return false;
     const auto in = [&](size_t entries, size_t bytes) {
@@ -310,6 +244,11 @@ class Walk {
     const bool of_bank = HasMemory(insn_) && insn_.mem.base == kTemp1;
     switch (insn_.mnemonic) {
       case Mnemonic::AND:
+        if (on_temp0 && wide && before.temp1 == T1::kTarget && IsImm(1) &&
+            operand(1).imm == ~(vmm::kPageSize - 1)) {
+          state_.temp1 = T1::kTarget;
+          state_.temp0 = T0::kPage;
+        }
         if (!on_temp1 || operand(0).bits < 32 || !IsImm(1)) break;
         if (operand(1).imm % sizeof(TlbEntry) != 0 || operand(1).imm >> 31) break;
         state_.temp1 = T1::kIndex;
@@ -320,6 +259,9 @@ class Walk {
           state_.temp1 = T1::kBank;
           state_.index = before.index;
         }
+        if (on_temp1 && wide && before.temp1 == T1::kIndex &&
+            before.index <= JumpTables::kIndexMask && Is(context_.state.jumps))
+          state_.temp1 = T1::kEntry;
         if (on_temp0 && wide && of_bank && before.temp0 == T0::kInPage &&
             disp == Bank(before.write_bank) + offsetof(TlbEntry, page)) {
           state_ = before;
@@ -335,6 +277,10 @@ class Walk {
         break;
       case Mnemonic::MOV:
         if (on_temp0 && wide && Is(context_.state.apic)) state_.temp0 = T0::kApic;
+        if (!Is(context_.state.page) || !use_.memory_written) break;
+        if (state_.temp1 == T1::kPaged) state_.ForgetTemp1();
+        if (state_.temp1 == T1::kTarget && state_.temp0 == T0::kPage && IsGpr(operand(1), kTemp0))
+          state_.temp1 = T1::kPaged;
         break;
       case Mnemonic::TEST:
         if (on_temp0 && operand(0).bits == 8 && IsImm(1)) {
@@ -346,6 +292,7 @@ class Walk {
         break;
       case Mnemonic::CMP:
         state_.Ask(Asked::kOther);
+        if (on_temp0 && wide && of_bank && before.temp1 == T1::kEntry) state_.Ask(Asked::kTarget);
         if (!IsImm(1)) break;
         if (on_temp0 && wide && before.temp0 == T0::kTag && operand(1).imm <= vmm::kPageSize)
           state_.Ask(Asked::kSize, vmm::kPageSize - operand(1).imm);
@@ -372,6 +319,8 @@ class Walk {
       state.temp0 = State::Temp0::kInPage;
       state.size = state.value;
     }
+    if (state.asked == Asked::kTarget && zero && state.temp1 == State::Temp1::kEntry)
+      state.temp1 = State::Temp1::kTarget;
     if (state.asked == Asked::kAlignment && zero) state.alignment = state.value;
     if (not_below && state.asked == Asked::kLoaded && state.value > 0) {
       if (state.temp0 == State::Temp0::kX87) state.x87 = true;
@@ -395,6 +344,7 @@ class Walk {
         Require(exit.flags == FlagHome::kHost ? state.in_host : state.in_memory,
                 "flags that the next block does not find");
     }
+    Require(target != stubs_.indirect || state.OfTable(), "a jump to where nobody has looked");
     if (target == stubs_.leave || target == stubs_.indirect)
       return Require(state.in_memory, "leaves without the flags");
     for (const CodeVerifier::Entry& entry : code_.others) {
@@ -403,6 +353,16 @@ class Walk {
                        "flags that the other block does not find");
     }
     Reach(target, state);
+  }
+
+  // To the code of an entry of the table of indirect targets.
+  void JumpIndirect() {
+    const MemoryOperand& mem = insn_.mem;
+    Require(HasMemory(insn_) && insn_.operand_bits == 64 && insn_.address_bits == 64 &&
+                mem.segment < 4 && mem.base == kTemp1 && mem.index == MemoryOperand::kNoReg &&
+                mem.disp == offsetof(JumpTarget, code) && state_.temp1 == State::Temp1::kPaged,
+            "a jump to where nobody has looked");
+    Require(state_.in_memory, "leaves without the flags");
   }
 
   void Call(CodeSpace::Offset next) {
@@ -431,6 +391,7 @@ class Walk {
       state_.restoring = State::Restoring::kNo;
     }
     if (how == Treatment::kCall) return Call(next);
+    if (how == Treatment::kJumpIndirect) return JumpIndirect();
     if (how == Treatment::kJump) {
       state_.Ask(State::Asked::kNothing);
       return Jump(next, state_);

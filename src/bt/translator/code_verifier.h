@@ -17,7 +17,9 @@ namespace bt {
 // - Memory is named as [R10] behind a look-up with the right tag, and no wider than that has
 //   compared; as a tag of the TLB, [R11 + bank]; or relative to RIP inside the vCPU. RSP is never
 //   named.
-// - Jumps lead to code that was proved, to a stub, or to an entry of another block.
+// - Jumps lead to code that was proved, to a stub, or to an entry of another block; indirect ones
+// to
+//   the code of a JumpTarget whose address was compared, and CodeState::page is its page.
 // - Vector and x87 registers are used only where they were looked for; aligned operands are
 // aligned.
 // - The guest's flags are nowhere lost, and are where the target of a jump takes them to be.

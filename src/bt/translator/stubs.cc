@@ -2,6 +2,7 @@
 
 #include "bt/interp/fpu.h"
 #include "bt/translator/host_registers.h"
+#include "bt/translator/jump_tables.h"
 #include "bt/translator/treatment.h"
 
 namespace bt {
@@ -175,29 +176,22 @@ void EmitRunSite(Assembler& code, const CodeContext& context, CodeSpace& space,
   EmitReturn(code, context);
 }
 
-void EmitIndirect(Assembler& code, const CodeContext& context) {
-  Xbyak::Label miss;
+// The entry that the jump has looked at is not the target's; another of its set may be.
+void EmitIndirect(Assembler& code, const CodeContext& context, Xbyak::Label& leave) {
+  Xbyak::Label hit, miss;
   code.mov(code.ptr[code.At(context.r[kRip])], code.r10);
-  code.mov(code.r11, code.r10);
-  code.shr(code.r11, 12);
-  code.xor_(code.r11d, code.r10d);
-  code.and_(code.r11d, kJumpTargets - 1);
-  code.shl(code.r11d, 5);
-  static_assert(sizeof(JumpTarget) == 32);
-  code.add(code.r11, code.ptr[code.At(context.state.jumps)]);
-  code.cmp(code.r10, code.ptr[code.r11 + offsetof(JumpTarget, linear)]);
-  code.jne(miss);
-  code.mov(code.r10, code.ptr[code.r11 + offsetof(JumpTarget, key)]);
-  code.cmp(code.r10, code.ptr[code.At(context.key)]);
-  code.jne(miss);
-  code.cmp(code.dword[code.At(context.attention)], 0);
-  code.jne(miss);
-  code.mov(code.r10, code.ptr[code.r11 + offsetof(JumpTarget, linear)]);
-  code.and_(code.r10, -0x1000);
-  code.mov(code.ptr[code.At(context.state.page)], code.r10);
-  code.jmp(code.ptr[code.r11 + offsetof(JumpTarget, code)]);
+  for (int other = 1; other < static_cast<int>(JumpTables::kWays); ++other) {
+    code.xor_(code.r11, (other ^ (other - 1)) * static_cast<int>(sizeof(JumpTarget)));
+    code.cmp(code.r10, code.ptr[code.r11 + offsetof(JumpTarget, linear)]);
+    code.je(hit);
+  }
   code.L(miss);
   code.mov(code.dword[code.At(context.state.exit)], CodeState::kIndirect);
+  code.jmp(leave, Assembler::T_NEAR);
+  code.L(hit);
+  code.cmp(code.dword[code.At(context.attention)], 0);
+  code.jne(miss);
+  EmitJumpToTarget(code, context);
 }
 
 }  // namespace
@@ -219,6 +213,12 @@ void EmitRestoreFlags(Assembler& code, const CodeContext& context) {
   code.mov(code.rax, code.r11);
 }
 
+void EmitJumpToTarget(Assembler& code, const CodeContext& context) {
+  code.and_(code.r10, static_cast<int>(~(vmm::kPageSize - 1)));
+  code.mov(code.ptr[code.At(context.state.page)], code.r10);
+  code.jmp(code.ptr[code.r11 + offsetof(JumpTarget, code)]);
+}
+
 Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context) {
   Assembler& code = space.hot();
   Stubs stubs;
@@ -233,9 +233,11 @@ Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context) {
   EmitLoadVectors(code, context, space, drop_vectors);
   stubs.load_x87 = space.OffsetOf(code);
   EmitLoadX87(code, context, space, stubs.load_vectors);
+  Xbyak::Label leave;
   stubs.indirect = space.OffsetOf(code);
-  EmitIndirect(code, context);
-  stubs.leave = space.OffsetOf(code);  // a miss goes on here
+  EmitIndirect(code, context, leave);
+  stubs.leave = space.OffsetOf(code);
+  code.L(leave);
   EmitStoreRegisters(code, context);
   EmitDropX87(code, context);
   EmitCall(code, space, drop_vectors);

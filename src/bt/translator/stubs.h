@@ -1,4 +1,4 @@
-// Code that all blocks share: the way in, the ways out, indirect jumps.
+// Code that all blocks share: the way in, the ways out, calls of the run-time.
 #pragma once
 
 #include "bt/interp/cpu.h"
@@ -27,7 +27,9 @@ struct Stubs {
   void (*enter)(const uint8_t* code) = nullptr;  // loads the registers, jumps
   CodeSpace::Offset leave = 0;     // jumped to: stores the registers, returns to enter()'s caller
   CodeSpace::Offset run_site = 0;  // called with the site in R10: the interpreter runs it
-  CodeSpace::Offset indirect = 0;  // jumped to with the linear target in R10, flags in memory
+  // Jumped to, flags in memory, with the linear target in R10, an entry of the table in R11 that is
+  // not its own, and CodeState::site set: goes there.
+  CodeSpace::Offset indirect = 0;
   // Called, flags in memory: loads the vector registers. R10: the VectorUse that the guest may make
   // of them now, which is also in CodeState::vector.
   CodeSpace::Offset load_vectors = 0;
@@ -40,5 +42,7 @@ struct Stubs {
 // Moves the arithmetic flags between the host's and Cpu::flags_. Destroys kTemp1.
 void EmitSaveFlags(Assembler& code, const CodeContext& context);
 void EmitRestoreFlags(Assembler& code, const CodeContext& context);
+// To the linear address in R10, the JumpTarget of which R11 points to. The flags are in memory.
+void EmitJumpToTarget(Assembler& code, const CodeContext& context);
 
 }  // namespace bt

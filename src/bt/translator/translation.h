@@ -46,7 +46,7 @@ struct CodeState {
   uint64_t page = 0;      // linear address of the page that the running block began in
   uint64_t scratch = 0;   // a value that no register has room for
   uint64_t host_rsp = 0;  // of the run-time
-  uint64_t jumps = 0;     // address of the table of indirect targets
+  uint64_t jumps = 0;     // address of the JumpTables' table of the running key
   uint64_t run_site = 0;  // the run-time's function for sites
   uint64_t self = 0;      // its argument
   uint64_t apic = 0;      // address of LocalApic::attention()
@@ -54,18 +54,10 @@ struct CodeState {
   uint32_t x87 = 0;       // not 0: so are its x87 registers, and the vector registers with them
   uint32_t host_mxcsr = 0x1f80;
   uint32_t exit = 0;  // the way out that was taken, or one of the values below
-  uint32_t site = 0;  // of the last indirect jump
+  uint32_t site = 0;  // of the last indirect jump that missed
 
   static constexpr uint32_t kIndirect = ~0u;  // RIP says where to
   static constexpr uint32_t kLeft = ~1u;      // an instruction needs the run-time: RIP is set
 };
-
-// An entry of the table of indirect targets.
-struct JumpTarget {
-  uint64_t linear = 0, key = ~0ull;
-  uint64_t code = 0;  // entry for FlagHome::kMemory
-  uint64_t unused = 0;
-};
-inline constexpr unsigned kJumpTargets = 4096;
 
 }  // namespace bt

@@ -29,10 +29,8 @@ Translator::Translator(Cpu& cpu)
       context_{
           cpu.r,    cpu.flags_, cpu.tlb_,  cpu.seg_base_, cpu.key_, cpu.attention_,       state_,
           cpu.cr0_, cpu.cr4_,   cpu.xcr0_, cpu.rflags_,   cpu.cpl_, cpu.fpu_.bytes.data()},
-      space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes),
-      jumps_(new JumpTarget[kJumpTargets]) {
+      space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes) {
   static_assert(kStateBytes + kCodeBytes <= Cpu::kWindowBytes && sizeof(CodeState) <= kStateBytes);
-  state_.jumps = reinterpret_cast<uint64_t>(jumps_.get());
   state_.run_site = reinterpret_cast<uint64_t>(&RunSite);
   state_.self = reinterpret_cast<uint64_t>(this);
   state_.apic = reinterpret_cast<uint64_t>(&cpu.apic().attention());
@@ -44,7 +42,7 @@ void Translator::Clear() {
   exits_.clear();
   sites_.clear();
   translations_.clear();
-  std::fill_n(jumps_.get(), kJumpTargets, JumpTarget{});
+  jumps_.Clear();
   way_ = {};
   stubs_ = Stubs::Emit(space_, context_);
 }
@@ -91,6 +89,7 @@ void Translator::Run(Block* block) {
   }
   cpu_.last_block_ = nullptr;
   state_.page = cpu_.r[kRip] & kPageMask;
+  state_.jumps = jumps_.Select(cpu_.key_);
   stubs_.enter(space_.run(translation->from(FlagHome::kMemory)));
   Leave();
 }
@@ -126,6 +125,7 @@ bool Translator::RunSite(Translator* self, uint32_t index) noexcept {
   Cpu& cpu = self->cpu_;
   cpu.r[kRip] = self->state_.page + site.next;
   const bool more = site.op->fn(cpu, *site.op);
+  self->state_.jumps = self->jumps_.Select(cpu.key_);
   if (cpu.fault_.active) {
     cpu.Rewind(*site.op);
     return false;
@@ -136,11 +136,8 @@ bool Translator::RunSite(Translator* self, uint32_t index) noexcept {
 
 void Translator::Link(const Way& way, Translation& to) {
   if (way.kind == Way::Kind::kIndirect) {
-    JumpTarget& entry = jumps_[(way.linear ^ (way.linear >> 12)) & (kJumpTargets - 1)];
-    entry.linear = way.linear;
-    entry.key = way.key;
-    entry.code = reinterpret_cast<uint64_t>(space_.run(to.from(FlagHome::kMemory)));
-    return;
+    const uint8_t* code = space_.run(to.from(FlagHome::kMemory));
+    return jumps_.Insert(way.linear, way.key, reinterpret_cast<uint64_t>(code));
   }
   // A thunk looks for the page where only the walk of a look-up, long ago maybe, has put it.
   cpu_.tlb_->SetExec(way.linear, to.block->phys & kPageMask);

@@ -9,6 +9,7 @@
 #include "bt/interp/tier.h"
 #include "bt/translator/block_translator.h"
 #include "bt/translator/code_verifier.h"
+#include "bt/translator/jump_tables.h"
 
 namespace bt {
 
@@ -50,7 +51,7 @@ class Translator final : public Tier {
   Stubs stubs_;
   std::vector<Exit> exits_;
   std::vector<Site> sites_;
-  std::unique_ptr<JumpTarget[]> jumps_;
+  JumpTables jumps_;
   std::vector<std::unique_ptr<Translation>> translations_;
   Way way_;
   const bool verify_ = CodeVerifier::Wanted();

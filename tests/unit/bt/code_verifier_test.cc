@@ -83,6 +83,8 @@ TEST_CASE("every check that is left out is noticed", "[verifier]") {
   CHECK(fault(kCompareLoadJump, LeaveOut::kFlags) == "the guest's flags are lost");
   CHECK(fault(kVector, LeaveOut::kRegisters) == "vector registers that are not there");
   CHECK(fault(kX87, LeaveOut::kRegisters) == "x87 registers that are not there");
+  for (const Code& code : {Code{0xc3}, Code{0xff, 0xe0}, kCallIndirect})
+    CHECK(fault(code, LeaveOut::kTarget) == "a jump to where nobody has looked");
 }
 
 TEST_CASE("instructions that translated code never has are refused", "[verifier]") {
@@ -177,4 +179,45 @@ TEST_CASE("a look-up that is not as it was emitted is refused", "[verifier]") {
   CHECK(refused(mask + 3, {0xf0, 0xff, 0x7, 0}));   // past the end of the bank
   CHECK(refused(mask + 3, {0xf8, 0xff, 0x3, 0}));   // between entries
   CHECK_FALSE(refused(load, {0x41, 0x8b, 0x02}));   // as it was
+}
+
+TEST_CASE("an indirect jump that is not as it was emitted is refused", "[verifier]") {
+  CodeWorkshop workshop;
+  const CodeWorkshop::Emitted emitted = workshop.Translate({0xff, 0xe0});  // JMP RAX
+  const uint8_t* code = workshop.space.run(0);
+  const auto find = [&](const Code& bytes) {
+    const uint8_t* end = code + emitted.hot.end;
+    const uint8_t* found = std::search(code + emitted.hot.begin, end, bytes.begin(), bytes.end());
+    REQUIRE(found != end);
+    return static_cast<CodeSpace::Offset>(found - code);
+  };
+  const CodeSpace::Offset mask = find({0x41, 0x81, 0xe3}), table = find({0x4c, 0x03, 0x1d}),
+                          compare = find({0x4d, 0x3b, 0x13}), unequal = find({0x0f, 0x85}),
+                          page = find({0x49, 0x81, 0xe2}), store = find({0x4c, 0x89, 0x15}),
+                          jump = find({0x41, 0xff, 0x63, 0x08});
+  const auto refused = [&](CodeSpace::Offset at, const Code& bytes) {
+    const Changed changed(workshop, at, bytes);
+    return workshop.Verify(emitted) != "";
+  };
+  CHECK(refused(mask + 3, {0xf0, 0x7f, 0, 0}));          // past the end of the table
+  CHECK(refused(mask + 3, {0xf8, 0x3f, 0, 0}));          // between entries
+  CHECK(refused(mask, {0x0f, 0x1f, 0x80}));              // NOP
+  CHECK(refused(table + 1, {0x33}));                     // XOR R11, [the table]
+  CHECK(refused(table + 3, {0, 0, 0, 0}));               // the table of the code's choice
+  CHECK(refused(compare, {0x45}));                       // CMP R10D
+  CHECK(refused(compare + 1, {0x39}));                   // CMP [R11], R10
+  CHECK(refused(compare + 1, {0x3b, 0x1b}));             // CMP R11
+  CHECK(refused(unequal + 1, {0x84}));                   // JZ
+  CHECK(refused(unequal + 1, {0x86}));                   // JBE
+  CHECK(refused(unequal, {0x0f, 0x1f, 0x80}));           // NOP
+  CHECK(refused(page, {0x49, 0x0f, 0xba, 0xe2, 0x0c}));  // BT R10, 12, and more
+  CHECK(refused(page + 3, {0x00, 0xe0, 0xff, 0xff}));    // another page
+  CHECK(refused(store, {0x4c, 0x8b}));                   // MOV R10, [page]
+  CHECK(refused(store, {0x4c, 0x89, 0x1d}));             // R11 is the page
+  CHECK(refused(store, {0x0f, 0x1f, 0x80}));             // NOP
+  CHECK(refused(jump + 3, {0x00}));                      // JMP [R11]
+  CHECK(refused(jump + 3, {0x10}));                      // JMP [R11 + 16]
+  CHECK(refused(jump + 2, {0x62}));                      // JMP [R10 + 8]
+  CHECK(refused(jump + 2, {0x53}));                      // CALL [R11 + 8]
+  CHECK_FALSE(refused(jump, {0x41, 0xff, 0x63, 0x08}));  // as it was
 }

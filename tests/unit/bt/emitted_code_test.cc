@@ -141,6 +141,7 @@ class Emitter {
     name(&around_.state.vector, "vector");
     name(&around_.state.exit, "exit");
     name(&around_.state.site, "site");
+    name(&around_.state.jumps, "jumps");
     name(space_.run(stubs_.leave), "leave");
     name(space_.run(stubs_.run_site), "run_site");
     name(space_.run(stubs_.indirect), "indirect");

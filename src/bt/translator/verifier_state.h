@@ -1,0 +1,106 @@
+// What the verifier knows of translated code at one place.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace bt {
+
+// What is known before an instruction, whatever way led there.
+struct VerifierState {
+  enum class Temp0 : uint8_t {
+    kUnknown,
+    kTag,      // a linear address xor the tag of the bank
+    kInPage,   // the same, less than a page less `size`
+    kHost,     // the address of `size` bytes that the guest may read or, in the write bank, write
+    kVectors,  // the VectorUse that load_vectors gave
+    kX87,      // the same of load_x87
+    kApic,     // the address of what LocalApic has for the vCPU
+    kPage,     // that of the target of an indirect jump
+  };
+  enum class Temp1 : uint8_t {
+    kUnknown,
+    kIndex,
+    kBank,
+    kEntry,   // of the table of indirect targets
+    kTarget,  // the entry of kTemp0
+    kPaged,   // the same, and the running page is that of its address
+  };
+  // A comparison of our own that the next instruction may ask about.
+  enum class Asked : uint8_t {
+    kNothing,
+    kSize,
+    kLoaded,
+    kVectors,
+    kX87,
+    kAlignment,
+    kTarget,
+    kOther
+  };
+  enum class Restoring : uint8_t { kNo, kRead, kOverflow };
+
+  Temp0 temp0 = Temp0::kUnknown;
+  bool write_bank = false;
+  uint32_t size = 0, alignment = 1;
+  Temp1 temp1 = Temp1::kUnknown;
+  uint32_t index = 0;  // kTemp1 is at most that, over the start of the bank
+  Asked asked = Asked::kNothing;
+  uint32_t value = 0;  // that it was compared with
+  Restoring restoring = Restoring::kNo;
+  uint32_t vectors = 0;
+  uint32_t permitted = 0;  // that load_vectors is sure to give: nothing but C++ changes it
+  bool x87 = false;
+  bool in_host = false, in_memory = false;  // where the guest's flags are right
+
+  bool operator==(const VerifierState&) const = default;
+
+  // What holds on both ways.
+  void Meet(const VerifierState& other) {
+    const auto keep = [](auto& mine, const auto& theirs, auto unknown) {
+      if (mine != theirs) mine = unknown;
+    };
+    if (temp0 != other.temp0 || write_bank != other.write_bank || size != other.size)
+      temp0 = Temp0::kUnknown;
+    if (index != other.index)
+      temp1 = Temp1::kUnknown;
+    else if (temp1 != other.temp1)
+      temp1 = OfTable() && other.OfTable() ? Temp1::kEntry : Temp1::kUnknown;
+    if (value != other.value) asked = Asked::kNothing;
+    keep(asked, other.asked, Asked::kNothing);
+    keep(restoring, other.restoring, Restoring::kNo);
+    write_bank = temp0 != Temp0::kUnknown && write_bank;
+    size = temp0 == Temp0::kUnknown ? 0 : size;
+    index = temp1 == Temp1::kUnknown ? 0 : index;
+    value = asked == Asked::kNothing ? 0 : value;
+    alignment = std::min(alignment, other.alignment);
+    vectors = std::min(vectors, other.vectors);
+    permitted = std::min(permitted, other.permitted);
+    x87 &= other.x87;
+    in_host &= other.in_host;
+    in_memory &= other.in_memory;
+  }
+
+  bool OfTable() const { return temp1 >= Temp1::kEntry; }
+
+  void ForgetTemp0() {
+    temp0 = Temp0::kUnknown;
+    write_bank = false;
+    size = 0;
+    alignment = 1;
+    if (asked != Asked::kNothing) Ask(Asked::kOther);  // that was about another value
+    if (temp1 == Temp1::kTarget) temp1 = Temp1::kEntry;
+  }
+  void ForgetTemp1() {
+    temp1 = Temp1::kUnknown;
+    index = 0;
+    if (asked == Asked::kTarget) Ask(Asked::kOther);
+    // An entry whose tag was compared is another one's from now on.
+    if (temp0 == Temp0::kTag || temp0 == Temp0::kInPage) ForgetTemp0();
+  }
+  void Ask(Asked what, uint64_t with = 0) {
+    asked = what;
+    value = static_cast<uint32_t>(with);
+  }
+};
+
+}  // namespace bt
