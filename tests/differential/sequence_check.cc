@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "accesses.h"
 #include "family.h"
 #include "neighbours.h"
 
@@ -33,13 +34,29 @@ unsigned SequenceCheck::Pick(uint16_t spared, uint32_t flags, std::vector<uint8_
   return count;
 }
 
+unsigned SequenceCheck::Surround(const Case& test, uint16_t spared, std::vector<uint8_t>& code) {
+  // What is ignored must not be read.
+  if (!test.ignored.empty() || random_() % 2) return 0;
+  unsigned count = 0;
+  for (uint64_t tries = random_() % 6; tries > 0; --tries) {
+    std::vector<uint8_t> access;
+    if (!AddAccess(test.insn, spared, random_, access) ||
+        code.size() + access.size() > kMaxNeighbours)
+      continue;
+    code.insert(code.end(), access.begin(), access.end());
+    ++count;
+  }
+  return count;
+}
+
 std::string SequenceCheck::Check(const Case& test, bool faulted) {
   if (test.illegal) return "";
   const bt::InsnUse use = bt::UseOf(test.insn);
   std::vector<uint8_t> before, after;
-  unsigned steps = 1 + Pick(use.gpr_read, 0, before);
+  unsigned steps = 1 + Pick(use.gpr_read, 0, before) + Surround(test, use.gpr_read, before);
   // Flags that are left undefined are another thing in each engine.
-  if (!test.transfers) steps += Pick(0, test.insn.undefined_flags, after);
+  if (!test.transfers)
+    steps += Pick(0, test.insn.undefined_flags, after) + Surround(test, 0, after);
   if (!faulted) Keep(test, use);
   Result reference{{}, test.registers, interpreter_.writable()};
   Result result{{}, test.registers, translator_.writable()};

@@ -1,5 +1,6 @@
-// Several instructions in one translated block: what one leaves in registers, flags and vector
-// state the next one finds. The interpreter, which agrees with the host on each, is the reference.
+// Several instructions in one translated block: what one leaves in registers, flags, vector state
+// and memory the next one finds. The interpreter, which agrees with the host on each, is the
+// reference.
 #pragma once
 
 #include <random>
@@ -31,6 +32,9 @@ class SequenceCheck {
   // Appends a few instructions that write none of the general registers in `spared` and read none
   // of `flags`; their number.
   unsigned Pick(uint16_t spared, uint32_t flags, std::vector<uint8_t>& code);
+
+  // Appends accesses near those of `test` that write no general register in `spared`; their number.
+  unsigned Surround(const Case& test, uint16_t spared, std::vector<uint8_t>& code);
 
   static constexpr size_t kKept = 256;
   GuestCpu& interpreter_;

@@ -34,6 +34,7 @@ struct Block {
   bool untranslatable = false;
   uint8_t runs = 0;  // in the interpreter, while they are few
   Translation* translation = nullptr;
+  Translation* plain = nullptr;  // code without spans, for when they do not hold
 };
 
 class BlockCache {

@@ -27,13 +27,14 @@ void BlockTranslator::EmitTarget(const Step& step) {
     hot_.mov(hot_.r10, Reg64(plan_.gpr[step.insn.operand[0].reg]));
     return;
   }
-  EmitEffective(step);
-  const Check check = EmitCheck(step, 8, false);
-  hot_.mov(hot_.r10, hot_.ptr[hot_.r10]);
-  EndCheck(check, false);
+  const Place place = ReachMemory(step, 8, false);
+  ReleaseTemps();
+  hot_.mov(hot_.r10, hot_.ptr[place.address()]);
+  EndCheck(place.check, false);
 }
 
 void BlockTranslator::EmitBranch(const Step& step) {
+  if (x87_at_ >= 0) Release(kTemp1);
   EmitX87Pointer(hot_);
   x87_at_ = -1;
   const Reg64 sp(kHostOfRsp);
@@ -55,13 +56,12 @@ void BlockTranslator::EmitBranch(const Step& step) {
       return EmitExit(target);
     case Treatment::kReturn: {
       FlagsToMemory();
-      hot_.mov(hot_.r10, sp);
-      const Check check = EmitCheck(step, 8, false);
-      hot_.mov(hot_.r10, hot_.ptr[hot_.r10]);
+      const Place top = ReachStack(step, sp, 0, false);
+      hot_.mov(hot_.r10, hot_.ptr[top.address()]);
       const auto release =
           static_cast<int32_t>(step.insn.operand_count ? step.insn.operand[0].imm & 0xffff : 0);
       hot_.lea(sp, hot_.ptr[sp + 8 + release]);
-      EndCheck(check, false);
+      EndCheck(top.check, false);
       return EmitIndirectExit(step, 8 + release);
     }
     case Treatment::kJumpIndirect:
@@ -72,20 +72,21 @@ void BlockTranslator::EmitBranch(const Step& step) {
       break;
   }
   // Calls: the target of an indirect one waits in memory while its return address is pushed.
-  FlagsToMemory();
   const bool indirect = step.how == Treatment::kCallIndirect;
   if (indirect) {
+    FlagsToMemory();
+    ReleaseTemps();
     EmitTarget(step);
     EndCheck(EmitCanonicalCheck(step), false);
     hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], hot_.r10);
   }
-  hot_.lea(hot_.r10, hot_.ptr[sp - 8]);
-  const Check check = EmitCheck(step, 8, true);
-  hot_.mov(hot_.r11, hot_.ptr[hot_.At(context_.state.page)]);
-  hot_.add(hot_.r11, static_cast<uint32_t>(step.next));
-  hot_.mov(hot_.ptr[hot_.r10], hot_.r11);
+  const Place top = ReachStack(step, sp, -8, true);
+  const Reg64 here(top.other());
+  hot_.mov(here, hot_.ptr[hot_.At(context_.state.page)]);
+  hot_.lea(here, hot_.ptr[here + step.next]);
+  hot_.mov(hot_.ptr[top.address()], here);
   hot_.lea(sp, hot_.ptr[sp - 8]);
-  EndCheck(check, false);
+  EndCheck(top.check, false);
   if (indirect) {
     hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.scratch)]);
     return EmitIndirectExit(step, 0);
@@ -118,13 +119,13 @@ void BlockTranslator::EmitExit(int32_t target) {
 }
 
 // The cold stub leaves for the run-time, which may link the jump.
-void BlockTranslator::AddExit(CodeSpace::Offset jump, int32_t target) {
+void BlockTranslator::AddExit(CodeSpace::Offset jump, int32_t target, bool plain) {
   const CodeSpace::Offset stub = space_.OffsetOf(cold_);
   space_.PatchJump(jump, stub);
   if (flags_ == FlagHome::kHost) EmitSaveFlags(cold_, context_);
   cold_.mov(cold_.dword[cold_.At(context_.state.exit)], static_cast<uint32_t>(exits_.size()));
   space_.PatchJump(EmitJump(cold_), stubs_.leave);
-  exits_.push_back({jump, stub, flags_, target, translation_});
+  exits_.push_back({jump, stub, flags_, target, plain, translation_});
 }
 
 }  // namespace bt

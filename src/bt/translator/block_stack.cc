@@ -7,48 +7,55 @@ namespace bt {
 using Xbyak::Reg64;
 
 void BlockTranslator::EmitStack(const Step& step) {
-  FlagsToMemory();
   const Reg64 sp(kHostOfRsp);
   if (step.how == Treatment::kLeave) {
-    hot_.mov(hot_.r10, hot_.rbp);
-    const Check check = EmitCheck(step, 8, false);
+    const Place place = ReachStack(step, hot_.rbp, 0, false);
     hot_.lea(sp, hot_.ptr[hot_.rbp + 8]);
-    hot_.mov(hot_.rbp, hot_.ptr[hot_.r10]);
-    return EndCheck(check, true);
+    hot_.mov(hot_.rbp, hot_.ptr[place.address()]);
+    return EndCheck(place.check, true);
   }
   const Operand& operand = step.insn.operand[0];
   if (step.how == Treatment::kPop) {
-    hot_.mov(hot_.r10, sp);
-    const Check check = EmitCheck(step, 8, false);
-    hot_.mov(Reg64(plan_.gpr[operand.reg]), hot_.ptr[hot_.r10]);
+    const Place place = ReachStack(step, sp, 0, false);
+    hot_.mov(Reg64(plan_.gpr[operand.reg]), hot_.ptr[place.address()]);
     hot_.lea(sp, hot_.ptr[sp + 8]);
-    return EndCheck(check, true);
+    return EndCheck(place.check, true);
   }
+  Check check{};
   const bool memory = operand.kind == OperandKind::kMem;
-  CodeSpace::Offset unreadable = 0;
   if (memory) {
-    EmitEffective(step);
-    unreadable = EmitCheck(step, 8, false).jump;
-    hot_.mov(hot_.r10, hot_.ptr[hot_.r10]);
-    hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], hot_.r10);
+    const Place from = ReachMemory(step, 8, false);
+    check = from.check;
+    const Reg64 value(from.other());
+    Release(from.other());
+    hot_.mov(value, hot_.ptr[from.address()]);
+    hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], value);
   }
-  hot_.lea(hot_.r10, hot_.ptr[sp - 8]);
-  Check check = EmitCheck(step, 8, true);
-  check.more[0] = unreadable;
+  const Place to = ReachStack(step, sp, -8, true);
   if (memory) {
-    hot_.mov(hot_.r11, hot_.ptr[hot_.At(context_.state.scratch)]);
-    hot_.mov(hot_.ptr[hot_.r10], hot_.r11);
-  } else if (operand.kind == OperandKind::kImm)
-    hot_.mov(hot_.qword[hot_.r10], static_cast<int32_t>(operand.imm));
-  else
-    hot_.mov(hot_.ptr[hot_.r10], Reg64(plan_.gpr[operand.reg]));
+    const Reg64 value(to.other());
+    Release(to.other());
+    hot_.mov(value, hot_.ptr[hot_.At(context_.state.scratch)]);
+    hot_.mov(hot_.ptr[to.address()], value);
+  } else if (operand.kind == OperandKind::kImm) {
+    hot_.mov(hot_.qword[to.address()], static_cast<int32_t>(operand.imm));
+  } else {
+    hot_.mov(hot_.ptr[to.address()], Reg64(plan_.gpr[operand.reg]));
+  }
   hot_.lea(sp, hot_.ptr[sp - 8]);
+  if (to.check.jump != 0) {
+    check.more[1] = check.jump;
+    check.jump = to.check.jump;
+    check.site = to.check.site;
+    check.next = to.check.next;
+  }
   EndCheck(check, true);
 }
 
 // PUSHFQ: what Cpu::Rflags() says, without RF.
 void BlockTranslator::EmitPushFlags(const Step& step) {
   FlagsToMemory();
+  ReleaseTemps();
   const Reg64 sp(kHostOfRsp);
   hot_.movzx(hot_.r10d, hot_.word[hot_.At(context_.flags)]);
   hot_.mov(hot_.r11d, hot_.r10d);
@@ -60,12 +67,13 @@ void BlockTranslator::EmitPushFlags(const Step& step) {
   hot_.or_(hot_.r11, hot_.ptr[hot_.At(context_.rflags)]);
   hot_.and_(hot_.r11, ~static_cast<uint32_t>(eflags::RF | eflags::VM));
   hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], hot_.r11);
-  hot_.lea(hot_.r10, hot_.ptr[sp - 8]);
-  const Check check = EmitCheck(step, 8, true);
-  hot_.mov(hot_.r11, hot_.ptr[hot_.At(context_.state.scratch)]);
-  hot_.mov(hot_.ptr[hot_.r10], hot_.r11);
+  const Place to = ReachStack(step, sp, -8, true);
+  const Reg64 value(to.other());
+  Release(to.other());
+  hot_.mov(value, hot_.ptr[hot_.At(context_.state.scratch)]);
+  hot_.mov(hot_.ptr[to.address()], value);
   hot_.lea(sp, hot_.ptr[sp - 8]);
-  EndCheck(check, true);
+  EndCheck(to.check, true);
 }
 
 }  // namespace bt

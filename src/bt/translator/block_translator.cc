@@ -100,6 +100,7 @@ bool BlockTranslator::Expressible(const Step& step) const {
       return PatchInsn(step.insn, plan, bytes) != 0;
     case Treatment::kMemory:
       plan.replace_memory = true;
+      plan.memory_disp = kMaxSpan;  // as long as one can get
       return addresses && MemoryBytes(step.insn) != 0 && PatchInsn(step.insn, plan, bytes) != 0;
     case Treatment::kAddress:
       return RipRelative(step.insn) ? reaches && step.insn.operand_bits == 64
@@ -118,7 +119,7 @@ bool BlockTranslator::Expressible(const Step& step) const {
   }
 }
 
-bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes,
+bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes, bool plain,
                                 Translation& translation) {
   block_ = &block;
   translation_ = &translation;
@@ -131,8 +132,12 @@ bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes,
       step.x87 = X87Use::kNone;
     }
   }
+  spans_.clear();
+  if (!plain) spans_ = FindSpans(steps_);
+  held_ = {};
+  translation.plain = spans_.empty();
   EmitEntry(translation);
-  for (const Step& step : steps_) EmitStep(step);
+  for (step_ = 0; step_ < steps_.size(); ++step_) EmitStep(steps_[step_]);
   const Step& last = steps_.back();
   if (!IsBranch(last.how)) {
     EmitX87Pointer(hot_);
@@ -185,13 +190,27 @@ void BlockTranslator::EmitUnrename(Assembler& code) {
 }
 
 void BlockTranslator::FlagsToMemory() {
-  if (flags_ == FlagHome::kHost && leave_out_ != LeaveOut::kFlags) EmitSaveFlags(hot_, context_);
+  if (flags_ == FlagHome::kHost && leave_out_ != LeaveOut::kFlags) {
+    Release(kTemp1);
+    EmitSaveFlags(hot_, context_);
+  }
   flags_ = FlagHome::kMemory;
 }
 
 void BlockTranslator::FlagsToHost() {
-  if (flags_ == FlagHome::kMemory) EmitRestoreFlags(hot_, context_);
+  if (flags_ == FlagHome::kMemory) {
+    Release(kTemp1);
+    EmitRestoreFlags(hot_, context_);
+  }
   flags_ = FlagHome::kHost;
+}
+
+// What comes next makes or uses flags as the guest's instruction does.
+void BlockTranslator::FlagsFor(const Step& step) {
+  if (OverwritesFlags(step.insn, step.use))
+    flags_ = FlagHome::kHost;
+  else if (step.use.flags_read || step.use.flags_written)
+    FlagsToHost();
 }
 
 void BlockTranslator::EmitStep(const Step& step) {
@@ -228,36 +247,24 @@ void BlockTranslator::EmitBytes(const uint8_t* bytes, unsigned count) {
 
 void BlockTranslator::EmitCopy(const Step& step) {
   EnsureRegisters(step);
-  if (OverwritesFlags(step.insn, step.use))
-    flags_ = FlagHome::kHost;
-  else if (step.use.flags_read || step.use.flags_written)
-    FlagsToHost();
+  FlagsFor(step);
   uint8_t bytes[kMaxPatched];
   EmitBytes(bytes, PatchInsn(step.insn, plan_, bytes));
   NoteX87(step);
 }
 
 void BlockTranslator::EmitMemory(const Step& step) {
-  FlagsToMemory();
   EnsureRegisters(step);
-  EmitEffective(step);
-  CodeSpace::Offset misaligned = 0;
-  if (const unsigned alignment = AlignmentOf(step.insn);
-      alignment > 1 && leave_out_ != LeaveOut::kAlignment) {
-    hot_.test(hot_.r10b, alignment - 1);
-    misaligned = EmitJumpIf(hot_, kNotZero);
-  }
-  Check check = EmitCheck(step, MemoryBytes(step.insn), step.use.memory_written);
-  check.more[0] = misaligned;
-  if (OverwritesFlags(step.insn, step.use))
-    flags_ = FlagHome::kHost;
-  else if (step.use.flags_read || step.use.flags_written)
-    FlagsToHost();
+  if (Reached(step.memory)) FlagsFor(step);
+  const Place place = ReachMemory(step, MemoryBytes(step.insn), step.use.memory_written);
+  if (!Reached(step.memory)) FlagsFor(step);
   PatchPlan plan = plan_;
   plan.replace_memory = true;
+  plan.memory_base = static_cast<uint8_t>(place.base.getIdx());
+  plan.memory_disp = place.disp;
   uint8_t bytes[kMaxPatched];
   EmitBytes(bytes, PatchInsn(step.insn, plan, bytes));
-  EndCheck(check, true);
+  EndCheck(place.check, true);
   NoteX87(step);
 }
 
@@ -276,6 +283,7 @@ void BlockTranslator::EmitLea(const Step& step) {
 // undefined after it, stay as they were, as the interpreter leaves them.
 void BlockTranslator::EmitDivide(const Step& step) {
   FlagsToMemory();
+  ReleaseTemps();
   const bool wide = step.insn.operand[0].bits == 64;
   const auto sized = [wide](const Reg64& reg) -> Xbyak::Reg {
     if (wide) return reg;
@@ -284,13 +292,14 @@ void BlockTranslator::EmitDivide(const Step& step) {
   const Xbyak::Reg divisor = sized(hot_.r10), scratch = sized(hot_.r11);
   Check check{0, 0, step.next};
   if (HasMemory(step.insn)) {
-    EmitEffective(step);
-    check = EmitCheck(step, MemoryBytes(step.insn), false);
-    hot_.mov(divisor, hot_.ptr[hot_.r10]);
+    const Place place = ReachMemory(step, MemoryBytes(step.insn), false);
+    ReleaseTemps();
+    hot_.mov(divisor, hot_.ptr[place.address()]);
+    if (place.check.jump != 0) check = place.check;
   } else {
     hot_.mov(divisor, sized(Reg64(plan_.gpr[step.insn.operand[0].reg])));
-    check.site = AddSite(step);
   }
+  if (check.jump == 0) check.site = AddSite(step);
   if (step.insn.mnemonic == Mnemonic::DIV) {
     hot_.cmp(sized(hot_.rdx), divisor);
     check.more[0] = EmitJumpIf(hot_, kNotBelow);
@@ -308,20 +317,23 @@ void BlockTranslator::EmitDivide(const Step& step) {
   EndCheck(check, true);
 }
 
-// The offset of the memory operand in its segment to kTemp0. Changes no flag.
-void BlockTranslator::EmitOffset(const Step& step) {
+// The offset of the memory operand in its segment, less `before`, to kTemp0. Changes no flag.
+void BlockTranslator::EmitOffset(const Step& step, int32_t before) {
   if (RipRelative(step.insn)) {
+    const auto disp = static_cast<int32_t>(step.next + step.insn.mem.disp) - before;
     hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.page)]);
-    hot_.lea(hot_.r10, hot_.ptr[hot_.r10 + static_cast<int32_t>(step.next + step.insn.mem.disp)]);
+    hot_.lea(hot_.r10, hot_.ptr[hot_.r10 + disp]);
     return;
   }
+  Insn insn = step.insn;
+  insn.mem.disp -= before;
   uint8_t bytes[kMaxPatched];
-  EmitBytes(bytes, EmitAddress(step.insn, plan_, kTemp0, bytes));
+  EmitBytes(bytes, EmitAddress(insn, plan_, kTemp0, bytes));
 }
 
-// Its linear address to kTemp0. The flags are in memory.
-void BlockTranslator::EmitEffective(const Step& step) {
-  EmitOffset(step);
+// Its linear address, less `before`, to kTemp0. The flags are in memory.
+void BlockTranslator::EmitEffective(const Step& step, int32_t before) {
+  EmitOffset(step, before);
   const uint8_t segment = step.insn.mem.segment;
   if (segment >= static_cast<uint8_t>(vmm::Seg::FS)) {
     hot_.add(hot_.r10, hot_.ptr[hot_.At(context_.seg_base[segment])]);
@@ -329,8 +341,12 @@ void BlockTranslator::EmitEffective(const Step& step) {
 }
 
 BlockTranslator::Check BlockTranslator::EmitCheck(const Step& step, unsigned size, bool write) {
+  return {EmitLookUp(size, write), AddSite(step), step.next};
+}
+
+CodeSpace::Offset BlockTranslator::EmitLookUp(unsigned size, bool write) {
   if (leave_out_ == (write ? LeaveOut::kWrite : LeaveOut::kRead)) {
-    if (!write) return {0, AddSite(step), step.next};
+    if (!write) return 0;
     write = false;
   }
   if (leave_out_ == LeaveOut::kCrossing) size = 1;
@@ -346,10 +362,11 @@ BlockTranslator::Check BlockTranslator::EmitCheck(const Step& step, unsigned siz
   hot_.cmp(hot_.r10, static_cast<uint32_t>(vmm::kPageSize - size));
   const CodeSpace::Offset jump = EmitJumpIf(hot_, kAbove);
   hot_.add(hot_.r10, hot_.ptr[hot_.r11 + bank + static_cast<int>(offsetof(TlbEntry, page))]);
-  return {jump, AddSite(step), step.next};
+  return jump;
 }
 
 void BlockTranslator::EndCheck(const Check& check, bool resumes) {
+  if (check.jump == 0 && check.more[0] == 0 && check.more[1] == 0) return;
   for (CodeSpace::Offset jump : {check.jump, check.more[0], check.more[1]}) {
     if (jump != 0) space_.PatchJump(jump, space_.OffsetOf(cold_));
   }
@@ -358,6 +375,12 @@ void BlockTranslator::EndCheck(const Check& check, bool resumes) {
   EmitRunSite(cold_, check.site);
   if (!resumes) {
     cold_.ud2();
+    return;
+  }
+  if (SpansLive() && leave_out_ != LeaveOut::kSpanKept) {
+    const FlagHome flags = std::exchange(flags_, FlagHome::kMemory);
+    AddExit(EmitJump(cold_), check.next);
+    flags_ = flags;
     return;
   }
   EmitExitUnlessRegisters(check.next);
@@ -387,6 +410,7 @@ CodeSpace::Offset BlockTranslator::EmitJump(Assembler& code) {
 
 void BlockTranslator::EmitInterpreter(const Step& step) {
   FlagsToMemory();
+  ReleaseTemps();
   EmitX87Pointer(hot_);
   x87_at_ = -1;
   EmitUnrename(hot_);
@@ -430,6 +454,7 @@ void BlockTranslator::EnsureRegisters(const Step& step) {
   if (leave_out_ == LeaveOut::kRegisters) return;
   const uint32_t wanted = x87 ? 1 : static_cast<uint32_t>(step.vector);
   FlagsToMemory();
+  ReleaseTemps();
   hot_.cmp(hot_.dword[hot_.At(x87 ? context_.state.x87 : context_.state.vector)], wanted);
   space_.PatchJump(EmitJumpIf(hot_, kBelow), space_.OffsetOf(cold_));
   EmitCall(cold_, x87 ? stubs_.load_x87 : stubs_.load_vectors);
@@ -458,6 +483,7 @@ void BlockTranslator::NoteX87(const Step& step) {
   if (step.x87 != X87Use::kOperation) return;
   x87_at_ = step.next - step.insn.length;
   if (step.how != Treatment::kMemory) return;
+  Release(kTemp0);
   EmitOffset(step);
   hot_.mov(hot_.ptr[hot_.At(context_.fpu[FpuState::kFdp])], hot_.r10);
 }

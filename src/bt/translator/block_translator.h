@@ -7,9 +7,10 @@
 
 #include "bt/interp/block_cache.h"
 #include "bt/interp/feature_set.h"
+#include "bt/translator/block_span.h"
+#include "bt/translator/host_registers.h"
 #include "bt/translator/patcher.h"
 #include "bt/translator/stubs.h"
-#include "bt/translator/treatment.h"
 
 namespace bt {
 
@@ -24,6 +25,9 @@ enum class LeaveOut : uint8_t {
   kRegisters,  // vector and x87: not loaded
   kTarget,     // of an indirect jump: not compared with the table's
   kCanonical,  // of an indirect call's target: the verifier is blind to it, long_mode is not
+  kSpanEnd,    // the last byte of a span is not looked up
+  kSpanWrite,  // spans are checked as if nobody wrote to them
+  kSpanKept,   // although C++ ran since they were checked
 };
 
 // Conditions as Jcc encodes them. [SDM 1] B.1
@@ -48,19 +52,11 @@ class BlockTranslator {
         leave_out_(leave_out) {}
 
   // Translates 64-bit `block`, the guest's bytes of which are `bytes`. False: it is none that can
-  // be; nothing was emitted.
-  bool Translate(const Block& block, const uint8_t* bytes, Translation& translation);
+  // be; nothing was emitted. `plain`: without spans.
+  bool Translate(const Block& block, const uint8_t* bytes, bool plain, Translation& translation);
 
  private:
-  struct Step {
-    Insn insn;
-    InsnUse use;
-    const Op* op;
-    uint16_t next;  // offset in the page of what follows
-    Treatment how;
-    VectorUse vector;
-    X87Use x87;
-  };
+  using Step = BlockStep;
   struct Rename {
     uint8_t guest, host;  // `host` is free in this block, and holds guest register `guest`
   };
@@ -82,15 +78,15 @@ class BlockTranslator {
   void EmitTarget(const Step& step);
   void EmitIndirectExit(const Step& step, int32_t stack);
   void EmitExit(int32_t target);
-  void AddExit(CodeSpace::Offset jump, int32_t target);
+  void AddExit(CodeSpace::Offset jump, int32_t target, bool plain = false);
   void EmitRename(Assembler& code);
   void EmitUnrename(Assembler& code);
-  void EmitEffective(const Step& step);
+  void EmitEffective(const Step& step, int32_t before = 0);
   void EnsureRegisters(const Step& step);
   void EmitExitUnlessRegisters(int32_t next);
   void EmitX87Pointer(Assembler& code);
   void NoteX87(const Step& step);
-  void EmitOffset(const Step& step);
+  void EmitOffset(const Step& step, int32_t before = 0);
   void EmitCall(Assembler& code, CodeSpace::Offset target);
   void EmitRunSite(Assembler& code, uint32_t site);
   // Turns the linear address in kTemp0 into a host address, or leaves for `site` in the cold half.
@@ -101,11 +97,37 @@ class BlockTranslator {
     std::array<CodeSpace::Offset, 2> more = {};  // other jumps there
   };
   Check EmitCheck(const Step& step, unsigned size, bool write);
+  CodeSpace::Offset EmitLookUp(unsigned size, bool write);  // its jump; 0: none
+  CodeSpace::Offset EmitAlignmentTest(unsigned alignment);
   Check EmitCanonicalCheck(const Step& step);
-  // The cold half of a check; what it resumes at is here. `resumes`: the interpreter may go on.
+  // The cold half of a check, if there is one; what it resumes at is here. `resumes`: the
+  // interpreter may go on.
   void EndCheck(const Check& check, bool resumes);
+
+  // Where an access is on the host, behind `check` unless a span has been looked up.
+  struct Place {
+    Xbyak::Reg64 base;
+    int32_t disp;
+    Check check;
+    Xbyak::RegExp address() const { return base + disp; }
+    // The one of kTemp0 and kTemp1 that is not its base.
+    uint8_t other() const { return static_cast<uint8_t>(kTemp0 + kTemp1 - base.getIdx()); }
+  };
+  Place ReachMemory(const Step& step, unsigned size, bool write);
+  Place ReachStack(const Step& step, const Xbyak::Reg64& base, int32_t disp, bool write);
+  bool Reached(const SpanMember& member) const {
+    return member.span != SpanMember::kNone && !member.first;
+  }
+  Place EmitSpanCheck(const Step& step, const SpanMember& member);
+  Place PlaceIn(const SpanMember& member);
+  bool SpansLive() const;
+  // Before kTemp0 or kTemp1 gets another value: a span's address that is still wanted goes to its
+  // slot.
+  void Release(uint8_t temp);
+  void ReleaseTemps();
   void FlagsToMemory();
   void FlagsToHost();
+  void FlagsFor(const Step& step);
   uint32_t AddSite(const Step& step, int32_t stack = 0);
   CodeSpace::Offset EmitJump(Assembler& code);
   // A Jcc to be patched; `condition` as its opcode has it.
@@ -125,6 +147,14 @@ class BlockTranslator {
   const Block* block_ = nullptr;
   Translation* translation_ = nullptr;
   std::vector<Step> steps_;
+  std::vector<Span> spans_;
+  struct Held {  // a span's address in a temporary register
+    uint16_t span = SpanMember::kNone;
+    bool stored = false;
+  };
+  std::array<Held, 2> held_;  // kTemp0, kTemp1
+  uint8_t recent_ = 0;        // of the two
+  uint16_t step_ = 0;         // that is emitted
   std::vector<Rename> renames_;
   PatchPlan plan_;
   FlagHome flags_ = FlagHome::kHost;

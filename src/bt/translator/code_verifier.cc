@@ -121,6 +121,7 @@ class Walk {
   bool OfVcpu() const {
     const CodeState& state = context_.state;
     const bool pointers = Within(&state.host_rsp, 5);
+    if (OverlapsSlots()) return SlotNamed() >= 0;
     if (Within(context_.r, kSlots) || Within(&context_.flags, 1)) return true;
     if (Within(&state, 1) && !pointers) return true;
     if (Within(context_.fpu + FpuState::kFip, 16)) return true;
@@ -131,6 +132,22 @@ class Walk {
     return pointers || Within(&context_.cpl, 1) || Within(&context_.tlb, 1) ||
            Within(context_.seg_base, 6) || Within(&context_.key, 1) ||
            Within(&context_.attention, 1);
+  }
+
+  bool OverlapsSlots() const {
+    const auto first = reinterpret_cast<uint64_t>(&context_.state.span);
+    return insn_.mem.base == MemoryOperand::kRip &&
+           RipTarget() < first + sizeof(context_.state.span) &&
+           RipTarget() + MemoryBytes(insn_) > first;
+  }
+  // The slot that the instruction moves to or from kTemp0 or kTemp1; negative: none.
+  int SlotNamed() const {
+    if (insn_.mnemonic != Mnemonic::MOV || MemoryBytes(insn_) != 8) return -1;
+    if (!Named(kTemp0) && !Named(kTemp1)) return -1;
+    for (unsigned i = 0; i < kSpanSlots; ++i) {
+      if (Is(context_.state.span[i])) return static_cast<int>(i);
+    }
+    return -1;
   }
 
   // [kTemp1 + disp]: a tag or a page of a bank, or the address of an indirect target.
@@ -156,15 +173,38 @@ class Walk {
     Require(insn_.address_bits == 64 && mem.segment < 4 && mem.index == MemoryOperand::kNoReg,
             "memory of a strange shape");
     if (mem.base == MemoryOperand::kRip) return Require(OfVcpu(), "memory that is not the vCPU's");
-    if (mem.base == kTemp1) return Require(OfBank(), "no tag of a bank");
+    if (mem.base == kTemp1 && state_.temp1 != State::Temp1::kHost)
+      return Require(OfBank(), "no tag of a bank");
     if (state_.temp0 == State::Temp0::kApic && mem.base == kTemp0)
       return Require(insn_.mnemonic == Mnemonic::TEST && mem.disp == 0 && MemoryBytes(insn_) == 4,
                      "more of the local APIC than its attention");
-    Require(mem.base == kTemp0 && mem.disp == 0 && state_.temp0 == State::Temp0::kHost,
-            "memory without a check");
-    Require(MemoryBytes(insn_) <= state_.size, "more memory than was checked");
-    Require(!use_.memory_written || state_.write_bank, "a write that was checked as a read");
-    Require(AlignmentOf(insn_) <= state_.alignment, "a misaligned operand");
+    const State::Pointer pointer = mem.base == kTemp0   ? state_.pointer0()
+                                   : mem.base == kTemp1 ? state_.pointer1
+                                                        : State::Pointer{};
+    Require(pointer.size != 0 && mem.disp >= 0, "memory without a check");
+    Require(mem.disp + MemoryBytes(insn_) <= pointer.size, "more memory than was checked");
+    Require(!use_.memory_written || pointer.write, "a write that was checked as a read");
+    const unsigned alignment = AlignmentOf(insn_);
+    Require(alignment <= pointer.alignment && mem.disp % alignment == 0, "a misaligned operand");
+  }
+
+  // Pointers to what was looked up outlive writes to the guest's registers and flags, and our own
+  // state; not those to what a look-up depends on, as EFLAGS.AC is.
+  void FollowPointers() {
+    const CodeState& state = context_.state;
+    if (const int slot = OverlapsSlots() ? SlotNamed() : -1; slot >= 0 && use_.memory_written) {
+      state_.slots[slot] = Named(kTemp0) ? state_.pointer0() : state_.pointer1;
+      return;
+    }
+    if (!use_.memory_written || insn_.mem.base != MemoryOperand::kRip) return;
+    if (Within(context_.r, kSlots) || Within(&context_.flags, 1) || Within(&state, 1) ||
+        Within(context_.fpu + FpuState::kFip, 16))
+      return;
+    const uint64_t changed = insn_.mnemonic == Mnemonic::AND ? ~operand(1).imm : operand(1).imm;
+    if (Within(&context_.rflags, 1) && IsImm(1) &&
+        (static_cast<uint32_t>(changed) & ~static_cast<uint32_t>(eflags::IF)) == 0)
+      return;
+    state_.ForgetPointers();
   }
 
   void CheckOpcode() {
@@ -192,8 +232,9 @@ class Walk {
 
   // An instruction of ours, not the guest's: one on our registers, the vCPU or the TLB.
   bool IsOurs() const {
-    return Named(kTemp0) || Named(kTemp1) || (HasMemory(insn_) && insn_.mem.base != kTemp0) ||
-           (HasMemory(insn_) && state_.temp0 == State::Temp0::kApic) ||
+    const bool guest_memory = (insn_.mem.base == kTemp0 && state_.temp0 != State::Temp0::kApic) ||
+                              (insn_.mem.base == kTemp1 && state_.temp1 == State::Temp1::kHost);
+    return Named(kTemp0) || Named(kTemp1) || (HasMemory(insn_) && !guest_memory) ||
            (state_.restoring == State::Restoring::kRead && insn_.mnemonic == Mnemonic::ADD);
   }
 
@@ -277,6 +318,7 @@ class Walk {
         break;
       case Mnemonic::MOV:
         if (on_temp0 && wide && Is(context_.state.apic)) state_.temp0 = T0::kApic;
+        if (OverlapsSlots() && IsMem(1)) LoadSlot(state_.slots[SlotNamed()]);
         if (!Is(context_.state.page) || !use_.memory_written) break;
         if (state_.temp1 == T1::kPaged) state_.ForgetTemp1();
         if (state_.temp1 == T1::kTarget && state_.temp0 == T0::kPage && IsGpr(operand(1), kTemp0))
@@ -304,6 +346,18 @@ class Walk {
       default:
         break;
     }
+  }
+  void LoadSlot(const State::Pointer& pointer) {
+    if (pointer.size == 0) return;
+    if (IsGpr(operand(0), kTemp1)) {
+      state_.temp1 = State::Temp1::kHost;
+      state_.pointer1 = pointer;
+      return;
+    }
+    state_.temp0 = State::Temp0::kHost;
+    state_.size = pointer.size;
+    state_.alignment = pointer.alignment;
+    state_.write_bank = pointer.write;
   }
   static uint64_t Bank(bool write) {
     return write ? offsetof(TlbBank, write.entries) : offsetof(TlbBank, read.entries);
@@ -370,7 +424,10 @@ class Walk {
     Require(state_.in_memory, "a call that destroys the flags");
     State after;
     after.in_memory = true;
-    if (target != stubs_.run_site) after.permitted = state_.permitted;
+    if (target != stubs_.run_site) {
+      after.permitted = state_.permitted;
+      after.slots = state_.slots;
+    }
     if (target == stubs_.load_vectors) {
       after.temp0 = State::Temp0::kVectors;
       after.x87 = state_.x87;
@@ -403,7 +460,9 @@ class Walk {
     }
     CheckOpcode();
     CheckMemory();
+    if (!fault_.empty()) return;
     FollowFlags();
+    FollowPointers();
     FollowTemps();
     Reach(next, state_);
   }

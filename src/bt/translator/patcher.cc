@@ -292,6 +292,7 @@ unsigned PatchInsn(const Insn& insn, const PatchPlan& plan, uint8_t* out) {
   if (replace) {
     if (insn.mem.vector_index) return 0;
     address.base = plan.memory_base;
+    address.disp = plan.memory_disp;
   } else if (parts.has_memory && !MapAddress(insn.mem, plan, address)) {
     return 0;
   }

@@ -12,9 +12,11 @@ namespace bt {
 struct PatchPlan {
   // The host register that stands for each guest general register.
   std::array<uint8_t, 16> gpr{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  // The memory operand becomes [host register memory_base]: no segment base, 64-bit address.
+  // The memory operand becomes [host register memory_base + memory_disp]: no segment base, 64-bit
+  // address.
   bool replace_memory = false;
   uint8_t memory_base = 0;
+  int32_t memory_disp = 0;
 };
 
 // Both write at most kMaxPatched bytes to `out` and give their number, or 0 where the plan cannot

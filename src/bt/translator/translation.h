@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "bt/interp/op.h"
+#include "bt/translator/block_span.h"
 #include "bt/translator/code_space.h"
 
 namespace bt {
@@ -21,6 +22,7 @@ struct Exit {
   CodeSpace::Offset stub;  // where it leads without a link
   FlagHome flags;          // on the way out
   int32_t target;          // relative to the start of the block's page
+  bool plain = false;      // leads to code without spans
   Translation* from = nullptr;
   Translation* to = nullptr;     // linked
   uint32_t next_incoming = ~0u;  // of `to`
@@ -36,6 +38,7 @@ struct Site {
 
 struct Translation {
   Block* block = nullptr;
+  bool plain = true;                // it has no spans
   CodeSpace::Offset entry[2] = {};  // by FlagHome
   uint32_t incoming = ~0u;          // first Exit that is linked here
   CodeSpace::Offset from(FlagHome flags) const { return entry[static_cast<unsigned>(flags)]; }
@@ -55,6 +58,8 @@ struct CodeState {
   uint32_t host_mxcsr = 0x1f80;
   uint32_t exit = 0;  // the way out that was taken, or one of the values below
   uint32_t site = 0;  // of the last indirect jump that missed
+  // Host addresses of the spans of the running block (block_span.h).
+  uint64_t span[kSpanSlots] = {};
 
   static constexpr uint32_t kIndirect = ~0u;  // RIP says where to
   static constexpr uint32_t kLeft = ~1u;      // an instruction needs the run-time: RIP is set

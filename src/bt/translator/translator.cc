@@ -47,8 +47,10 @@ void Translator::Clear() {
   stubs_ = Stubs::Emit(space_, context_);
 }
 
-Translation* Translator::TranslationOf(Block* block) {
-  if (block->translation) return block->translation;
+// `plain`: without spans.
+Translation* Translator::TranslationOf(Block* block, bool plain) {
+  if (block->translation && (!plain || block->translation->plain)) return block->translation;
+  if (plain && block->plain) return block->plain;
   if (block->runs < kHotRuns) {
     ++block->runs;
     return nullptr;
@@ -64,7 +66,7 @@ Translation* Translator::TranslationOf(Block* block) {
                           cold = space_.OffsetOf(space_.cold());
   const size_t exits = exits_.size();
   BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), exits_, sites_);
-  if (!host || !translator.Translate(*block, host, *translation)) {
+  if (!host || !translator.Translate(*block, host, plain, *translation)) {
     block->untranslatable = true;
     return nullptr;
   }
@@ -74,19 +76,20 @@ Translation* Translator::TranslationOf(Block* block) {
             {translation->from(FlagHome::kMemory), FlagHome::kMemory}},
            {});
   }
-  block->translation = translation.get();
+  (plain ? block->plain : block->translation) = translation.get();
   translations_.push_back(std::move(translation));
-  return block->translation;
+  return translations_.back().get();
 }
 
 void Translator::Run(Block* block) {
   if (!space_.HasRoom(BlockTranslator::kMaxCode)) return cpu_.ForgetCode();
   const Way way = std::exchange(way_, {});
-  Translation* translation = TranslationOf(block);
+  const bool linked =
+      way.kind != Way::Kind::kNone && way.linear == cpu_.r[kRip] && way.key == cpu_.key_;
+  const bool plain = linked && way.kind == Way::Kind::kDirect && exits_[way.exit].plain;
+  Translation* translation = TranslationOf(block, plain);
   if (!translation) return cpu_.Execute(block);
-  if (way.kind != Way::Kind::kNone && way.linear == cpu_.r[kRip] && way.key == cpu_.key_) {
-    Link(way, *translation);
-  }
+  if (linked) Link(way, *translation);
   cpu_.last_block_ = nullptr;
   state_.page = cpu_.r[kRip] & kPageMask;
   state_.jumps = jumps_.Select(cpu_.key_);
@@ -146,7 +149,8 @@ void Translator::Link(const Way& way, Translation& to) {
   const Block& from_block = *exit.from->block;
   const uint32_t offset = from_block.phys & ~kPageMask;
   const bool same_page = static_cast<uint32_t>(exit.target) < vmm::kPageSize;
-  const bool forward = exit.target > static_cast<int64_t>(offset);
+  // Code without spans goes on with other code: no loop.
+  const bool forward = exit.target > static_cast<int64_t>(offset) || exit.plain;
   if (!same_page && (to.block->phys >> 31)) return;  // a thunk compares 31 bits
   exit.to = &to;
   exit.next_incoming = to.incoming;
@@ -214,14 +218,19 @@ void Translator::Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span
 }
 
 void Translator::Kill(Block* block) {
-  Translation& translation = *block->translation;
-  for (uint32_t at = translation.incoming; at != ~0u;) {
+  Unlink(block->translation);
+  Unlink(block->plain);
+}
+
+void Translator::Unlink(Translation* translation) {
+  if (!translation) return;
+  for (uint32_t at = translation->incoming; at != ~0u;) {
     Exit& exit = exits_[at];
     at = std::exchange(exit.next_incoming, ~0u);
     exit.to = nullptr;
     space_.PatchJump(exit.jump, exit.stub);
   }
-  translation.incoming = ~0u;
+  translation->incoming = ~0u;
 }
 
 }  // namespace bt

@@ -35,7 +35,8 @@ class Translator final : public Tier {
   };
 
   static bool RunSite(Translator* self, uint32_t site) noexcept;
-  Translation* TranslationOf(Block* block);
+  Translation* TranslationOf(Block* block, bool plain);
+  void Unlink(Translation* translation);
   void Leave();
   void Link(const Way& way, Translation& to);
   CodeSpace::Offset EmitThunk(const Exit& exit, const Translation& to);

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+
+#include "bt/translator/block_span.h"
 
 namespace bt {
 
@@ -22,9 +25,21 @@ struct VerifierState {
     kUnknown,
     kIndex,
     kBank,
+    kHost,    // as pointer1 says
     kEntry,   // of the table of indirect targets
     kTarget,  // the entry of kTemp0
     kPaged,   // the same, and the running page is that of its address
+  };
+  // The host address of `size` bytes, a multiple of `alignment`, that the guest may read or write.
+  struct Pointer {
+    uint32_t size = 0, alignment = 1;
+    bool write = false;
+    bool operator==(const Pointer&) const = default;
+    void Meet(const Pointer& other) {
+      size = std::min(size, other.size);
+      alignment = size == 0 ? 1 : std::min(alignment, other.alignment);
+      write = size != 0 && write && other.write;
+    }
   };
   // A comparison of our own that the next instruction may ask about.
   enum class Asked : uint8_t {
@@ -43,7 +58,9 @@ struct VerifierState {
   bool write_bank = false;
   uint32_t size = 0, alignment = 1;
   Temp1 temp1 = Temp1::kUnknown;
-  uint32_t index = 0;  // kTemp1 is at most that, over the start of the bank
+  uint32_t index = 0;                     // kTemp1 is at most that, over the start of the bank
+  Pointer pointer1;                       // kTemp1, where it is kHost
+  std::array<Pointer, kSpanSlots> slots;  // CodeState::span
   Asked asked = Asked::kNothing;
   uint32_t value = 0;  // that it was compared with
   Restoring restoring = Restoring::kNo;
@@ -61,10 +78,12 @@ struct VerifierState {
     };
     if (temp0 != other.temp0 || write_bank != other.write_bank || size != other.size)
       temp0 = Temp0::kUnknown;
-    if (index != other.index)
+    if (index != other.index || pointer1 != other.pointer1)
       temp1 = Temp1::kUnknown;
     else if (temp1 != other.temp1)
       temp1 = OfTable() && other.OfTable() ? Temp1::kEntry : Temp1::kUnknown;
+    if (temp1 != Temp1::kHost) pointer1 = {};
+    for (unsigned i = 0; i < kSpanSlots; ++i) slots[i].Meet(other.slots[i]);
     if (value != other.value) asked = Asked::kNothing;
     keep(asked, other.asked, Asked::kNothing);
     keep(restoring, other.restoring, Restoring::kNo);
@@ -93,9 +112,20 @@ struct VerifierState {
   void ForgetTemp1() {
     temp1 = Temp1::kUnknown;
     index = 0;
+    pointer1 = {};
     if (asked == Asked::kTarget) Ask(Asked::kOther);
     // An entry whose tag was compared is another one's from now on.
     if (temp0 == Temp0::kTag || temp0 == Temp0::kInPage) ForgetTemp0();
+  }
+  // What was looked up may not hold any more.
+  void ForgetPointers() {
+    ForgetTemp0();
+    ForgetTemp1();
+    slots = {};
+  }
+  // What kTemp0 points to.
+  Pointer pointer0() const {
+    return temp0 == Temp0::kHost ? Pointer{size, alignment, write_bank} : Pointer{};
   }
   void Ask(Asked what, uint64_t with = 0) {
     asked = what;

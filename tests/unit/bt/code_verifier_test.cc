@@ -24,6 +24,13 @@ const Code kVector = {0x66, 0x0f, 0xef, 0xc1};                       // PXOR XMM
 const Code kX87 = {0xd8, 0xc1};                                      // FADD ST, ST(1)
 const Code kCompareLoadJump = {0x39, 0xc8, 0x8b, 0x17, 0x74, 0x10};  // CMP; MOV EDX, [RDI]; JZ
 const Code kCallIndirect = {0xff, 0x10};                             // CALL [RAX]
+const Code kSpan = {0x8b, 0x47, 0x08, 0x48, 0x89, 0x0f};  // MOV EAX, [RDI+8]; MOV [RDI], RCX
+// MOVUPS XMM0, [RDI+4]; MOVAPS XMM1, [RDI+16]
+const Code kAlignedSpan = {0x0f, 0x10, 0x47, 0x04, 0x0f, 0x28, 0x4f, 0x10};
+// MOV EAX, [RDI]; MOV EDX, [RSI]; MOV ECX, [RDI+4]
+const Code kSpans = {0x8b, 0x07, 0x8b, 0x16, 0x8b, 0x4f, 0x04};
+// PUSH RBX; PUSH RBP; POP RAX
+const Code kStackSpan = {0x53, 0x55, 0x58};
 
 // The translator's buffer is never writable where it runs: changes go through a private copy.
 class Changed {
@@ -53,7 +60,13 @@ class Changed {
 
 TEST_CASE("translated code of every kind is accepted", "[verifier]") {
   CodeWorkshop workshop;
-  for (const Code& code : {kLoad, kStore, kAligned, kVector, kX87, kCompareLoadJump, kCallIndirect,
+  for (const Code& code : {kLoad,
+                           kStore,
+                           kAligned,
+                           kVector,
+                           kX87,
+                           kCompareLoadJump,
+                           kCallIndirect,
                            Code{0x4d, 0x01, 0xd1},              // ADD R9, R10
                            Code{0x13, 0x07},                    // ADC EAX, [RDI]
                            Code{0xf0, 0x48, 0x0f, 0xb1, 0x0f},  // LOCK CMPXCHG [RDI], RCX
@@ -61,9 +74,18 @@ TEST_CASE("translated code of every kind is accepted", "[verifier]") {
                            Code{0xf7, 0xf1},                    // DIV ECX
                            Code{0x48, 0xf7, 0x3f},              // IDIV QWORD [RDI]
                            Code{0x0f, 0xa2},                    // CPUID
-                           Code{0xc3}, Code{0xe8, 0, 1, 0, 0}, Code{0xff, 0xe0}, Code{0xeb, 0xfe},
-                           Code{0xdd, 0x07, 0x66, 0x0f, 0x6f, 0x07, 0xdd, 0x1f}}) {
+                           Code{0xc3},
+                           Code{0xe8, 0, 1, 0, 0},
+                           Code{0xff, 0xe0},
+                           Code{0xeb, 0xfe},
+                           Code{0xdd, 0x07, 0x66, 0x0f, 0x6f, 0x07, 0xdd, 0x1f},
+                           kSpan,
+                           kAlignedSpan,
+                           kSpans,
+                           Code{0xff, 0x74, 0x24, 0x08},     // PUSH [RSP+8]
+                           Code{0xff, 0x54, 0x24, 0x08}}) {  // CALL [RSP+8]
     CHECK(workshop.Verify(workshop.Translate(code)) == "");
+    CHECK(workshop.Verify(workshop.Translate(code, LeaveOut::kNothing, true)) == "");
   }
 }
 
@@ -81,6 +103,12 @@ TEST_CASE("every check that is left out is noticed", "[verifier]") {
   CHECK(fault(kStore, LeaveOut::kCrossing) == "more memory than was checked");
   CHECK(fault(kAligned, LeaveOut::kAlignment) == "a misaligned operand");
   CHECK(fault(kCompareLoadJump, LeaveOut::kFlags) == "the guest's flags are lost");
+  CHECK(fault(kAlignedSpan, LeaveOut::kAlignment) == "a misaligned operand");
+  CHECK(fault(kSpan, LeaveOut::kSpanEnd) == "more memory than was checked");
+  CHECK(fault(kStackSpan, LeaveOut::kSpanEnd) == "more memory than was checked");
+  CHECK(fault(kSpan, LeaveOut::kSpanWrite) == "a write that was checked as a read");
+  CHECK(fault(kStackSpan, LeaveOut::kSpanWrite) == "a write that was checked as a read");
+  CHECK(fault(kSpans, LeaveOut::kSpanKept) == "memory without a check");
   CHECK(fault(kVector, LeaveOut::kRegisters) == "vector registers that are not there");
   CHECK(fault(kX87, LeaveOut::kRegisters) == "x87 registers that are not there");
   for (const Code& code : {Code{0xc3}, Code{0xff, 0xe0}, kCallIndirect})

@@ -45,7 +45,7 @@ class CodeWorkshop {
 
   // A block at physical 0x5100.
   Emitted Translate(const std::vector<uint8_t>& code,
-                    bt::LeaveOut leave_out = bt::LeaveOut::kNothing) {
+                    bt::LeaveOut leave_out = bt::LeaveOut::kNothing, bool plain = false) {
     std::vector<bt::Op> ops;
     for (size_t at = 0; at < code.size();) {
       bt::Insn insn;
@@ -66,7 +66,7 @@ class CodeWorkshop {
     std::vector<bt::Site> sites;
     bt::BlockTranslator translator(space, context, stubs, features, emitted.exits, sites,
                                    leave_out);
-    REQUIRE(translator.Translate(block, code.data(), emitted.translation));
+    REQUIRE(translator.Translate(block, code.data(), plain, emitted.translation));
     emitted.hot.end = space.OffsetOf(space.hot());
     emitted.cold.end = space.OffsetOf(space.cold());
     return emitted;

@@ -61,6 +61,15 @@ const Sample kSamples[] = {
     {"IDIV dword [RDI]", {0xf7, 0x3f}},
     {"x87: FADD qword [RDI]", {0xdc, 0x07}},
     {"POP RBX", {0x5b}},
+    {"a span: MOV EAX, [RDI+8]; MOV [RDI], RCX", {0x8b, 0x47, 0x08, 0x48, 0x89, 0x0f}},
+    {"a span on the stack: PUSH RBX; PUSH RBP; SUB RSP, 24; MOV [RSP+8], RDI",
+     {0x53, 0x55, 0x48, 0x83, 0xec, 0x18, 0x48, 0x89, 0x7c, 0x24, 0x08}},
+    {"a span and another look-up: MOV EAX, [RDI]; MOV EDX, [RSI]; MOV ECX, [RDI+4]",
+     {0x8b, 0x07, 0x8b, 0x16, 0x8b, 0x4f, 0x04}},
+    {"an aligned span: MOVUPS XMM0, [RDI+4]; MOVAPS [RDI+16], XMM0",
+     {0x0f, 0x10, 0x47, 0x04, 0x0f, 0x29, 0x47, 0x10}},
+    {"POP RBX and RET", {0x5b, 0xc3}},
+    {"PUSH [RSP+8]", {0xff, 0x74, 0x24, 0x08}},
     {"LEAVE", {0xc9}},
     {"JMP forward", {0xeb, 0x10}},
     {"JMP to itself", {0xeb, 0xfe}},
@@ -138,6 +147,8 @@ class Emitter {
     name(&around_.fpu[FpuState::kFdp], "FDP");
     name(&around_.state.page, "page");
     name(&around_.state.scratch, "scratch");
+    for (unsigned i = 0; i < kSpanSlots; ++i)
+      name(&around_.state.span[i], "span." + std::to_string(i));
     name(&around_.state.vector, "vector");
     name(&around_.state.exit, "exit");
     name(&around_.state.site, "site");

@@ -1,0 +1,32 @@
+// One instruction of a block that is being translated.
+#pragma once
+
+#include <cstdint>
+
+#include "bt/interp/op.h"
+#include "bt/isa/insn.h"
+#include "bt/isa/insn_use.h"
+#include "bt/translator/treatment.h"
+
+namespace bt {
+
+// The place of one access in a span of memory (see block_span.h).
+struct SpanMember {
+  static constexpr uint16_t kNone = 0xffff;
+  uint16_t span = kNone;
+  bool first = false;  // it is this access that looks the whole span up
+  int32_t at = 0;      // bytes from the beginning of the span
+};
+
+struct BlockStep {
+  Insn insn;
+  InsnUse use;
+  const Op* op;
+  uint16_t next;  // offset in the page of what follows
+  Treatment how;
+  VectorUse vector;
+  X87Use x87;
+  SpanMember memory = {}, stack = {};  // the operand that it names; what it pushes or pops
+};
+
+}  // namespace bt

@@ -1,0 +1,19 @@
+// More accesses around the one of a case: through the same base and index, a few bytes away, and of
+// the stack.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "bt/isa/insn.h"
+
+namespace difftest {
+
+// Appends an instruction that accesses memory near the operand of `insn` or near RSP and writes
+// none of the registers in `spared`: a load, a store, PUSH, POP, or a step of the base. False:
+// there is none.
+bool AddAccess(const bt::Insn& insn, uint16_t spared, std::mt19937_64& random,
+               std::vector<uint8_t>& code);
+
+}  // namespace difftest
