@@ -329,7 +329,8 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   uint64_t sp_mask_ = 0xffff;
   uint64_t rflags_ = 2;  // without the arithmetic flags, which are in flags_
   Fault fault_;
-  uint64_t key_ = 0;  // what a block lookup depends on besides the linear address
+  uint64_t key_ = 0;                // what a block lookup depends on besides the linear address
+  std::array<uint64_t, 2> keys_{};  // what key_ is for CPL 0-2 and for CPL 3
   uint64_t cr0_ = 0x60000010, cr2_ = 0, cr3_ = 0, cr4_ = 0, xcr0_ = 1;
   uint64_t efer_ = 0;
   std::array<uint64_t, 4> pdpte_{};
@@ -377,8 +378,10 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   void PhysicalRead(uint64_t phys, void* data, unsigned size);
   void PhysicalWrite(uint64_t phys, const void* data, unsigned size);
   void NoteRamWrite(uint64_t phys, unsigned size);
+  static void StoreBytes(uint8_t* host, const void* data, unsigned size);
   bool Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page);
-  void InstallTlb(uint64_t linear, uint64_t phys, Access access, View view, bool global);
+  // Where the page is in the host; null: it may not be in the TLB.
+  uint8_t* InstallTlb(uint64_t linear, uint64_t phys, Access access, View view, bool global);
 
   Block* NextBlock();
   Block* LookupBlock(uint64_t linear);
@@ -425,7 +428,9 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
     UpdateKey();
   }
   void UpdateKey() {
-    key_ = (banks_.epoch(cpl_ == 3) << 4) | (static_cast<uint64_t>(code_size_) << 1) | (cpl_ == 3);
+    for (const bool user : {false, true})
+      keys_[user] = (banks_.epoch(user) << 4) | (static_cast<uint64_t>(code_size_) << 1) | user;
+    key_ = keys_[cpl_ == 3];
   }
   void OnApicAttention() override { SetAttention(kAttentionApic); }
   bool CallInward(vmm::SegmentState cs, uint64_t cs_low, uint64_t offset, unsigned frame,

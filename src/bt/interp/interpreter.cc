@@ -26,7 +26,8 @@ InterpreterVm::InterpreterVm(const vmm::VmParts& parts, MakeTierFunction make_ti
       features_(parts.cpuid),
       apic_bus_(parts.pic, parts.ioapic),
       cpus_(parts.cpu_count, nullptr),
-      code_pages_(new std::atomic<uint8_t>[PageCount(parts.memory) + 1]()) {}
+      code_pages_(new std::atomic<uint8_t>[PageCount(parts.memory) + 1]()),
+      writers_(new std::atomic<uint8_t>[PageCount(parts.memory) + 1]()) {}
 
 InterpreterVm::~InterpreterVm() = default;
 
@@ -94,18 +95,25 @@ vmm::Result<void> InterpreterVm::SetDebugPoints(std::span<const vmm::DebugPoint>
   return {};
 }
 
+// A vCPU returns from here only when no TLB lets the page be written, whoever marked it first:
+// while another is at it, its bits in writers_ stand.
 void InterpreterVm::MarkCode(Cpu& cpu, uint64_t phys) {
-  std::atomic<uint8_t>& mask = code_pages_[PageIndex(phys)];
+  const uint64_t index = PageIndex(phys);
   const uint8_t bit = static_cast<uint8_t>(1u << cpu.id());
-  const uint8_t before = mask.fetch_or(bit);
-  if (before) return;  // no TLB lets it be written already
+  code_pages_[index].fetch_or(bit);
+  std::atomic<uint8_t>& writers = writers_[index];
+  if (writers.load() == 0) return;
   const auto host = reinterpret_cast<uint64_t>(
       parts_.memory.Host(vmm::GuestPhys(phys & ~(vmm::kPageSize - 1)), vmm::kPageSize));
-  cpu.DropWriteEntries(host);
-  if (parts_.cpu_count == 1) return;
+  if (writers.load() & bit) {
+    cpu.DropWriteEntries(host);
+    writers.fetch_and(static_cast<uint8_t>(~bit));
+  }
+  if (writers.load() == 0) return;
   Exclusive(cpu, [&] {
+    const uint8_t left = writers.exchange(0);
     for (Cpu* other : cpus_) {
-      if (other && other != &cpu) other->DropWriteEntries(host);
+      if (other && (left & 1u << other->id())) other->DropWriteEntries(host);
     }
   });
 }

@@ -57,8 +57,19 @@ class InterpreterVm final : public vmm::Vm {
   // ---- Pages with decoded code. Bit n of a page's mask: vCPU n has blocks there. No TLB of any
   // vCPU lets such a page be written unseen.
   uint8_t CodeMask(uint64_t phys) const { return code_pages_[PageIndex(phys)].load(); }
-  // Before `cpu` decodes from the page; stops the world once to take away write entries.
+  // Before `cpu` decodes from the page; stops the world where another vCPU's TLB may let it be
+  // written.
   void MarkCode(Cpu& cpu, uint64_t phys);
+  // Before vCPU `cpu` puts a write entry for the page into its TLB. False: it may not, for the page
+  // holds code.
+  bool MayWrite(unsigned cpu, uint64_t phys) {
+    std::atomic<uint8_t>& writers = writers_[PageIndex(phys)];
+    const uint8_t bit = static_cast<uint8_t>(1u << cpu);
+    // Either this finds the mark, or MarkCode() finds the bit, and waits until the entry is there
+    // to be taken away: both orders are of sequential consistency.
+    if (!(writers.load(std::memory_order_relaxed) & bit)) writers.fetch_or(bit);
+    return CodeMask(phys) == 0;
+  }
   void UnmarkCode(const Cpu& cpu, uint64_t phys);
   // `writer` (null: host code) wrote; every other vCPU with code there hears of it.
   void CodeWritten(const Cpu* writer, uint64_t phys, uint64_t size);
@@ -98,6 +109,9 @@ class InterpreterVm final : public vmm::Vm {
   std::vector<Cpu*> cpus_;
   std::vector<std::unique_ptr<vmm::Device>> doorbells_;
   std::unique_ptr<std::atomic<uint8_t>[]> code_pages_;
+  // Bit n: vCPU n may have write entries for the page. Cleared only by the vCPU itself, or while
+  // the world is stopped.
+  std::unique_ptr<std::atomic<uint8_t>[]> writers_;
   std::atomic<uint64_t> address_mask_{~uint64_t{0}};  // without bit 20 while A20 is closed
   std::mutex exclusive_mutex_;
   std::atomic<bool> world_stopped_{false};

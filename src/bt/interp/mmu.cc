@@ -159,24 +159,24 @@ bool Cpu::TranslateCanonical(uint64_t linear, Access access, bool stack, View vi
   return Translate(linear, access, view, phys, nullptr);
 }
 
-void Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view, bool global) {
+uint8_t* Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View view, bool global) {
   if (!LongMode()) linear &= 0xffffffff;
   const uint64_t page = linear & kPageMask, frame = phys & kPageMask;
-  TlbBank& bank = banks_.bank(view);
   const bool write = access == Access::kWrite;
   if (view == View::kUserAligned || debug_.WatchesPage(page, write) ||
       debugger_.points().WatchesPage(page, write)) {
-    return;
+    return nullptr;
   }
-  uint8_t* host = vmm_memory().Host(vmm::GuestPhys(frame), vmm::kPageSize);
-  if (!host) return;
+  uint8_t* host = write ? vmm_memory().Ram(vmm::GuestPhys(frame), vmm::kPageSize)
+                        : vmm_memory().Host(vmm::GuestPhys(frame), vmm::kPageSize);
+  if (!host || (write && !vm_.MayWrite(id_, frame))) return nullptr;
   banks_.NotePage(view, page, global);
-  if (access == Access::kWrite) {
-    if (vm_.CodeMask(frame) == 0 && vmm_memory().Ram(vmm::GuestPhys(frame), vmm::kPageSize))
-      bank.SetWrite(page, reinterpret_cast<uint64_t>(host));
-    return;
-  }
-  bank.SetRead(page, reinterpret_cast<uint64_t>(host));
+  TlbBank& bank = banks_.bank(view);
+  if (write)
+    bank.SetWrite(page, reinterpret_cast<uint64_t>(host));
+  else
+    bank.SetRead(page, reinterpret_cast<uint64_t>(host));
+  return host;
 }
 
 void Cpu::PhysicalRead(uint64_t phys, void* data, unsigned size) {
@@ -194,21 +194,23 @@ void Cpu::PhysicalRead(uint64_t phys, void* data, unsigned size) {
   }
 }
 
+// Whole where the guest's store is whole.
+void Cpu::StoreBytes(uint8_t* host, const void* data, unsigned size) {
+  switch (size) {
+    case 2:
+      return StoreHost(host, *static_cast<const uint16_t*>(data));
+    case 4:
+      return StoreHost(host, *static_cast<const uint32_t*>(data));
+    case 8:
+      return StoreHost(host, *static_cast<const uint64_t*>(data));
+    default:
+      std::memcpy(host, data, size);
+  }
+}
+
 void Cpu::PhysicalWrite(uint64_t phys, const void* data, unsigned size) {
   if (uint8_t* host = vmm_memory().Ram(vmm::GuestPhys(phys), size)) {
-    switch (size) {  // whole where the guest's store is whole
-      case 2:
-        StoreHost(host, *static_cast<const uint16_t*>(data));
-        break;
-      case 4:
-        StoreHost(host, *static_cast<const uint32_t*>(data));
-        break;
-      case 8:
-        StoreHost(host, *static_cast<const uint64_t*>(data));
-        break;
-      default:
-        std::memcpy(host, data, size);
-    }
+    StoreBytes(host, data, size);
     return NoteRamWrite(phys, size);
   }
   const std::span<const uint8_t> bytes(static_cast<const uint8_t*>(data), size);
@@ -224,8 +226,8 @@ void Cpu::PhysicalWrite(uint64_t phys, const void* data, unsigned size) {
 // RAM was written outside the fast path: decoded code there is stale, here and elsewhere.
 void Cpu::NoteRamWrite(uint64_t phys, unsigned size) {
   // Another vCPU that marks the page now must either find the new bytes or be found in the mask;
-  // MarkCode() does not stop the world when the page was marked before.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // MarkCode() does not stop the world where no TLB lets the page be written.
+  if (vm_.parts().cpu_count > 1) std::atomic_thread_fence(std::memory_order_seq_cst);
   const uint8_t mask = vm_.CodeMask(phys);
   if (mask == 0) return;
   if (mask & (1u << id_)) {
@@ -239,7 +241,14 @@ bool Cpu::AccessPage(uint64_t linear, void* data, unsigned size, Access access, 
   uint64_t phys;
   bool global = false;
   if (!Translate(linear, access, view, &phys, &global)) return false;
-  InstallTlb(linear, phys, access, view, global);
+  if (uint8_t* page = InstallTlb(linear, phys, access, view, global)) {  // as the fast path
+    uint8_t* host = page + (phys & ~kPageMask);
+    if (access == Access::kWrite)
+      StoreBytes(host, data, size);
+    else
+      std::memcpy(data, host, size);
+    return true;
+  }
   if (access == Access::kWrite)
     PhysicalWrite(phys, data, size);
   else

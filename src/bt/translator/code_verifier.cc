@@ -130,7 +130,7 @@ class Walk {
              (IsImm(1) && (insn_.mnemonic == Mnemonic::AND || insn_.mnemonic == Mnemonic::OR));
     if (use_.memory_written) return false;
     return pointers || Within(&context_.cpl, 1) || Within(&context_.tlb, 1) ||
-           Within(context_.seg_base, 6) || Within(&context_.key, 1) ||
+           Within(context_.seg_base, 6) || Within(&context_.lookup_key, 1) ||
            Within(&context_.attention, 1);
   }
 

@@ -12,7 +12,7 @@ struct CodeContext {
   Flags& flags;
   TlbBank*& tlb;
   uint64_t* seg_base;
-  uint64_t& key;
+  uint64_t& lookup_key;  // is that of Cpu::keys_ for the present CPL
   std::atomic<uint32_t>& attention;
   CodeState& state;
   uint64_t& cr0;

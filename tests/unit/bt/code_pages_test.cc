@@ -1,0 +1,94 @@
+// Which pages hold code, and who may write to them: InterpreterVm::MarkCode() and MayWrite().
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "bt/interp/cpu.h"
+#include "bt/interp/interpreter.h"
+#include "tests/support/fake_clock.h"
+
+namespace {
+
+struct NoPic final : vmm::ExtIntSource {
+  bool IntrAsserted() const override { return false; }
+  uint8_t AcknowledgeInterrupt() override { return 0xff; }
+};
+struct NoIoapic final : vmm::EoiListener {
+  void OnEoi(uint8_t) override {}
+};
+
+// Three processors as reset leaves them: addresses are physical.
+struct Machine {
+  static constexpr uint64_t kPage = 0x5000;
+
+  Machine() {
+    for (unsigned i = 0; i < 3; ++i) {
+      vcpus[i] = std::move(*vm.CreateVcpu(i));
+      cpus[i] = static_cast<bt::Cpu*>(vcpus[i].get());
+    }
+  }
+  bool CanWriteFast(unsigned cpu) { return cpus[cpu]->WritePointer(kPage, 1) != nullptr; }
+  bool Write(unsigned cpu) { return cpus[cpu]->Store<uint8_t>(kPage, 1); }
+
+  vmm::GuestMemory memory = std::move(*vmm::GuestMemory::Create(vmm::GuestMemory::kMinSize));
+  vmm::Bus ports{0x10000}, mmio{1ull << 52};
+  vmm::FakeClock clock{2'000'000'000};
+  vmm::FakeTimers timers{clock};
+  NoPic pic;
+  NoIoapic ioapic;
+  vmm::CpuidPolicy cpuid = vmm::CpuidPolicy::Build({.cpu_count = 3, .tsc_hz = 1'000'000'000});
+  bt::InterpreterVm vm{vmm::VmParts{memory, ports, mmio, clock, timers, pic, ioapic, cpuid, 3}};
+  std::unique_ptr<vmm::Vcpu> vcpus[3];
+  bt::Cpu* cpus[3];
+};
+
+}  // namespace
+
+TEST_CASE("a page with code is written by no fast path", "[interp]") {
+  Machine machine;
+  for (unsigned i = 0; i < 3; ++i) {
+    REQUIRE(machine.Write(i));
+    CHECK(machine.CanWriteFast(i));
+  }
+  machine.vm.EnterGuest(*machine.cpus[1]);
+  machine.vm.MarkCode(*machine.cpus[1], Machine::kPage);
+  machine.vm.LeaveGuest(*machine.cpus[1]);
+  for (unsigned i = 0; i < 3; ++i) CHECK_FALSE(machine.CanWriteFast(i));
+  for (unsigned i : {0, 2}) {
+    REQUIRE(machine.Write(i));
+    CHECK_FALSE(machine.CanWriteFast(i));
+  }
+  // Processor 1 finds no block there, and takes its mark away.
+  REQUIRE(machine.Write(1));
+  CHECK(machine.vm.CodeMask(Machine::kPage) == 0);
+  CHECK(machine.Write(0));
+  CHECK(machine.CanWriteFast(0));
+}
+
+TEST_CASE("the second to fetch from a page waits until nobody can write to it", "[interp]") {
+  Machine machine;
+  REQUIRE(machine.Write(2));
+  REQUIRE(machine.CanWriteFast(2));
+  for (bt::Cpu* cpu : machine.cpus) machine.vm.EnterGuest(*cpu);
+  std::atomic<bool> second_done{false}, still_writable{false};
+  const auto fetch = [&](unsigned cpu) {
+    machine.vm.MarkCode(*machine.cpus[cpu], Machine::kPage);
+    if (machine.CanWriteFast(2)) still_writable = true;
+    if (cpu == 1) second_done = true;
+    machine.vm.LeaveGuest(*machine.cpus[cpu]);
+  };
+  std::thread first(fetch, 0);
+  while (!(machine.vm.CodeMask(Machine::kPage) & 1)) std::this_thread::yield();
+  std::thread second(fetch, 1);
+  // Processor 2 runs on for a while: the others have to wait for it.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+  while (!second_done && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  CHECK_FALSE(second_done);
+  machine.vm.LeaveGuest(*machine.cpus[2]);
+  first.join();
+  second.join();
+  CHECK_FALSE(still_writable);
+}
