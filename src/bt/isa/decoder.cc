@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "bt/isa/decode_cache.h"
 #include "bt/isa/zydis_decoder.h"
 
 namespace bt {
@@ -275,7 +276,7 @@ void CorrectZydis(const ZydisDecodedInstruction& in, Insn& insn) {
 
 }  // namespace
 
-DecodeStatus Decode(std::span<const uint8_t> bytes, CodeSize code_size, Insn& insn) {
+DecodeStatus DecodeByZydis(std::span<const uint8_t> bytes, CodeSize code_size, Insn& insn) {
   const ZydisDecoder& decoder = ZydisDecoderFor(code_size);
   ZydisDecoderContext context;
   ZydisDecodedInstruction in;
@@ -313,17 +314,32 @@ DecodeStatus Decode(std::span<const uint8_t> bytes, CodeSize code_size, Insn& in
   const bool known_encoding = insn.has_vex ? insn.feature != Feature::kAlways
                                            : in.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
 
-  ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT_VISIBLE];
+  insn.disp_offset = in.raw.disp.offset;
+  insn.disp_bytes = in.raw.disp.size / 8;
+  insn.imm_offset = in.raw.imm[0].offset;
+  insn.imm_bytes = in.raw.imm[0].size / 8;
+  insn.imm_signed = in.raw.imm[0].is_signed;
+
+  ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
   const ZyanU8 count = std::min<ZyanU8>(in.operand_count_visible, 4);
-  if (count > 0 &&
-      !ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&decoder, &context, &in, operands, count))) {
+  if (in.operand_count > 0 && !ZYAN_SUCCESS(ZydisDecoderDecodeOperands(
+                                  &decoder, &context, &in, operands, in.operand_count))) {
     return DecodeStatus::kInvalid;
   }
   insn.operand_count = count;
   for (unsigned i = 0; i < count; ++i) FillOperand(operands[i], insn, insn.operand[i]);
   CorrectZydis(in, insn);
+  insn.use = UseOf(insn, in, std::span(operands, in.operand_count));
   return insn.mnemonic == Mnemonic::INVALID || !known_encoding ? DecodeStatus::kInvalid
                                                                : DecodeStatus::kOk;
+}
+
+DecodeStatus Decode(std::span<const uint8_t> bytes, CodeSize code_size, Insn& insn) {
+  static thread_local DecodeCache cache;
+  if (cache.Find(bytes, code_size, insn)) return DecodeStatus::kOk;
+  const DecodeStatus status = DecodeByZydis(bytes, code_size, insn);
+  if (status == DecodeStatus::kOk) cache.Add(insn);
+  return status;
 }
 
 const char* MnemonicName(Mnemonic mnemonic) {

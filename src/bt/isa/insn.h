@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "bt/isa/feature.h"
+#include "bt/isa/insn_use.h"
 #include "bt/isa/mnemonic.h"
 
 namespace bt {
@@ -39,6 +40,8 @@ struct Operand {
   uint16_t bits = 0;  // operand size
   uint64_t imm = 0;   // sign-extended where the encoding sign-extends; branch displacement for
                       // relative branches
+
+  bool operator==(const Operand&) const = default;
 };
 
 struct MemoryOperand {
@@ -48,6 +51,8 @@ struct MemoryOperand {
   bool vector_index = false;  // VSIB: `index` numbers an XMM or YMM register
   uint8_t shift = 0;          // log2 of the scale
   int64_t disp = 0;
+
+  bool operator==(const MemoryOperand&) const = default;
 };
 
 struct Insn {
@@ -75,6 +80,17 @@ struct Insn {
   bool vex_256 = false;          // VEX.L
   uint8_t mandatory_prefix = 0;  // 0, 0x66, 0xF2, 0xF3; of VEX: as VEX.pp implies
   bool rex_w = false;
+  uint8_t disp_offset = 0, disp_bytes = 0;  // 0 bytes: none
+  uint8_t imm_offset = 0, imm_bytes = 0;    // of the first; `imm_signed`: sign-extended
+  bool imm_signed = false;
+
+  InsnUse use;
+
+  bool operator==(const Insn&) const = default;
 };
+
+inline const InsnUse& UseOf(const Insn& insn) {
+  return insn.use;
+}
 
 }  // namespace bt

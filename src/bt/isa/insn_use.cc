@@ -2,6 +2,7 @@
 
 #include <span>
 
+#include "bt/isa/insn.h"
 #include "bt/isa/zydis_decoder.h"
 
 namespace bt {
@@ -212,18 +213,10 @@ void Correct(const Insn& insn, Family family, InsnUse& use) {
 
 }  // namespace
 
-InsnUse UseOf(const Insn& insn) {
+InsnUse UseOf(const Insn& insn, const ZydisDecodedInstruction& in,
+              std::span<const ZydisDecodedOperand> operands) {
   InsnUse use;
-  ZydisDecodedInstruction in;
-  ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-  ZydisDecoderContext context;
-  const ZydisDecoder& decoder = ZydisDecoderFor(insn.code_size);
-  if (!ZYAN_SUCCESS(
-          ZydisDecoderDecodeInstruction(&decoder, &context, insn.bytes.data(), insn.length, &in)) ||
-      !ZYAN_SUCCESS(
-          ZydisDecoderDecodeOperands(&decoder, &context, &in, operands, in.operand_count)))
-    return use;
-  for (const ZydisDecodedOperand& operand : std::span(operands, in.operand_count)) {
+  for (const ZydisDecodedOperand& operand : operands) {
     if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) AddRegister(operand, use);
     if (operand.type == ZYDIS_OPERAND_TYPE_MEMORY) AddMemory(insn, operand, use);
   }
@@ -231,6 +224,11 @@ InsnUse UseOf(const Insn& insn) {
   AddFlags(insn, in, family, use);
   Correct(insn, family, use);
   return use;
+}
+
+void RenewUse(Insn& insn) {
+  const Family family = kFamilyOf[static_cast<unsigned>(insn.mnemonic)];
+  if (family == Family::kShift) insn.use.flags_kept_sometimes = ShiftMayBeByZero(insn);
 }
 
 }  // namespace bt

@@ -4,8 +4,6 @@
 
 #include <cstdint>
 
-#include "bt/isa/insn.h"
-
 namespace bt {
 
 // CF, PF, AF, ZF, SF and OF. [SDM 1] 3.4.3.1
@@ -28,9 +26,12 @@ struct InsnUse {
   bool implicit_memory = false;
   bool vector = false;  // XMM, YMM, MXCSR
   bool x87 = false;     // x87 or MMX
+
+  bool operator==(const InsnUse&) const = default;
 };
 
-// `insn` as Decode() gave it. Decodes once more: about 0.2 us. Thread-safe.
-InsnUse UseOf(const Insn& insn);
+struct Insn;
+// After another immediate was put into `insn`.
+void RenewUse(Insn& insn);
 
 }  // namespace bt

@@ -1,0 +1,96 @@
+#include "bt/isa/decode_cache.h"
+
+#include <array>
+#include <catch2/catch.hpp>
+#include <random>
+
+#include "bt/isa/decoder.h"
+
+using namespace bt;
+
+namespace {
+
+using Bytes = std::array<uint8_t, 15>;
+
+std::string Text(const Bytes& bytes) {
+  std::string text;
+  for (uint8_t byte : bytes)
+    text += "0123456789abcdef"[byte >> 4], text += "0123456789abcdef"[byte & 15];
+  return text;
+}
+
+// Likely to be an instruction: prefixes in front, and opcodes of every map.
+Bytes RandomBytes(std::mt19937& random, CodeSize size) {
+  constexpr uint8_t kPrefixes[] = {0x66, 0x67, 0x64, 0x65, 0x2e, 0xf0, 0xf2, 0xf3};
+  Bytes bytes;
+  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+  unsigned at = 0;
+  while (random() % 3 == 0 && at < 3) bytes[at++] = kPrefixes[random() % 8];
+  if (size == CodeSize::k64 && random() % 2) bytes[at++] = 0x40 | (random() & 15);
+  if (random() % 3 == 0) {
+    bytes[at++] = 0x0f;
+    if (random() % 4 == 0) bytes[at++] = random() % 2 ? 0x38 : 0x3a;
+  } else if (random() % 6 == 0) {
+    bytes[at++] = random() % 2 ? 0xc4 : 0xc5;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("the cache of decoded instructions says what the decoder says") {
+  std::mt19937 random(1);
+  unsigned found = 0, wrong = 0;
+  for (unsigned round = 0; round < 60'000 && wrong == 0; ++round) {
+    const auto size = static_cast<CodeSize>(random() % 3);
+    const Bytes first = RandomBytes(random, size);
+    Insn insn;
+    if (DecodeByZydis(first, size, insn) != DecodeStatus::kOk) continue;
+    DecodeCache cache;
+    cache.Add(insn);
+    // The same head with other bytes behind it, and sometimes a byte of the head changed as well.
+    for (unsigned i = 0; i < 6; ++i) {
+      Bytes bytes = first;
+      for (unsigned at = 1 + random() % insn.length; at < bytes.size(); ++at) {
+        bytes[at] = random() % 4 ? static_cast<uint8_t>(random()) : 0;
+      }
+      const size_t length = random() % 4 ? bytes.size() : random() % bytes.size();
+      const std::span<const uint8_t> given(bytes.data(), length);
+      Insn cached, decoded;
+      if (!cache.Find(given, size, cached)) continue;
+      ++found;
+      if (DecodeByZydis(given, size, decoded) == DecodeStatus::kOk && cached == decoded) continue;
+      ++wrong;
+      FAIL_CHECK(Text(bytes) << " after " << Text(first) << ", code size "
+                             << static_cast<unsigned>(size));
+    }
+  }
+  CHECK(found > 60'000);
+}
+
+TEST_CASE("the cache does not find an instruction that was cut off") {
+  DecodeCache cache;
+  Insn insn;
+  const Bytes mov{0x48, 0xc7, 0xc0, 1, 2, 3, 4};
+  REQUIRE(DecodeByZydis(mov, CodeSize::k64, insn) == DecodeStatus::kOk);
+  cache.Add(insn);
+  CHECK(cache.Find(mov, CodeSize::k64, insn));
+  CHECK_FALSE(cache.Find(std::span(mov).first(6), CodeSize::k64, insn));
+  CHECK_FALSE(cache.Find(mov, CodeSize::k32, insn));
+  const Bytes other{0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff};
+  REQUIRE(cache.Find(other, CodeSize::k64, insn));
+  CHECK(insn.operand[1].imm == ~0ull);
+  CHECK(insn.bytes[3] == 0xff);
+}
+
+TEST_CASE("a shift by another count keeps the flags or does not") {
+  DecodeCache cache;
+  Insn insn;
+  const Bytes by_one{0xc1, 0xe0, 1}, by_none{0xc1, 0xe0, 0x20};
+  REQUIRE(DecodeByZydis(by_one, CodeSize::k64, insn) == DecodeStatus::kOk);
+  cache.Add(insn);
+  REQUIRE(cache.Find(by_none, CodeSize::k64, insn));
+  CHECK(insn.use.flags_kept_sometimes);
+  REQUIRE(cache.Find(by_one, CodeSize::k64, insn));
+  CHECK_FALSE(insn.use.flags_kept_sometimes);
+}
