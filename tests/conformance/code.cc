@@ -298,6 +298,37 @@ void Remapped() {
     Put(one, Returning(1));
   }
 
+  Section("the next page mapped elsewhere");
+  MapWindow(0, ScratchPage(4) | kAccess);
+  PutBytes(ScratchPage(4) + 0xf00, {0x31, 0xc0, 0xe9, 0xf9, 0x00, 0, 0});  // jmp to the next page
+  PutBytes(ScratchPage(4) + 0xf80, {0xe8, 0x7b, 0x00, 0, 0, 0xc3});        // call, ret
+  PutBytes(ScratchPage(4) + 0xffe, {0xff, 0xc0});                          // inc %eax
+  PutBytes(one, {0xb8, 11, 0, 0, 0, 0xc3});
+  PutBytes(two, {0xb8, 22, 0, 0, 0, 0xc3});
+  for (unsigned round = 0; round < 20; ++round) {
+    const bool first = round & 1;
+    MapWindow(1, (first ? one : two) | kAccess);
+    for (unsigned call = 0; call < 10; ++call) {
+      EXPECT_EQ(Call(WindowPage(0) + 0xf00), first ? 11 : 22);
+      EXPECT_EQ(Call(WindowPage(0) + 0xf80), first ? 11 : 22);
+      EXPECT_EQ(Call(WindowPage(0) + 0xffe), first ? 11 : 22);
+    }
+  }
+  // An instruction over the end, the other half of which changes with the mapping.
+  PutBytes(ScratchPage(4) + 0xffd, {0xb8, 1, 2});  // mov $..., %eax
+  PutBytes(one, {3, 4, 0xc3});
+  PutBytes(two, {5, 6, 0xc3});
+  for (unsigned round = 0; round < 20; ++round) {
+    const bool first = round & 1;
+    MapWindow(1, (first ? one : two) | kAccess);
+    for (unsigned call = 0; call < 10; ++call)
+      EXPECT_EQ(Call(WindowPage(0) + 0xffd), first ? 0x04030201 : 0x06050201);
+  }
+  MapWindow(1, 0);
+  EXPECT_TRAP(Try([] { Call(WindowPage(0) + 0xffd); }), kPF, 0x10);
+  Put(one, Returning(1));
+  Put(two, Returning(2));
+
   Section("address spaces");  // the same linear address in two of them
   auto* const other_pml4 = reinterpret_cast<uint64_t*>(ScratchPage(5));
   uint64_t *const other_pdpt = other_pml4 + 512, *const other_pd = other_pdpt + 512,

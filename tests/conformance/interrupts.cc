@@ -89,6 +89,91 @@ void Priority() {
   EXPECT_EQ(order[1], 0x50);
 }
 
+asm(R"(
+    .global loop_jump, loop_return, loop_calls, loop_itself, loop_carry, loop_registers
+loop_jump:                              # of indirect jumps
+    mov   $1, %ecx
+    lea   1f(%rip), %rax
+1:  test  %rcx, %rcx
+    jz    2f
+    jmp   *%rax
+2:  ret
+loop_return:                            # of returns
+    mov   $1, %ecx
+    lea   1f(%rip), %rax
+1:  test  %rcx, %rcx
+    jz    2f
+    push  %rax
+    ret
+2:  ret
+loop_calls:
+    mov   $1, %ecx
+1:  call  2f
+    test  %rcx, %rcx
+    jnz   1b
+2:  ret
+loop_itself:                            # of one block
+    mov   $1, %ecx
+1:  test  %rcx, %rcx
+    jnz   1b
+    ret
+loop_carry:                             # that nothing but the handler ends
+    stc
+1:  jc    1b
+    ret
+loop_registers:
+    mov   $1, %r9d
+    xor   %r10d, %r10d
+    xor   %r11d, %r11d
+1:  inc   %r10
+    lea   (%r10, %r10), %r11
+    test  %r9, %r9
+    jnz   1b
+    lea   (%r10, %r11), %rax
+    ret
+)");
+extern "C" void loop_jump(), loop_return(), loop_calls(), loop_itself(), loop_carry();
+extern "C" uint64_t loop_registers();
+volatile uint64_t turns = 0;
+
+void Loops() {
+  Section("in loops");  // an interrupt comes within one turn
+  EnableApic();
+  SetHandler(0x42, [](Frame& frame) {
+    ++count;
+    turns = frame.r10;
+    frame.rcx = frame.r9 = 0;
+    frame.rflags &= ~1ull;
+    EndOfInterrupt();
+  });
+  const auto interrupt_soon = [] {
+    WriteApic(Apic::TIMER_DIVIDE, 3);
+    WriteApic(Apic::LVT_TIMER, 0x42);
+    WriteApic(Apic::TIMER_INITIAL, 100'000);
+    EnableInterrupts();
+  };
+  for (void (*loop)() : {loop_jump, loop_return, loop_calls, loop_itself, loop_carry}) {
+    for (unsigned round = 0; round < 5; ++round) {
+      count = 0;
+      interrupt_soon();
+      asm volatile("call *%0"
+                   :
+                   : "r"(loop)
+                   : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
+      DisableInterrupts();
+      EXPECT_EQ(count, 1);
+    }
+  }
+  for (unsigned round = 0; round < 5; ++round) {
+    count = 0;
+    interrupt_soon();
+    const uint64_t result = loop_registers();
+    DisableInterrupts();
+    EXPECT_EQ(count, 1);
+    EXPECT(result == 3 * turns || result == 3 * (turns + 1));
+  }
+}
+
 extern "C" const char sti_shadow_end[];
 
 void Shadow() {
@@ -286,6 +371,7 @@ void GuestMain() {
   SelfIpi();
   Priority();
   Shadow();
+  Loops();
   Destinations();
   Nmi();
   Pic();

@@ -98,9 +98,9 @@ void BlockTranslator::EmitBranch(const Step& step) {
 // To the linear address in kTemp0. The flags are in memory.
 void BlockTranslator::EmitIndirectExit(const Step& step, int32_t stack) {
   EmitUnrename(hot_);
-  hot_.imul(hot_.r11d, hot_.r10d, static_cast<int>(JumpTables::kHash));
-  hot_.shr(hot_.r11d, JumpTables::kHashShift);
-  hot_.and_(hot_.r11d, JumpTables::kIndexMask);
+  hot_.imul(hot_.r11d, hot_.r10d, static_cast<int>(JumpTable::kHash));
+  hot_.shr(hot_.r11d, JumpTable::kHashShift);
+  hot_.and_(hot_.r11d, JumpTable::kIndexMask);
   hot_.add(hot_.r11, hot_.ptr[hot_.At(context_.state.jumps)]);
   hot_.cmp(hot_.r10, hot_.ptr[hot_.r11 + offsetof(JumpTarget, linear)]);
   const CodeSpace::Offset miss = leave_out_ == LeaveOut::kTarget ? 0 : EmitJumpIf(hot_, kNotZero);
@@ -116,6 +116,18 @@ void BlockTranslator::EmitIndirectExit(const Step& step, int32_t stack) {
 
 void BlockTranslator::EmitExit(int32_t target) {
   AddExit(EmitJump(hot_), target);
+}
+
+// Leaves before the first instruction unless the page of the block's tail is where it was.
+void BlockTranslator::EmitCheckTail() {
+  if (translation_->second_page == 0 || leave_out_ == LeaveOut::kTail) return;
+  EmitComparePage(hot_, context_, static_cast<int32_t>(vmm::kPageSize), translation_->second_page);
+  space_.PatchJump(EmitJumpIf(hot_, kNotZero), space_.OffsetOf(cold_));
+  cold_.mov(cold_.r10, cold_.ptr[cold_.At(context_.state.page)]);
+  cold_.add(cold_.r10, static_cast<uint32_t>(block_->phys & (vmm::kPageSize - 1)));
+  cold_.mov(cold_.ptr[cold_.At(context_.r[kRip])], cold_.r10);
+  cold_.mov(cold_.dword[cold_.At(context_.state.exit)], CodeState::kLeft);
+  space_.PatchJump(EmitJump(cold_), stubs_.leave);
 }
 
 // The cold stub leaves for the run-time, which may link the jump.

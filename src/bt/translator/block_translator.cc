@@ -155,7 +155,8 @@ void BlockTranslator::EmitEntry(Translation& translation) {
   x87_at_ = -1;
   bool moves = true;
   for (const Step& step : steps_) {
-    const bool clobbers = step.vector != VectorUse::kNone || step.x87 != X87Use::kNone ||
+    const bool clobbers = translation.second_page != 0 || step.vector != VectorUse::kNone ||
+                          step.x87 != X87Use::kNone ||
                           (step.how != Treatment::kCopy && step.how != Treatment::kAddress &&
                            step.how != Treatment::kNothing && step.how != Treatment::kJumpIf &&
                            step.how != Treatment::kJump);
@@ -172,6 +173,7 @@ void BlockTranslator::EmitEntry(Translation& translation) {
   if (moves && other == FlagHome::kHost) EmitSaveFlags(hot_, context_);
   if (moves && other == FlagHome::kMemory) EmitRestoreFlags(hot_, context_);
   translation.entry[static_cast<unsigned>(flags_)] = here();
+  EmitCheckTail();
   EmitRename(hot_);
 }
 

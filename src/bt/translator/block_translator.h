@@ -24,6 +24,7 @@ enum class LeaveOut : uint8_t {
   kFlags,      // are not saved
   kRegisters,  // vector and x87: not loaded
   kTarget,     // of an indirect jump: not compared with the table's
+  kTail,       // of a block: its page is not looked for
   kCanonical,  // of an indirect call's target: the verifier is blind to it, long_mode is not
   kSpanEnd,    // the last byte of a span is not looked up
   kSpanWrite,  // spans are checked as if nobody wrote to them
@@ -52,7 +53,8 @@ class BlockTranslator {
         leave_out_(leave_out) {}
 
   // Translates 64-bit `block`, the guest's bytes of which are `bytes`. False: it is none that can
-  // be; nothing was emitted. `plain`: without spans.
+  // be; nothing was emitted. `plain`: without spans. Of `translation` the number of a second page
+  // is given.
   bool Translate(const Block& block, const uint8_t* bytes, bool plain, Translation& translation);
 
  private:
@@ -65,6 +67,7 @@ class BlockTranslator {
   bool ChooseRegisters();
   bool Expressible(const Step& step) const;
   void EmitEntry(Translation& translation);
+  void EmitCheckTail();
   void EmitStep(const Step& step);
   void EmitCopy(const Step& step);
   void EmitMemory(const Step& step);

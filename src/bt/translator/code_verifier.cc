@@ -150,8 +150,18 @@ class Walk {
     return -1;
   }
 
+  // [a JumpTable + disp]: where the page of a number is; kUnknownPage: it is something else.
+  uint32_t PageNamed() const {
+    const uint64_t at = static_cast<uint64_t>(insn_.mem.disp) - offsetof(JumpTable, pages);
+    if (at >= sizeof(JumpTable::pages) || at % sizeof(uint64_t) != 0) return State::kUnknownPage;
+    return static_cast<uint32_t>(at / sizeof(uint64_t));
+  }
+
   // [kTemp1 + disp]: a tag or a page of a bank, or the address of an indirect target.
   bool OfBank() const {
+    if (state_.temp1 == State::Temp1::kTable)
+      return insn_.mnemonic == Mnemonic::CMP && IsGpr(operand(0), kTemp0) &&
+             MemoryBytes(insn_) == 8 && PageNamed() != State::kUnknownPage;
     if (state_.temp1 == State::Temp1::kEntry)
       return insn_.mnemonic == Mnemonic::CMP && IsGpr(operand(0), kTemp0) &&
              MemoryBytes(insn_) == 8 && insn_.mem.disp == offsetof(JumpTarget, linear);
@@ -163,8 +173,7 @@ class Walk {
              state_.index < bytes;
     };
     return in(offsetof(TlbBank, read.entries), sizeof(TlbBank::read.entries)) ||
-           in(offsetof(TlbBank, write.entries), sizeof(TlbBank::write.entries)) ||
-           in(offsetof(TlbBank, exec.entries), sizeof(TlbBank::exec.entries));
+           in(offsetof(TlbBank, write.entries), sizeof(TlbBank::write.entries));
   }
 
   void CheckMemory() {
@@ -301,12 +310,16 @@ class Walk {
           state_.index = before.index;
         }
         if (on_temp1 && wide && before.temp1 == T1::kIndex &&
-            before.index <= JumpTables::kIndexMask && Is(context_.state.jumps))
+            before.index <= JumpTable::kIndexMask && Is(context_.state.jumps))
           state_.temp1 = T1::kEntry;
         if (on_temp0 && wide && of_bank && before.temp0 == T0::kInPage &&
             disp == Bank(before.write_bank) + offsetof(TlbEntry, page)) {
           state_ = before;
           state_.temp0 = T0::kHost;
+        }
+        if (on_temp0 && wide && before.temp0 == T0::kNear && IsImm(1)) {
+          state_.temp0 = T0::kNear;
+          state_.near.distance = before.near.distance + static_cast<int64_t>(operand(1).imm);
         }
         break;
       case Mnemonic::XOR:
@@ -319,7 +332,14 @@ class Walk {
       case Mnemonic::MOV:
         if (on_temp0 && wide && Is(context_.state.apic)) state_.temp0 = T0::kApic;
         if (OverlapsSlots() && IsMem(1)) LoadSlot(state_.slots[SlotNamed()]);
+        if (on_temp1 && wide && Is(context_.state.jumps)) state_.temp1 = T1::kTable;
+        if (on_temp0 && wide && Is(context_.state.page)) {
+          state_.temp0 = T0::kNear;
+          state_.near = state_.running;
+        }
         if (!Is(context_.state.page) || !use_.memory_written) break;
+        state_.running = {0, State::kUnknownPage};
+        if (state_.temp0 == T0::kFound && IsGpr(operand(1), kTemp0)) state_.running = state_.near;
         if (state_.temp1 == T1::kPaged) state_.ForgetTemp1();
         if (state_.temp1 == T1::kTarget && state_.temp0 == T0::kPage && IsGpr(operand(1), kTemp0))
           state_.temp1 = T1::kPaged;
@@ -335,6 +355,8 @@ class Walk {
       case Mnemonic::CMP:
         state_.Ask(Asked::kOther);
         if (on_temp0 && wide && of_bank && before.temp1 == T1::kEntry) state_.Ask(Asked::kTarget);
+        if (on_temp0 && wide && of_bank && before.temp1 == T1::kTable && before.temp0 == T0::kNear)
+          state_.Ask(Asked::kPage, PageNamed());
         if (!IsImm(1)) break;
         if (on_temp0 && wide && before.temp0 == T0::kTag && operand(1).imm <= vmm::kPageSize)
           state_.Ask(Asked::kSize, vmm::kPageSize - operand(1).imm);
@@ -349,64 +371,40 @@ class Walk {
   }
   void LoadSlot(const State::Pointer& pointer) {
     if (pointer.size == 0) return;
-    if (IsGpr(operand(0), kTemp1)) {
-      state_.temp1 = State::Temp1::kHost;
-      state_.pointer1 = pointer;
-      return;
-    }
-    state_.temp0 = State::Temp0::kHost;
-    state_.size = pointer.size;
-    state_.alignment = pointer.alignment;
-    state_.write_bank = pointer.write;
+    if (IsGpr(operand(0), kTemp1))
+      state_.SetPointer1(pointer);
+    else
+      state_.SetPointer0(pointer);
   }
   static uint64_t Bank(bool write) {
     return write ? offsetof(TlbBank, write.entries) : offsetof(TlbBank, read.entries);
   }
 
-  // What is known behind a conditional jump, or where it leads.
-  static State Answered(State state, Mnemonic jump, bool taken) {
-    using Asked = State::Asked;
-    const bool not_above = jump == Mnemonic::JNBE && !taken;
-    const bool not_below = (jump == Mnemonic::JB && !taken) || (jump == Mnemonic::JNB && taken);
-    const bool zero = jump == Mnemonic::JNZ && !taken;
-    if (state.asked == Asked::kSize && not_above) {
-      state.temp0 = State::Temp0::kInPage;
-      state.size = state.value;
-    }
-    if (state.asked == Asked::kTarget && zero && state.temp1 == State::Temp1::kEntry)
-      state.temp1 = State::Temp1::kTarget;
-    if (state.asked == Asked::kAlignment && zero) state.alignment = state.value;
-    if (not_below && state.asked == Asked::kLoaded && state.value > 0) {
-      if (state.temp0 == State::Temp0::kX87) state.x87 = true;
-      state.vectors = std::max(state.permitted, state.value);
-    }
-    if (not_below && state.asked == Asked::kVectors)
-      state.vectors = std::max(state.vectors, state.value);
-    if (not_below && state.asked == Asked::kX87 && state.value > 0) {
-      state.x87 = true;
-      state.vectors = std::max(state.vectors, 1u);
-    }
-    state.permitted = std::max(state.permitted, state.vectors);
-    state.Ask(Asked::kNothing);
-    return state;
-  }
-
   void Jump(CodeSpace::Offset next, const State& state) {
     const auto target = static_cast<CodeSpace::Offset>(next + operand(0).imm);
     for (const Exit& exit : code_.exits) {
-      if (exit.jump + 4 == next)
-        Require(exit.flags == FlagHome::kHost ? state.in_host : state.in_memory,
-                "flags that the next block does not find");
+      if (exit.jump + 4 != next) continue;
+      Require(exit.flags == FlagHome::kHost ? state.in_host : state.in_memory,
+              "flags that the next block does not find");
+      RequireTail(state);
     }
     Require(target != stubs_.indirect || state.OfTable(), "a jump to where nobody has looked");
     if (target == stubs_.leave || target == stubs_.indirect)
       return Require(state.in_memory, "leaves without the flags");
     for (const CodeVerifier::Entry& entry : code_.others) {
-      if (entry.at == target)
-        return Require(entry.flags == FlagHome::kHost ? state.in_host : state.in_memory,
-                       "flags that the other block does not find");
+      if (entry.at != target) continue;
+      Require(state.running == State::Place{entry.distance, entry.page},
+              "a page that nobody has looked for");
+      return Require(entry.flags == FlagHome::kHost ? state.in_host : state.in_memory,
+                     "flags that the other block does not find");
     }
     Reach(target, state);
+  }
+
+  // Before anything of the guest's is done.
+  void RequireTail(const State& state) {
+    Require(state.tail == code_.second_page && state.running == State::Place{},
+            "a page that nobody has looked for");
   }
 
   // To the code of an entry of the table of indirect targets.
@@ -417,6 +415,7 @@ class Walk {
                 mem.disp == offsetof(JumpTarget, code) && state_.temp1 == State::Temp1::kPaged,
             "a jump to where nobody has looked");
     Require(state_.in_memory, "leaves without the flags");
+    Require(state_.tail == code_.second_page, "a page that nobody has looked for");
   }
 
   void Call(CodeSpace::Offset next) {
@@ -424,7 +423,11 @@ class Walk {
     Require(state_.in_memory, "a call that destroys the flags");
     State after;
     after.in_memory = true;
-    if (target != stubs_.run_site) {
+    after.running = state_.running;
+    after.tail = state_.tail;
+    if (target == stubs_.run_site) {
+      RequireTail(state_);
+    } else {
       after.permitted = state_.permitted;
       after.slots = state_.slots;
     }
@@ -455,8 +458,8 @@ class Walk {
     }
     if (how == Treatment::kJumpIf) {
       Require(state_.asked != State::Asked::kNothing || state_.in_host, "flags that are not there");
-      Jump(next, Answered(state_, insn_.mnemonic, true));
-      return Reach(next, Answered(state_, insn_.mnemonic, false));
+      Jump(next, state_.Answered(insn_.mnemonic, true));
+      return Reach(next, state_.Answered(insn_.mnemonic, false));
     }
     CheckOpcode();
     CheckMemory();

@@ -20,6 +20,7 @@ namespace bt {
 // - Jumps lead to code that was proved, to a stub, or to an entry of another block; indirect ones
 // to
 //   the code of a JumpTarget whose address was compared, and CodeState::page is its page.
+// - Other pages are where they were, by JumpTable::pages.
 // - Vector and x87 registers are used only where they were looked for; aligned operands are
 // aligned.
 // - The guest's flags are nowhere lost, and are where the target of a jump takes them to be.
@@ -32,12 +33,15 @@ class CodeVerifier {
   struct Entry {
     CodeSpace::Offset at;
     FlagHome flags;
+    uint32_t page = 0;     // number of its page, if it is another one
+    int64_t distance = 0;  // of that from the running page
   };
   struct Code {
     Range hot, cold;
     std::vector<Entry> entries;   // ways in
     std::span<const Exit> exits;  // jumps that will be linked to others' entries
     std::vector<Entry> others;    // entries elsewhere that it may jump to
+    uint32_t second_page = 0;     // number of the next page, if its first instruction ends there
   };
 
   CodeVerifier(const CodeSpace& space, const CodeContext& context, const Stubs& stubs)

@@ -2,7 +2,6 @@
 
 #include "bt/interp/fpu.h"
 #include "bt/translator/host_registers.h"
-#include "bt/translator/jump_tables.h"
 #include "bt/translator/treatment.h"
 
 namespace bt {
@@ -180,7 +179,7 @@ void EmitRunSite(Assembler& code, const CodeContext& context, CodeSpace& space,
 void EmitIndirect(Assembler& code, const CodeContext& context, Xbyak::Label& leave) {
   Xbyak::Label hit, miss;
   code.mov(code.ptr[code.At(context.r[kRip])], code.r10);
-  for (int other = 1; other < static_cast<int>(JumpTables::kWays); ++other) {
+  for (int other = 1; other < static_cast<int>(JumpTable::kWays); ++other) {
     code.xor_(code.r11, (other ^ (other - 1)) * static_cast<int>(sizeof(JumpTarget)));
     code.cmp(code.r10, code.ptr[code.r11 + offsetof(JumpTarget, linear)]);
     code.je(hit);
@@ -211,6 +210,13 @@ void EmitRestoreFlags(Assembler& code, const CodeContext& context) {
   code.add(code.al, 0x7f);  // overflows when bit 0 is set
   code.sahf();
   code.mov(code.rax, code.r11);
+}
+
+void EmitComparePage(Assembler& code, const CodeContext& context, int32_t distance, unsigned page) {
+  code.mov(code.r10, code.ptr[code.At(context.state.page)]);
+  code.mov(code.r11, code.ptr[code.At(context.state.jumps)]);
+  code.add(code.r10, static_cast<uint32_t>(distance));
+  code.cmp(code.r10, code.ptr[code.r11 + static_cast<int>(PageDisplacement(page))]);
 }
 
 void EmitJumpToTarget(Assembler& code, const CodeContext& context) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bt/interp/cpu.h"
+#include "bt/translator/jump_tables.h"
 #include "bt/translator/translation.h"
 
 namespace bt {
@@ -42,6 +43,13 @@ struct Stubs {
 // Moves the arithmetic flags between the host's and Cpu::flags_. Destroys kTemp1.
 void EmitSaveFlags(Assembler& code, const CodeContext& context);
 void EmitRestoreFlags(Assembler& code, const CodeContext& context);
+// From R11, a JumpTable, to where page number `page` is.
+constexpr uint32_t PageDisplacement(unsigned page) {
+  return static_cast<uint32_t>(offsetof(JumpTable, pages) + page * sizeof(uint64_t));
+}
+// CodeState::page + `distance` to R10, compared with where page number `page` is. The flags are in
+// memory; ZF: it is there.
+void EmitComparePage(Assembler& code, const CodeContext& context, int32_t distance, unsigned page);
 // To the linear address in R10, the JumpTarget of which R11 points to. The flags are in memory.
 void EmitJumpToTarget(Assembler& code, const CodeContext& context);
 

@@ -26,6 +26,8 @@ struct Exit {
   Translation* from = nullptr;
   Translation* to = nullptr;     // linked
   uint32_t next_incoming = ~0u;  // of `to`
+  CodeSpace::Offset thunk = 0;   // the way there; 0: it needs none so far
+  uint32_t thunk_end = 0;        // where its jump ends
 };
 
 // An instruction that the interpreter runs, always or when the memory check fails.
@@ -41,6 +43,8 @@ struct Translation {
   bool plain = true;                // it has no spans
   CodeSpace::Offset entry[2] = {};  // by FlagHome
   uint32_t incoming = ~0u;          // first Exit that is linked here
+  // The numbers of the block's page and of that of its tail; 0: none.
+  uint16_t page = 0, second_page = 0;
   CodeSpace::Offset from(FlagHome flags) const { return entry[static_cast<unsigned>(flags)]; }
 };
 
@@ -49,7 +53,7 @@ struct CodeState {
   uint64_t page = 0;      // linear address of the page that the running block began in
   uint64_t scratch = 0;   // a value that no register has room for
   uint64_t host_rsp = 0;  // of the run-time
-  uint64_t jumps = 0;     // address of the JumpTables' table of the running key
+  uint64_t jumps = 0;     // address of the JumpTable of the running key
   uint64_t run_site = 0;  // the run-time's function for sites
   uint64_t self = 0;      // its argument
   uint64_t apic = 0;      // address of LocalApic::attention()

@@ -42,9 +42,28 @@ void Translator::Clear() {
   exits_.clear();
   sites_.clear();
   translations_.clear();
+  page_numbers_.clear();
   jumps_.Clear();
   way_ = {};
   stubs_ = Stubs::Emit(space_, context_);
+}
+
+// Those of an instruction that crosses into another page are copied to `crossing`. Null: no memory.
+const uint8_t* Translator::BytesOf(const Block& block, std::array<uint8_t, 16>& crossing) {
+  const uint64_t size = block.bytes, first = vmm::kPageSize - (block.phys & ~kPageMask);
+  if (!block.second_page) return cpu_.memory_.Host(vmm::GuestPhys(block.phys), size);
+  if (size > crossing.size() || size <= first) return nullptr;
+  const uint8_t* head = cpu_.memory_.Host(vmm::GuestPhys(block.phys), first);
+  const uint8_t* tail = cpu_.memory_.Host(vmm::GuestPhys(block.second_page), size - first);
+  if (!head || !tail) return nullptr;
+  std::copy_n(tail, size - first, std::copy_n(head, first, crossing.begin()));
+  return crossing.data();
+}
+
+// The number that stands for the page in JumpTable::pages.
+uint16_t Translator::PageNumber(uint64_t page) {
+  return page_numbers_.try_emplace(page, static_cast<uint16_t>(page_numbers_.size() + 1))
+      .first->second;
 }
 
 // `plain`: without spans.
@@ -55,18 +74,19 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
     ++block->runs;
     return nullptr;
   }
-  if (block->code_size != CodeSize::k64 || block->second_page || block->untranslatable ||
-      block->bytes == 0) {
+  if (block->code_size != CodeSize::k64 || block->untranslatable || block->bytes == 0) {
     return nullptr;
   }
-  const uint8_t* host = cpu_.memory_.Host(vmm::GuestPhys(block->phys), block->bytes);
+  std::array<uint8_t, 16> crossing;
+  const uint8_t* bytes = BytesOf(*block, crossing);
   auto translation = std::make_unique<Translation>();
   translation->block = block;
+  if (block->second_page) translation->second_page = PageNumber(block->second_page);
   const CodeSpace::Offset hot = space_.OffsetOf(space_.hot()),
                           cold = space_.OffsetOf(space_.cold());
   const size_t exits = exits_.size();
   BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), exits_, sites_);
-  if (!host || !translator.Translate(*block, host, plain, *translation)) {
+  if (!bytes || !translator.Translate(*block, bytes, plain, *translation)) {
     block->untranslatable = true;
     return nullptr;
   }
@@ -74,7 +94,7 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
     Verify(hot, cold, std::span(exits_).subspan(exits),
            {{translation->from(FlagHome::kHost), FlagHome::kHost},
             {translation->from(FlagHome::kMemory), FlagHome::kMemory}},
-           {});
+           {}, translation->second_page);
   }
   (plain ? block->plain : block->translation) = translation.get();
   translations_.push_back(std::move(translation));
@@ -82,7 +102,10 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
 }
 
 void Translator::Run(Block* block) {
-  if (!space_.HasRoom(BlockTranslator::kMaxCode)) return cpu_.ForgetCode();
+  // A run may add code of one block, a thunk, and two pages.
+  if (!space_.HasRoom(BlockTranslator::kMaxCode) || page_numbers_.size() + 3 > JumpTable::kPages) {
+    return cpu_.ForgetCode();
+  }
   const Way way = std::exchange(way_, {});
   const bool linked =
       way.kind != Way::Kind::kNone && way.linear == cpu_.r[kRip] && way.key == cpu_.key_;
@@ -92,7 +115,9 @@ void Translator::Run(Block* block) {
   if (linked) Link(way, *translation);
   cpu_.last_block_ = nullptr;
   state_.page = cpu_.r[kRip] & kPageMask;
-  state_.jumps = jumps_.Select(cpu_.key_);
+  if (translation->second_page != 0)
+    jumps_.SetPage(translation->second_page, state_.page + vmm::kPageSize, cpu_.key_);
+  SelectJumps();
   stubs_.enter(space_.run(translation->from(FlagHome::kMemory)));
   Leave();
 }
@@ -128,7 +153,7 @@ bool Translator::RunSite(Translator* self, uint32_t index) noexcept {
   Cpu& cpu = self->cpu_;
   cpu.r[kRip] = self->state_.page + site.next;
   const bool more = site.op->fn(cpu, *site.op);
-  self->state_.jumps = self->jumps_.Select(cpu.key_);
+  self->SelectJumps();
   if (cpu.fault_.active) {
     cpu.Rewind(*site.op);
     return false;
@@ -137,100 +162,18 @@ bool Translator::RunSite(Translator* self, uint32_t index) noexcept {
          cpu.attention_.load(std::memory_order_relaxed) == 0;
 }
 
-void Translator::Link(const Way& way, Translation& to) {
-  if (way.kind == Way::Kind::kIndirect) {
-    const uint8_t* code = space_.run(to.from(FlagHome::kMemory));
-    return jumps_.Insert(way.linear, way.key, reinterpret_cast<uint64_t>(code));
-  }
-  // A thunk looks for the page where only the walk of a look-up, long ago maybe, has put it.
-  cpu_.tlb_->SetExec(way.linear, to.block->phys & kPageMask);
-  Exit& exit = exits_[way.exit];
-  if (exit.to || exit.from->block->dead || !space_.HasRoom(BlockTranslator::kMaxCode)) return;
-  const Block& from_block = *exit.from->block;
-  const uint32_t offset = from_block.phys & ~kPageMask;
-  const bool same_page = static_cast<uint32_t>(exit.target) < vmm::kPageSize;
-  // Code without spans goes on with other code: no loop.
-  const bool forward = exit.target > static_cast<int64_t>(offset) || exit.plain;
-  if (!same_page && (to.block->phys >> 31)) return;  // a thunk compares 31 bits
-  exit.to = &to;
-  exit.next_incoming = to.incoming;
-  to.incoming = way.exit;
-  space_.PatchJump(exit.jump, same_page && forward ? to.from(exit.flags) : EmitThunk(exit, to));
-}
-
-// Between two blocks: looks for attention, and proves that another page is still where it was.
-CodeSpace::Offset Translator::EmitThunk(const Exit& exit, const Translation& to) {
-  Assembler& code = space_.hot();
-  const CodeSpace::Offset thunk = space_.OffsetOf(code);
-  if (exit.flags == FlagHome::kHost) EmitSaveFlags(code, context_);
-  // A stub of this exit for flags that are in memory already.
-  Assembler& cold = space_.cold();
-  const CodeSpace::Offset stub = space_.OffsetOf(cold);
-  cold.mov(cold.dword[cold.At(state_.exit)], static_cast<uint32_t>(&exit - exits_.data()));
-  cold.db(0xe9);
-  cold.dd(0);
-  space_.PatchJump(space_.OffsetOf(cold) - 4, stubs_.leave);
-  const auto unless_equal = [&] {
-    code.db(0x0f);
-    code.db(0x85);
-    code.dd(0);
-    space_.PatchJump(space_.OffsetOf(code) - 4, stub);
-  };
-  code.cmp(code.dword[code.At(context_.attention)], 0);
-  unless_equal();
-  const auto page = static_cast<int32_t>(exit.target & static_cast<int64_t>(kPageMask));
-  if (page != 0) {
-    constexpr int kExec = offsetof(TlbBank, exec.entries);
-    code.mov(code.r10, code.ptr[code.At(state_.page)]);
-    code.add(code.r10, static_cast<uint32_t>(page));
-    code.mov(code.r11d, code.r10d);
-    code.shr(code.r11d, 8);
-    code.and_(code.r11d, (decltype(TlbBank::exec)::kEntries - 1) << 4);
-    code.add(code.r11, code.ptr[code.At(context_.tlb)]);
-    code.cmp(code.r10, code.ptr[code.r11 + kExec]);
-    unless_equal();
-    code.cmp(code.qword[code.r11 + kExec + static_cast<int>(offsetof(TlbEntry, page))],
-             static_cast<uint32_t>(to.block->phys & kPageMask));
-    unless_equal();
-    code.mov(code.ptr[code.At(state_.page)], code.r10);
-  }
-  code.db(0xe9);
-  code.dd(0);
-  space_.PatchJump(space_.OffsetOf(code) - 4, to.from(FlagHome::kMemory));
-  if (verify_) {
-    Verify(thunk, stub, {}, {{thunk, exit.flags}},
-           {{to.from(FlagHome::kMemory), FlagHome::kMemory}});
-  }
-  return thunk;
-}
-
 void Translator::Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,
                         std::vector<CodeVerifier::Entry> entries,
-                        std::vector<CodeVerifier::Entry> others) {
+                        std::vector<CodeVerifier::Entry> others, uint16_t second_page) {
   const std::string fault = CodeVerifier(space_, context_, stubs_)
                                 .Verify({{hot, space_.OffsetOf(space_.hot())},
                                          {cold, space_.OffsetOf(space_.cold())},
                                          entries,
                                          exits,
-                                         std::move(others)});
+                                         std::move(others),
+                                         second_page});
   if (!fault.empty()) vmm::Log(vmm::LogLevel::kError, "translated code is wrong: " + fault);
   CHECK(fault.empty());
-}
-
-void Translator::Kill(Block* block) {
-  Unlink(block->translation);
-  Unlink(block->plain);
-}
-
-void Translator::Unlink(Translation* translation) {
-  if (!translation) return;
-  for (uint32_t at = translation->incoming; at != ~0u;) {
-    Exit& exit = exits_[at];
-    at = std::exchange(exit.next_incoming, ~0u);
-    exit.to = nullptr;
-    space_.PatchJump(exit.jump, exit.stub);
-  }
-  translation->incoming = ~0u;
 }
 
 }  // namespace bt

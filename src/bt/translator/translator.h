@@ -2,7 +2,9 @@
 // them.
 #pragma once
 
+#include <array>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "bt/interp/cpu.h"
@@ -39,11 +41,16 @@ class Translator final : public Tier {
   void Unlink(Translation* translation);
   void Leave();
   void Link(const Way& way, Translation& to);
-  CodeSpace::Offset EmitThunk(const Exit& exit, const Translation& to);
+  void EmitThunk(Exit& exit, const Translation& to);
+  void Unlink(Exit& exit);
+  uint16_t PageNumber(uint64_t page);
+  const uint8_t* BytesOf(const Block& block, std::array<uint8_t, 16>& crossing);
+  void SelectJumps() { state_.jumps = reinterpret_cast<uint64_t>(jumps_.Select(cpu_.key_)); }
   void FaultAtTarget();
   // The code from `hot` and `cold` to the present ends.
   void Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,
-              std::vector<CodeVerifier::Entry> entries, std::vector<CodeVerifier::Entry> others);
+              std::vector<CodeVerifier::Entry> entries, std::vector<CodeVerifier::Entry> others,
+              uint16_t second_page);
 
   Cpu& cpu_;
   CodeState& state_;
@@ -53,6 +60,7 @@ class Translator final : public Tier {
   std::vector<Exit> exits_;
   std::vector<Site> sites_;
   JumpTables jumps_;
+  std::unordered_map<uint64_t, uint16_t> page_numbers_;
   std::vector<std::unique_ptr<Translation>> translations_;
   Way way_;
   const bool verify_ = CodeVerifier::Wanted();

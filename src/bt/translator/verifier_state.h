@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 
+#include "bt/isa/mnemonic.h"
 #include "bt/translator/block_span.h"
 
 namespace bt {
@@ -20,16 +21,26 @@ struct VerifierState {
     kX87,      // the same of load_x87
     kApic,     // the address of what LocalApic has for the vCPU
     kPage,     // that of the target of an indirect jump
+    kNear,     // the running page and a distance, as `near` says
+    kFound,    // the same, and the page of that number is there
   };
   enum class Temp1 : uint8_t {
     kUnknown,
     kIndex,
     kBank,
     kHost,    // as pointer1 says
+    kTable,   // the JumpTable
     kEntry,   // of the table of indirect targets
     kTarget,  // the entry of kTemp0
     kPaged,   // the same, and the running page is that of its address
   };
+  // A page: its distance from the one that the code began in, and its number.
+  struct Place {
+    int64_t distance = 0;
+    uint32_t page = 0;
+    bool operator==(const Place&) const = default;
+  };
+  static constexpr uint32_t kUnknownPage = ~0u;
   // The host address of `size` bytes, a multiple of `alignment`, that the guest may read or write.
   struct Pointer {
     uint32_t size = 0, alignment = 1;
@@ -50,6 +61,7 @@ struct VerifierState {
     kX87,
     kAlignment,
     kTarget,
+    kPage,
     kOther
   };
   enum class Restoring : uint8_t { kNo, kRead, kOverflow };
@@ -61,6 +73,9 @@ struct VerifierState {
   uint32_t index = 0;                     // kTemp1 is at most that, over the start of the bank
   Pointer pointer1;                       // kTemp1, where it is kHost
   std::array<Pointer, kSpanSlots> slots;  // CodeState::span
+  Place near;                             // of kTemp0, where it is kNear or kFound
+  Place running;                          // what CodeState::page says
+  uint32_t tail = 0;                      // the page that is known to be the next
   Asked asked = Asked::kNothing;
   uint32_t value = 0;  // that it was compared with
   Restoring restoring = Restoring::kNo;
@@ -71,6 +86,8 @@ struct VerifierState {
 
   bool operator==(const VerifierState&) const = default;
 
+  // What is known behind a conditional jump, or where it leads.
+  VerifierState Answered(Mnemonic jump, bool taken) const;
   // What holds on both ways.
   void Meet(const VerifierState& other) {
     const auto keep = [](auto& mine, const auto& theirs, auto unknown) {
@@ -78,6 +95,10 @@ struct VerifierState {
     };
     if (temp0 != other.temp0 || write_bank != other.write_bank || size != other.size)
       temp0 = Temp0::kUnknown;
+    if (near != other.near) temp0 = Temp0::kUnknown;
+    if (temp0 != Temp0::kNear && temp0 != Temp0::kFound) near = {};
+    if (running != other.running) running = {0, kUnknownPage};
+    keep(tail, other.tail, 0u);
     if (index != other.index || pointer1 != other.pointer1)
       temp1 = Temp1::kUnknown;
     else if (temp1 != other.temp1)
@@ -106,6 +127,7 @@ struct VerifierState {
     write_bank = false;
     size = 0;
     alignment = 1;
+    near = {};
     if (asked != Asked::kNothing) Ask(Asked::kOther);  // that was about another value
     if (temp1 == Temp1::kTarget) temp1 = Temp1::kEntry;
   }
@@ -113,7 +135,7 @@ struct VerifierState {
     temp1 = Temp1::kUnknown;
     index = 0;
     pointer1 = {};
-    if (asked == Asked::kTarget) Ask(Asked::kOther);
+    if (asked == Asked::kTarget || asked == Asked::kPage) Ask(Asked::kOther);
     // An entry whose tag was compared is another one's from now on.
     if (temp0 == Temp0::kTag || temp0 == Temp0::kInPage) ForgetTemp0();
   }
@@ -126,6 +148,16 @@ struct VerifierState {
   // What kTemp0 points to.
   Pointer pointer0() const {
     return temp0 == Temp0::kHost ? Pointer{size, alignment, write_bank} : Pointer{};
+  }
+  void SetPointer0(const Pointer& pointer) {
+    temp0 = Temp0::kHost;
+    size = pointer.size;
+    alignment = pointer.alignment;
+    write_bank = pointer.write;
+  }
+  void SetPointer1(const Pointer& pointer) {
+    temp1 = Temp1::kHost;
+    pointer1 = pointer;
   }
   void Ask(Asked what, uint64_t with = 0) {
     asked = what;

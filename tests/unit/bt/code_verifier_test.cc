@@ -111,6 +111,13 @@ TEST_CASE("every check that is left out is noticed", "[verifier]") {
   CHECK(fault(kSpans, LeaveOut::kSpanKept) == "memory without a check");
   CHECK(fault(kVector, LeaveOut::kRegisters) == "vector registers that are not there");
   CHECK(fault(kX87, LeaveOut::kRegisters) == "x87 registers that are not there");
+  for (const Code& code : {Code{0x89, 0xc8}, kLoad, Code{0xff, 0xe0}, Code{0x0f, 0xa2}}) {
+    const auto across = [&](LeaveOut leave_out) {
+      return workshop.Verify(workshop.Translate(code, leave_out, false, 7));
+    };
+    CHECK(across(LeaveOut::kNothing) == "");
+    CHECK(across(LeaveOut::kTail).starts_with("a page that nobody has looked for"));
+  }
   for (const Code& code : {Code{0xc3}, Code{0xff, 0xe0}, kCallIndirect})
     CHECK(fault(code, LeaveOut::kTarget) == "a jump to where nobody has looked");
 }

@@ -43,9 +43,10 @@ class CodeWorkshop {
         features(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})) {}
   ~CodeWorkshop() { munmap(&around, kState); }
 
-  // A block at physical 0x5100.
+  // A block at physical 0x5100, or, with the number of a `second_page`, one that ends there.
   Emitted Translate(const std::vector<uint8_t>& code,
-                    bt::LeaveOut leave_out = bt::LeaveOut::kNothing, bool plain = false) {
+                    bt::LeaveOut leave_out = bt::LeaveOut::kNothing, bool plain = false,
+                    uint16_t second_page = 0) {
     std::vector<bt::Op> ops;
     for (size_t at = 0; at < code.size();) {
       bt::Insn insn;
@@ -56,11 +57,12 @@ class CodeWorkshop {
     }
     ops.emplace_back();  // falls through
     bt::Block block;
-    block.phys = 0x5100;
+    block.phys = second_page ? 0x5fff : 0x5100;
     block.ops = ops.data();
     block.op_count = static_cast<uint16_t>(ops.size());
     block.bytes = static_cast<uint16_t>(code.size());
     Emitted emitted{};
+    emitted.translation.second_page = second_page;
     emitted.hot.begin = space.OffsetOf(space.hot());
     emitted.cold.begin = space.OffsetOf(space.cold());
     std::vector<bt::Site> sites;
@@ -81,7 +83,8 @@ class CodeWorkshop {
                  {{emitted.translation.from(FlagHome::kHost), FlagHome::kHost},
                   {emitted.translation.from(FlagHome::kMemory), FlagHome::kMemory}},
                  emitted.exits,
-                 {}});
+                 {},
+                 emitted.translation.second_page});
   }
 
  private:

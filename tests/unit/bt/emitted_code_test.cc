@@ -29,6 +29,7 @@ using Code = std::vector<uint8_t>;
 struct Sample {
   const char* name;
   Code code;
+  uint16_t second_page = 0;
 };
 
 const Sample kSamples[] = {
@@ -73,6 +74,7 @@ const Sample kSamples[] = {
     {"LEAVE", {0xc9}},
     {"JMP forward", {0xeb, 0x10}},
     {"JMP to itself", {0xeb, 0xfe}},
+    {"across pages: MOV EAX, ECX", {0x89, 0xc8}, 5},
     {"CMP and JZ", {0x48, 0x39, 0xc8, 0x74, 0x10}},
     {"CALL", {0xe8, 0, 1, 0, 0}},
     {"RET", {0xc3}},
@@ -94,7 +96,8 @@ class Emitter {
   Emitter() { NameThings(); }
 
   std::string Emit(const Sample& sample) {
-    const CodeWorkshop::Emitted emitted = workshop_.Translate(sample.code);
+    const CodeWorkshop::Emitted emitted =
+        workshop_.Translate(sample.code, LeaveOut::kNothing, false, sample.second_page);
     const Translation& translation = emitted.translation;
     labels_.clear();
     labels_[translation.from(FlagHome::kHost)] = "entry, flags in the host's:";

@@ -10,14 +10,11 @@ using namespace bt;
 namespace {
 
 // The code of `linear`, 0 where there is none; `first`: found without looking at the whole set.
-uint64_t LookUp(uint64_t table, uint64_t linear, bool* first = nullptr) {
-  const uint32_t at = static_cast<uint32_t>(linear) * JumpTables::kHash >> JumpTables::kHashShift &
-                      JumpTables::kIndexMask;
-  for (unsigned way = 0; way < JumpTables::kWays; ++way) {
-    const auto* entry =
-        reinterpret_cast<const JumpTarget*>((table + at) ^ (way * sizeof(JumpTarget)));
+uint64_t LookUp(const JumpTable* table, uint64_t linear, bool* first = nullptr) {
+  for (unsigned way = 0; way < JumpTable::kWays; ++way) {
+    const JumpTarget& entry = table->targets[JumpTable::Index(linear) ^ way];
     if (first) *first = way == 0;
-    if (entry->linear == linear) return entry->code;
+    if (entry.linear == linear) return entry.code;
   }
   return 0;
 }
@@ -28,9 +25,7 @@ constexpr uint64_t kKey = 0x12340;
 std::vector<uint64_t> Rivals(size_t count) {
   std::vector<uint64_t> rivals;
   for (uint64_t linear = 0x1000; rivals.size() < count; ++linear) {
-    if ((static_cast<uint32_t>(linear) * JumpTables::kHash >> JumpTables::kHashShift &
-         JumpTables::kIndexMask) == 0x500)
-      rivals.push_back(linear);
+    if (JumpTable::Index(linear) == 0x50) rivals.push_back(linear);
   }
   return rivals;
 }
@@ -39,15 +34,11 @@ std::vector<uint64_t> Rivals(size_t count) {
 
 TEST_CASE("a new table has no target, whatever address is looked for", "[jump_tables]") {
   JumpTables tables;
-  const uint64_t table = tables.Select(kKey);
+  const JumpTable* table = tables.Select(kKey);
   const auto none = [&](uint64_t linear) {
-    bool found = LookUp(table, linear) != 0;
-    for (unsigned way = 0; way < JumpTables::kWays; ++way) {
-      const uint32_t at =
-          static_cast<uint32_t>(linear) * JumpTables::kHash >> JumpTables::kHashShift &
-          JumpTables::kIndexMask;
-      found |= reinterpret_cast<const JumpTarget*>((table + at) ^ (way * 16))->linear == linear;
-    }
+    bool found = false;
+    for (unsigned way = 0; way < JumpTable::kWays; ++way)
+      found |= table->targets[JumpTable::Index(linear) ^ way].linear == linear;
     return !found;
   };
   for (uint64_t linear = 0; linear < 100'000; ++linear) {
@@ -63,7 +54,6 @@ TEST_CASE("a target is found under its own key only", "[jump_tables]") {
   tables.Insert(0x401000, kKey | 1, 78);  // CPL 3
   CHECK(LookUp(tables.Select(kKey), 0x401000) == 77);
   CHECK(LookUp(tables.Select(kKey | 1), 0x401000) == 78);
-  CHECK(tables.Select(kKey | 1) == (tables.Select(kKey) | JumpTables::kUserTable));
   CHECK(LookUp(tables.Select(kKey + 2), 0x401000) == 0);
   CHECK(LookUp(tables.Select(kKey), 0x401000) == 77);
   CHECK(LookUp(tables.Select(kKey), 0x401000 | 1ull << 62) == 0);
@@ -71,9 +61,9 @@ TEST_CASE("a target is found under its own key only", "[jump_tables]") {
 
 TEST_CASE("when all tables are taken the one goes that was left alone longest", "[jump_tables]") {
   JumpTables tables;
-  for (uint64_t i = 0; i < 8; ++i) tables.Insert(0x401000, kKey + 16 * i, 100 + i);
+  for (uint64_t i = 0; i < 10; ++i) tables.Insert(0x401000, kKey + 16 * i, 100 + i);
   CHECK(LookUp(tables.Select(kKey), 0x401000) == 100);  // not the oldest any more
-  CHECK(LookUp(tables.Select(kKey + 16 * 8), 0x401000) == 0);
+  CHECK(LookUp(tables.Select(kKey + 16 * 10), 0x401000) == 0);
   CHECK(LookUp(tables.Select(kKey), 0x401000) == 100);
   CHECK(LookUp(tables.Select(kKey + 16 * 2), 0x401000) == 102);
   CHECK(LookUp(tables.Select(kKey + 16 * 1), 0x401000) == 0);
@@ -103,10 +93,31 @@ TEST_CASE("a set keeps four targets, the last one first", "[jump_tables]") {
       CHECK((code == 0 || code == 50 + j));
       kept += code != 0;
     }
-    CHECK(kept == std::min<size_t>(i + 1, JumpTables::kWays));
+    CHECK(kept == std::min<size_t>(i + 1, JumpTable::kWays));
   }
   tables.Insert(rivals[6], kKey, 99);  // once more
   CHECK(LookUp(tables.Select(kKey), rivals[6]) == 99);
   tables.Clear();
   for (const uint64_t rival : rivals) CHECK(LookUp(tables.Select(kKey), rival) == 0);
+}
+
+TEST_CASE("a page is where it was last seen under its key, and nowhere under a new one",
+          "[jump_tables]") {
+  JumpTables tables;
+  for (const uint64_t page : tables.Select(kKey)->pages) REQUIRE(page == JumpTable::kNowhere);
+  tables.SetPage(7, 0, kKey);
+  tables.SetPage(8, 0x401000, kKey);
+  tables.SetPage(8, 0x402000, kKey);
+  tables.SetPage(8, 0x403000, kKey + 16);
+  CHECK(tables.Select(kKey)->pages[7] == 0);
+  CHECK(tables.Select(kKey)->pages[8] == 0x402000);
+  CHECK(tables.Select(kKey + 16)->pages[7] == JumpTable::kNowhere);
+  CHECK(tables.Select(kKey + 16)->pages[8] == 0x403000);
+  for (uint64_t i = 2; i < 40; ++i) {
+    const JumpTable* table = tables.Select(kKey + 16 * i);
+    for (const uint64_t page : table->pages) REQUIRE(page == JumpTable::kNowhere);
+    tables.SetPage(static_cast<unsigned>(i), 0x1000 * i, kKey + 16 * i);
+  }
+  tables.Clear();
+  for (const uint64_t page : tables.Select(kKey)->pages) REQUIRE(page == JumpTable::kNowhere);
 }

@@ -1,0 +1,122 @@
+// How blocks are linked: what the ways out of one lead to.
+#include <utility>
+
+#include "bt/translator/translator.h"
+
+namespace bt {
+namespace {
+
+constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
+
+bool InPage(const Exit& exit) {
+  return static_cast<uint32_t>(exit.target) < vmm::kPageSize;
+}
+
+// Every loop has a way that does not lead forward. Code without spans goes on with other code.
+bool IsForward(const Exit& exit) {
+  return exit.target > static_cast<int64_t>(exit.from->block->phys & ~kPageMask) || exit.plain;
+}
+
+// Of a thunk: its last displacements, by their distance from its end.
+constexpr unsigned kJumpBytes = 4;
+constexpr unsigned kPageBytes = 22;
+
+}  // namespace
+
+void Translator::Link(const Way& way, Translation& to) {
+  if (way.kind == Way::Kind::kIndirect) {
+    const uint8_t* code = space_.run(to.from(FlagHome::kMemory));
+    return jumps_.Insert(way.linear, way.key, reinterpret_cast<uint64_t>(code));
+  }
+  Exit& exit = exits_[way.exit];
+  if (exit.from->block->dead || !space_.HasRoom(BlockTranslator::kMaxCode)) return;
+  if (!InPage(exit)) {
+    if (to.page == 0) to.page = PageNumber(to.block->phys & kPageMask);
+    jumps_.SetPage(to.page, way.linear & kPageMask, way.key);
+  }
+  if (exit.to == &to) return;
+  if (exit.to) Unlink(exit);  // another page is there now
+  exit.to = &to;
+  exit.next_incoming = to.incoming;
+  to.incoming = way.exit;
+  if (InPage(exit) && IsForward(exit)) return space_.PatchJump(exit.jump, to.from(exit.flags));
+  EmitThunk(exit, to);
+  space_.PatchJump(exit.jump, exit.thunk);
+}
+
+// Between two blocks: looks for attention, and proves that another page is still where it was. One
+// that is there already gets another target.
+void Translator::EmitThunk(Exit& exit, const Translation& to) {
+  Assembler& code = space_.hot();
+  if (exit.thunk != 0) {
+    space_.PatchJump(exit.thunk_end - kJumpBytes, to.from(FlagHome::kMemory));
+    if (!InPage(exit)) space_.Patch32(exit.thunk_end - kPageBytes, PageDisplacement(to.page));
+    return;
+  }
+  exit.thunk = space_.OffsetOf(code);
+  if (exit.flags == FlagHome::kHost) EmitSaveFlags(code, context_);
+  // A stub of this exit for flags that are in memory already.
+  Assembler& cold = space_.cold();
+  const CodeSpace::Offset stub = space_.OffsetOf(cold);
+  cold.mov(cold.dword[cold.At(state_.exit)], static_cast<uint32_t>(&exit - exits_.data()));
+  cold.db(0xe9);
+  cold.dd(0);
+  space_.PatchJump(space_.OffsetOf(cold) - 4, stubs_.leave);
+  const auto unless_equal = [&] {
+    code.db(0x0f);
+    code.db(0x85);
+    code.dd(0);
+    space_.PatchJump(space_.OffsetOf(code) - 4, stub);
+  };
+  if (!IsForward(exit)) {
+    code.cmp(code.dword[code.At(context_.attention)], 0);
+    unless_equal();
+  }
+  if (!InPage(exit)) {
+    const auto distance = static_cast<int32_t>(exit.target & static_cast<int64_t>(kPageMask));
+    EmitComparePage(code, context_, distance, to.page);
+    unless_equal();
+    code.mov(code.ptr[code.At(state_.page)], code.r10);
+  }
+  code.db(0xe9);
+  code.dd(0);
+  exit.thunk_end = space_.OffsetOf(code);
+  space_.PatchJump(exit.thunk_end - kJumpBytes, to.from(FlagHome::kMemory));
+  if (verify_) {
+    const uint32_t page = InPage(exit) ? 0 : to.page;
+    Verify(exit.thunk, stub, {}, {{exit.thunk, exit.flags}},
+           {{to.from(FlagHome::kMemory), FlagHome::kMemory, page,
+             exit.target & static_cast<int64_t>(kPageMask)}},
+           0);
+  }
+}
+
+// Its jump still leads to where it did.
+void Translator::Unlink(Exit& exit) {
+  const auto index = static_cast<uint32_t>(&exit - exits_.data());
+  for (uint32_t* at = &exit.to->incoming; *at != ~0u; at = &exits_[*at].next_incoming) {
+    if (*at != index) continue;
+    *at = exit.next_incoming;
+    break;
+  }
+  exit.next_incoming = ~0u;
+  exit.to = nullptr;
+}
+
+void Translator::Kill(Block* block) {
+  Unlink(block->translation);
+  Unlink(block->plain);
+}
+
+void Translator::Unlink(Translation* translation) {
+  if (!translation) return;
+  for (uint32_t at = translation->incoming; at != ~0u;) {
+    Exit& exit = exits_[at];
+    at = std::exchange(exit.next_incoming, ~0u);
+    exit.to = nullptr;
+    space_.PatchJump(exit.jump, exit.stub);
+  }
+  translation->incoming = ~0u;
+}
+
+}  // namespace bt
