@@ -1,4 +1,5 @@
 // Where a step finds its memory: by a look-up of its own, or in a span that was looked up before.
+#include <algorithm>
 #include <utility>
 
 #include "bt/translator/block_translator.h"
@@ -11,10 +12,6 @@ BlockTranslator::Place BlockTranslator::ReachMemory(const Step& step, unsigned s
   if (Reached(step.memory)) return PlaceIn(step.memory);
   FlagsToMemory();
   ReleaseTemps();
-  if (step.memory.first) {
-    EmitEffective(step, step.memory.at);
-    return EmitSpanCheck(step, step.memory);
-  }
   EmitEffective(step);
   const CodeSpace::Offset misaligned = EmitAlignmentTest(AlignmentOf(step.insn));
   Check check = EmitCheck(step, size, write);
@@ -27,12 +24,10 @@ BlockTranslator::Place BlockTranslator::ReachStack(const Step& step, const Reg64
   if (Reached(step.stack)) return PlaceIn(step.stack);
   FlagsToMemory();
   ReleaseTemps();
-  if (step.stack.first) disp -= step.stack.at;
   if (disp == 0)
     hot_.mov(hot_.r10, base);
   else
     hot_.lea(hot_.r10, hot_.ptr[base + disp]);
-  if (step.stack.first) return EmitSpanCheck(step, step.stack);
   return {hot_.r10, 0, EmitCheck(step, 8, write)};
 }
 
@@ -43,10 +38,35 @@ CodeSpace::Offset BlockTranslator::EmitAlignmentTest(unsigned alignment) {
   return EmitJumpIf(hot_, kNotZero);
 }
 
-// Looks up the span that `member` is the first of, the linear address of which is in kTemp0. Where
-// that fails the step and what comes after it run in code without spans.
-BlockTranslator::Place BlockTranslator::EmitSpanCheck(const Step& step, const SpanMember& member) {
-  Span& span = spans_[member.span];
+bool BlockTranslator::SpanStarts(uint16_t step) const {
+  return std::any_of(spans_.begin(), spans_.end(),
+                     [step](const Span& span) { return span.first == step; });
+}
+
+// The spans that are to be looked up before `step`.
+void BlockTranslator::EmitSpanChecks(const Step& step) {
+  if (!SpanStarts(step_)) return;
+  EnsureRegisters(step);
+  for (uint16_t i = 0; i < spans_.size(); ++i) {
+    if (spans_[i].first == step_) EmitSpanCheck(step, i);
+  }
+}
+
+// Where a look-up fails `step` and what comes after it run in code without spans.
+void BlockTranslator::EmitSpanCheck(const Step& step, uint16_t index) {
+  const Span& span = spans_[index];
+  FlagsToMemory();
+  ReleaseTemps();
+  if (span.begin.base == MemoryOperand::kRip) {
+    EmitPageOffset(static_cast<int32_t>(span.begin.disp));
+  } else {
+    Insn insn;
+    insn.address_bits = 64;
+    insn.mem = span.begin;
+    uint8_t bytes[kMaxPatched];
+    EmitBytes(bytes, EmitAddress(insn, plan_, kTemp0, bytes));
+  }
+  EmitSegmentBase(span.begin.segment);
   const CodeSpace::Offset misaligned = EmitAlignmentTest(span.alignment);
   const CodeSpace::Offset failed =
       EmitLookUp(span.bytes - (leave_out_ == LeaveOut::kSpanEnd ? 1 : 0),
@@ -62,10 +82,8 @@ BlockTranslator::Place BlockTranslator::EmitSpanCheck(const Step& step, const Sp
     EmitUnrename(cold_);
     AddExit(EmitJump(cold_), again, true);
   }
-  --span.members;
-  held_[0] = {member.span, false};
+  held_[0] = {index, false};
   recent_ = 0;
-  return {hot_.r10, member.at, {}};
 }
 
 // In a span that has been looked up.

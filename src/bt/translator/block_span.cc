@@ -39,7 +39,14 @@ class Registers {
   void ForgetAll() {
     for (unsigned reg = 0; reg < values_.size(); ++reg) Forget(reg);
   }
-  Value& operator[](unsigned reg) { return values_[reg]; }
+  const Value& operator[](unsigned reg) const { return values_[reg]; }
+  // A register that is `root` and a constant; kNoReg: there is none.
+  uint8_t Find(uint32_t root) const {
+    for (uint8_t reg = 0; reg < values_.size(); ++reg) {
+      if (values_[reg].root == root) return reg;
+    }
+    return MemoryOperand::kNoReg;
+  }
 
   void Follow(const BlockStep& step) {
     const Value rsp = values_[kGuestRsp], rbp = values_[5];
@@ -135,6 +142,25 @@ bool KeepsSpans(Treatment how) {
   }
 }
 
+// Steps that destroy the flags, whatever memory they access.
+bool PutsFlagsAside(Treatment how) {
+  switch (how) {
+    case Treatment::kNothing:
+    case Treatment::kCopy:
+    case Treatment::kMemory:
+    case Treatment::kAddress:
+    case Treatment::kPush:
+    case Treatment::kPop:
+    case Treatment::kLeave:
+    case Treatment::kCall:
+    case Treatment::kJump:
+    case Treatment::kJumpIf:
+      return false;
+    default:
+      return true;
+  }
+}
+
 bool NamesMemory(const BlockStep& step) {
   switch (step.how) {
     case Treatment::kMemory:
@@ -153,16 +179,26 @@ class Finder {
   explicit Finder(std::span<BlockStep> steps) : steps_(steps) {}
 
   std::vector<Span> Run() {
+    bool registers_loaded = false;
     for (BlockStep& step : steps_) {
       step.memory = step.stack = {};
+      before_.push_back(registers_);
+      const bool loads = step.vector != VectorUse::kNone || step.x87 != X87Use::kNone;
+      to_memory_.push_back(PutsFlagsAside(step.how) || (loads && !registers_loaded));
+      registers_loaded |= loads;
       if (!KeepsSpans(step.how)) {
         open_ = groups_.size();
+        barrier_ = IndexOf(step) + 1;
         registers_.ForgetAll();
         continue;
       }
       AddMemory(step);
       AddStack(step);
       registers_.Follow(step);
+    }
+    for (Group& group : groups_) {
+      group.start = Start(group);
+      to_memory_[group.start] = true;
     }
     return Choose();
   }
@@ -179,8 +215,17 @@ class Finder {
     Place place;
     int64_t begin, end;
     unsigned alignment = 1;
-    int64_t aligned = 0;  // an offset that is so
+    int64_t aligned = 0;    // an offset that is so
+    unsigned earliest = 0;  // step before which it may be looked up
+    unsigned start = 0;     // and is
     std::vector<Access> accesses;
+
+    unsigned first() const { return accesses.front().step; }
+    unsigned last() const { return accesses.back().step; }
+    // Down to where it is aligned.
+    int64_t aligned_begin() const {
+      return aligned - (aligned - begin + alignment - 1) / alignment * alignment;
+    }
   };
 
   uint16_t IndexOf(const BlockStep& step) const {
@@ -189,8 +234,11 @@ class Finder {
 
   void AddMemory(BlockStep& step) {
     const MemoryOperand& mem = step.insn.mem;
-    if (!NamesMemory(step) || step.insn.address_bits != 64 || mem.vector_index) return;
-    if (mem.disp > INT32_MAX - 2 * kMaxSpan || mem.disp < INT32_MIN + 2 * kMaxSpan) return;
+    if (!NamesMemory(step)) return;
+    if (step.insn.address_bits != 64 || mem.vector_index) {
+      to_memory_.back() = true;
+      return;
+    }
     Place place;
     place.offset = mem.disp;
     if (mem.segment >= static_cast<uint8_t>(vmm::Seg::FS)) place.segment = mem.segment;
@@ -240,10 +288,12 @@ class Finder {
     for (size_t i = groups_.size(); i-- > open_;) {
       if (groups_[i].place.SameRoots(place) && Joins(groups_[i], access)) return;
     }
-    // A span whose look-up fails leaves the block, which nobody may behind an STI.
-    const unsigned step = access.step;
-    if (step > 0 && steps_[step - 1].how == Treatment::kSetIf) return;
-    groups_.push_back({place, access.begin, access.end, access.alignment, access.begin, {access}});
+    if (access.step > 0 && steps_[access.step - 1].how == Treatment::kSetIf) {
+      to_memory_.back() = true;
+      return;
+    }
+    groups_.push_back(
+        {place, access.begin, access.end, access.alignment, access.begin, barrier_, 0, {access}});
   }
 
   static bool Joins(Group& group, const Access& access) {
@@ -264,30 +314,85 @@ class Finder {
     return true;
   }
 
+  bool TouchesFlags(unsigned step) const {
+    const InsnUse& use = steps_[step].use;
+    return use.flags_read || use.flags_written || steps_[step].how == Treatment::kJumpIf;
+  }
+
+  // The step before which it is best looked up.
+  unsigned Start(const Group& group) const {
+    const unsigned first = group.first();
+    unsigned step = first;
+    // Back to where the flags are in memory anyway, if they have changed since.
+    while (step > group.earliest && !to_memory_[step] && !TouchesFlags(step - 1)) --step;
+    if (step == group.earliest || to_memory_[step]) return first;
+    while (step > group.earliest && !to_memory_[step]) --step;
+    if (step == 0 && !to_memory_[step] && !ReadsFlags(first)) return first;
+    return CanStart(group, step) ? step : first;
+  }
+
+  // Whether the flags before `step` matter to it or what follows.
+  bool ReadsFlags(unsigned step) const {
+    for (; step < steps_.size(); ++step) {
+      if (steps_[step].use.flags_read || steps_[step].how == Treatment::kJumpIf) return true;
+      if (OverwritesFlags(steps_[step].insn, steps_[step].use)) return false;
+    }
+    return false;
+  }
+
+  // A span whose look-up fails leaves the block, which nobody may behind an STI.
+  bool CanStart(const Group& group, unsigned step) const {
+    MemoryOperand begin;
+    return (step == 0 || steps_[step - 1].how != Treatment::kSetIf) && Begin(group, step, begin);
+  }
+
+  // The address of its beginning, as the registers are before `step`.
+  bool Begin(const Group& group, unsigned step, MemoryOperand& begin) const {
+    const Registers& registers = before_[step];
+    const Place& place = group.place;
+    uint64_t disp = static_cast<uint64_t>(group.aligned_begin());
+    begin.segment = place.segment;
+    begin.shift = place.shift;
+    if (place.base == kPage) {
+      begin.base = MemoryOperand::kRip;
+    } else if (place.base != kNothing) {
+      begin.base = registers.Find(place.base);
+      if (begin.base == MemoryOperand::kNoReg) return false;
+      disp -= static_cast<uint64_t>(registers[begin.base].offset);
+    }
+    if (place.index != kNothing) {
+      begin.index = registers.Find(place.index);
+      if (begin.index == MemoryOperand::kNoReg) return false;
+      disp -= static_cast<uint64_t>(registers[begin.index].offset) << place.shift;
+    }
+    begin.disp = static_cast<int64_t>(disp);
+    return begin.disp == static_cast<int32_t>(begin.disp);
+  }
+
   // Those that save something, as long as there are slots for them.
   std::vector<Span> Choose() {
     std::vector<Span> spans;
-    std::array<int, kSpanSlots> busy;  // until that step
-    busy.fill(-1);
     for (const Group& group : groups_) {
-      if (group.accesses.size() < 2) continue;
+      const bool alone = group.accesses.size() < 2 && group.start == group.first();
       Span span;
-      span.first = group.accesses.front().step;
-      span.last = group.accesses.back().step;
-      const auto slot =
-          std::find_if(busy.begin(), busy.end(), [&](int last) { return last < span.first; });
-      if (slot == busy.end()) continue;
-      *slot = span.last;
-      span.slot = static_cast<uint8_t>(slot - busy.begin());
-      // Down to where it is aligned.
-      const int64_t begin = group.aligned - (group.aligned - group.begin + group.alignment - 1) /
-                                                group.alignment * group.alignment;
+      if (alone || !CanStart(group, group.start) || !Begin(group, group.start, span.begin))
+        continue;
+      span.first = static_cast<uint16_t>(group.start);
+      span.last = static_cast<uint16_t>(group.last());
+      const auto taken = [&](unsigned slot) {
+        return std::any_of(spans.begin(), spans.end(), [&](const Span& other) {
+          return other.slot == slot && other.first <= span.last && span.first <= other.last;
+        });
+      };
+      while (span.slot < kSpanSlots && taken(span.slot)) ++span.slot;
+      if (span.slot == kSpanSlots) continue;
+      const int64_t begin = group.aligned_begin();
       span.alignment = group.alignment;
       span.bytes = static_cast<uint32_t>(group.end - begin);
       span.members = static_cast<uint16_t>(group.accesses.size());
       for (const Access& access : group.accesses) {
         span.write |= access.write;
-        *access.member = {static_cast<uint16_t>(spans.size()), &access == &group.accesses.front(),
+        *access.member = {static_cast<uint16_t>(spans.size()),
                           static_cast<int32_t>(access.begin - begin)};
       }
       spans.push_back(span);
@@ -297,8 +402,11 @@ class Finder {
 
   std::span<BlockStep> steps_;
   Registers registers_;
+  std::vector<Registers> before_;  // each step
+  std::vector<bool> to_memory_;    // steps before which the flags go to memory
   std::vector<Group> groups_;
-  size_t open_ = 0;  // groups from here on may grow
+  size_t open_ = 0;       // groups from here on may grow
+  unsigned barrier_ = 0;  // no look-up before this step holds
 };
 
 }  // namespace

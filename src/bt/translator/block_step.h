@@ -14,8 +14,7 @@ namespace bt {
 struct SpanMember {
   static constexpr uint16_t kNone = 0xffff;
   uint16_t span = kNone;
-  bool first = false;  // it is this access that looks the whole span up
-  int32_t at = 0;      // bytes from the beginning of the span
+  int32_t at = 0;  // bytes from the beginning of the span
 };
 
 struct BlockStep {

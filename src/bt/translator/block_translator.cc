@@ -59,7 +59,7 @@ bool BlockTranslator::Decode(const Block& block, const uint8_t* bytes) {
 // Lends a free register to each homeless one that the block names. Ends the block early where there
 // are not enough.
 bool BlockTranslator::ChooseRegisters() {
-  uint16_t used = 0;
+  uint16_t used = 0, written = 0;
   for (size_t i = 0; i < steps_.size(); ++i) {
     uint16_t with = used;
     if (steps_[i].how != Treatment::kInterpreter) {
@@ -71,6 +71,7 @@ bool BlockTranslator::ChooseRegisters() {
       break;
     }
     used = with;
+    if (steps_[i].how != Treatment::kInterpreter) written |= steps_[i].use.gpr_written;
   }
   plan_ = PatchPlan{};
   plan_.gpr = HostRegisters();
@@ -81,7 +82,7 @@ bool BlockTranslator::ChooseRegisters() {
     if (!(used & kHomeless & (1 << guest))) continue;
     const auto host = static_cast<uint8_t>(std::bit_width(free) - 1);
     free &= static_cast<uint16_t>(~(1 << host));
-    renames_.push_back({guest, host});
+    renames_.push_back({guest, host, (written >> guest & 1) != 0});
     plan_.gpr[guest] = host;
   }
   return !steps_.empty();
@@ -155,8 +156,9 @@ void BlockTranslator::EmitEntry(Translation& translation) {
   x87_at_ = -1;
   bool moves = true;
   for (const Step& step : steps_) {
-    const bool clobbers = translation.second_page != 0 || step.vector != VectorUse::kNone ||
-                          step.x87 != X87Use::kNone ||
+    const auto index = static_cast<uint16_t>(&step - steps_.data());
+    const bool clobbers = translation.second_page != 0 || SpanStarts(index) ||
+                          step.vector != VectorUse::kNone || step.x87 != X87Use::kNone ||
                           (step.how != Treatment::kCopy && step.how != Treatment::kAddress &&
                            step.how != Treatment::kNothing && step.how != Treatment::kJumpIf &&
                            step.how != Treatment::kJump);
@@ -186,7 +188,7 @@ void BlockTranslator::EmitRename(Assembler& code) {
 
 void BlockTranslator::EmitUnrename(Assembler& code) {
   for (const Rename& rename : renames_) {
-    code.mov(code.ptr[code.At(context_.r[rename.guest])], Reg64(rename.host));
+    if (rename.written) code.mov(code.ptr[code.At(context_.r[rename.guest])], Reg64(rename.host));
     code.mov(Reg64(rename.host), code.ptr[code.At(context_.r[rename.host])]);
   }
 }
@@ -216,6 +218,7 @@ void BlockTranslator::FlagsFor(const Step& step) {
 }
 
 void BlockTranslator::EmitStep(const Step& step) {
+  EmitSpanChecks(step);
   switch (step.how) {
     case Treatment::kInterpreter:
       return EmitInterpreter(step);
@@ -319,27 +322,29 @@ void BlockTranslator::EmitDivide(const Step& step) {
   EndCheck(check, true);
 }
 
-// The offset of the memory operand in its segment, less `before`, to kTemp0. Changes no flag.
-void BlockTranslator::EmitOffset(const Step& step, int32_t before) {
-  if (RipRelative(step.insn)) {
-    const auto disp = static_cast<int32_t>(step.next + step.insn.mem.disp) - before;
-    hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.page)]);
-    hot_.lea(hot_.r10, hot_.ptr[hot_.r10 + disp]);
-    return;
-  }
-  Insn insn = step.insn;
-  insn.mem.disp -= before;
-  uint8_t bytes[kMaxPatched];
-  EmitBytes(bytes, EmitAddress(insn, plan_, kTemp0, bytes));
+// An address relative to the page of the block to kTemp0. Changes no flag.
+void BlockTranslator::EmitPageOffset(int32_t offset) {
+  hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.page)]);
+  hot_.lea(hot_.r10, hot_.ptr[hot_.r10 + offset]);
 }
 
-// Its linear address, less `before`, to kTemp0. The flags are in memory.
-void BlockTranslator::EmitEffective(const Step& step, int32_t before) {
-  EmitOffset(step, before);
-  const uint8_t segment = step.insn.mem.segment;
-  if (segment >= static_cast<uint8_t>(vmm::Seg::FS)) {
+// The offset of the memory operand in its segment to kTemp0. Changes no flag.
+void BlockTranslator::EmitOffset(const Step& step) {
+  if (RipRelative(step.insn))
+    return EmitPageOffset(static_cast<int32_t>(step.next + step.insn.mem.disp));
+  uint8_t bytes[kMaxPatched];
+  EmitBytes(bytes, EmitAddress(step.insn, plan_, kTemp0, bytes));
+}
+
+// Its linear address to kTemp0. The flags are in memory.
+void BlockTranslator::EmitEffective(const Step& step) {
+  EmitOffset(step);
+  EmitSegmentBase(step.insn.mem.segment);
+}
+
+void BlockTranslator::EmitSegmentBase(uint8_t segment) {
+  if (segment >= static_cast<uint8_t>(vmm::Seg::FS))
     hot_.add(hot_.r10, hot_.ptr[hot_.At(context_.seg_base[segment])]);
-  }
 }
 
 BlockTranslator::Check BlockTranslator::EmitCheck(const Step& step, unsigned size, bool write) {

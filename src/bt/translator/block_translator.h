@@ -61,6 +61,7 @@ class BlockTranslator {
   using Step = BlockStep;
   struct Rename {
     uint8_t guest, host;  // `host` is free in this block, and holds guest register `guest`
+    bool written;         // not only read
   };
 
   bool Decode(const Block& block, const uint8_t* bytes);
@@ -84,12 +85,14 @@ class BlockTranslator {
   void AddExit(CodeSpace::Offset jump, int32_t target, bool plain = false);
   void EmitRename(Assembler& code);
   void EmitUnrename(Assembler& code);
-  void EmitEffective(const Step& step, int32_t before = 0);
+  void EmitEffective(const Step& step);
+  void EmitSegmentBase(uint8_t segment);
   void EnsureRegisters(const Step& step);
   void EmitExitUnlessRegisters(int32_t next);
   void EmitX87Pointer(Assembler& code);
   void NoteX87(const Step& step);
-  void EmitOffset(const Step& step, int32_t before = 0);
+  void EmitOffset(const Step& step);
+  void EmitPageOffset(int32_t offset);
   void EmitCall(Assembler& code, CodeSpace::Offset target);
   void EmitRunSite(Assembler& code, uint32_t site);
   // Turns the linear address in kTemp0 into a host address, or leaves for `site` in the cold half.
@@ -118,11 +121,11 @@ class BlockTranslator {
   };
   Place ReachMemory(const Step& step, unsigned size, bool write);
   Place ReachStack(const Step& step, const Xbyak::Reg64& base, int32_t disp, bool write);
-  bool Reached(const SpanMember& member) const {
-    return member.span != SpanMember::kNone && !member.first;
-  }
-  Place EmitSpanCheck(const Step& step, const SpanMember& member);
+  bool Reached(const SpanMember& member) const { return member.span != SpanMember::kNone; }
+  void EmitSpanChecks(const Step& step);
+  void EmitSpanCheck(const Step& step, uint16_t index);
   Place PlaceIn(const SpanMember& member);
+  bool SpanStarts(uint16_t step) const;
   bool SpansLive() const;
   // Before kTemp0 or kTemp1 gets another value: a span's address that is still wanted goes to its
   // slot.

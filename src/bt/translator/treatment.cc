@@ -173,6 +173,22 @@ bool HostShiftsSetAuxiliary() {
   return result;
 }
 
+// The same of MUL and IMUL, which define CF and OF only.
+bool HostMultipliesSetAll() {
+  static const bool result = [] {
+    uint64_t with, without;
+    asm volatile(
+        "mov $0xd500, %%eax\n sahf\n mov $5, %%ecx\n imul $3, %%ecx\n lahf\n mov %%rax, %[with]\n"
+        "mov $0x0200, %%eax\n sahf\n mov $5, %%ecx\n imul $3, %%ecx\n lahf\n"
+        "mov %%rax, %[without]"
+        : [with] "=&r"(with), [without] "=&r"(without)
+        :
+        : "rax", "rcx", "cc");
+    return ((with ^ without) & 0xd500) == 0;
+  }();
+  return result;
+}
+
 }  // namespace
 
 bool HasMemory(const Insn& insn) {
@@ -342,6 +358,9 @@ bool OverwritesFlags(const Insn& insn, const InsnUse& use) {
     case Mnemonic::PTEST:
     case Mnemonic::VPTEST:
       return true;
+    case Mnemonic::MUL:
+    case Mnemonic::IMUL:
+      return HostMultipliesSetAll();
     case Mnemonic::SHL:
     case Mnemonic::SHR:
     case Mnemonic::SAR:

@@ -48,9 +48,7 @@ TEST_CASE("accesses through one base share a look-up, the widest that is needed"
   CHECK(span.members == 3);
   CHECK(span.first == 0);
   CHECK(span.last == 2);
-  CHECK(found.steps[0].memory.first);
   CHECK(found.steps[0].memory.at == 10);
-  CHECK_FALSE(found.steps[1].memory.first);
   CHECK(found.steps[1].memory.at == 0);
   CHECK(found.steps[2].memory.at == 2);
 }
@@ -106,7 +104,6 @@ TEST_CASE("the stack is memory through RSP", "[spans]") {
   REQUIRE(found.spans.size() == 1);
   CHECK(found.spans[0].members == 5);
   CHECK(found.spans[0].bytes == 48);
-  CHECK(found.steps[0].stack.first);
   CHECK(found.steps[0].stack.at == 24);   // RSP-8
   CHECK(found.steps[1].memory.at == 40);  // RSP+8
   CHECK(found.steps[3].memory.at == 0);   // RSP-32
@@ -126,7 +123,6 @@ TEST_CASE("LEAVE makes RSP what RBP was", "[spans]") {
 TEST_CASE("one instruction may have both of a span's accesses", "[spans]") {
   const Found found = Find({0xff, 0x74, 0x24, 0x08});  // PUSH [RSP+8]: the address before it
   REQUIRE(found.spans.size() == 1);
-  CHECK(found.steps[0].memory.first);
   CHECK(found.steps[0].memory.at == 16);
   CHECK(found.steps[0].stack.at == 0);
 }
@@ -150,7 +146,6 @@ TEST_CASE("a span ends where C++ runs, and may not begin behind an STI", "[spans
   const Found found = Find({0xfb, 0x8b, 0x07, 0x8b, 0x0f, 0x8b, 0x17});
   REQUIRE(found.spans.size() == 1);
   CHECK(found.steps[1].memory.span == kNone);
-  CHECK(found.steps[2].memory.first);
 }
 
 TEST_CASE("a span stays short, and there are not more at a time than slots", "[spans]") {
@@ -158,11 +153,39 @@ TEST_CASE("a span stays short, and there are not more at a time than slots", "[s
   CHECK(Find({0x8b, 0x07, 0x8b, 0x8f, 0, 2, 0, 0}).spans.empty());      // [RDI+0x200]
   Code code;
   for (int turn = 0; turn < 2; ++turn) {
-    for (uint8_t base : {0, 1, 2, 3, 6, 7})
-      code.insert(code.end(), {0x8a, base});  // MOV AL, [base]
+    for (uint8_t rex : {0x40, 0x41}) {
+      for (uint8_t base : {1, 2, 3, 5, 6, 7})  // MOV AL, [base+0]
+        code.insert(code.end(), {rex, 0x8a, static_cast<uint8_t>(0x40 | base), 0});
+    }
   }
-  // RAX is written by each of them.
   CHECK(Find(code).spans.size() == kSpanSlots);
+}
+
+TEST_CASE("a look-up goes back to where the flags are in memory anyway", "[spans]") {
+  // MOV EAX, [RDI]; ADD EAX, ECX; ADD RSI, 4; MOV EDX, [RSI+RAX]
+  Found found = Find({0x8b, 0x07, 0x01, 0xc8, 0x48, 0x83, 0xc6, 0x04, 0x8b, 0x14, 0x06});
+  CHECK(found.spans.empty());  // RAX is not known before
+  // The same, and MOV EDX, [RSI+RBX*2]
+  found = Find({0x8b, 0x07, 0x01, 0xc8, 0x48, 0x83, 0xc6, 0x04, 0x8b, 0x14, 0x5e});
+  REQUIRE(found.spans.size() == 1);
+  CHECK(found.spans[0].first == 0);
+  CHECK(found.spans[0].last == 3);
+  CHECK(found.spans[0].members == 1);
+  CHECK(found.spans[0].begin.base == 6);
+  CHECK(found.spans[0].begin.index == 3);
+  CHECK(found.spans[0].begin.shift == 1);
+  CHECK(found.spans[0].begin.disp == 4);
+  // MOV EAX, [RDI]; LEA ECX, [RAX+1]; MOV EDX, [RSI]: nothing has changed the flags
+  CHECK(Find({0x8b, 0x07, 0x8d, 0x48, 0x01, 0x8b, 0x16}).spans.empty());
+  // ADD EAX, ECX; MOV EDX, [RSI]: to the beginning only if the flags are used behind it
+  CHECK(Find({0x01, 0xc8, 0x8b, 0x16}).spans.empty());
+  CHECK(Find({0x01, 0xc8, 0x8b, 0x16, 0x39, 0xd0, 0x74, 0x10}).spans.empty());  // CMP; JZ
+  CHECK(Find({0x01, 0xc8, 0x8b, 0x16, 0x74, 0x10}).spans.size() == 1);          // JZ
+  CHECK(Find({0x01, 0xc8, 0x8b, 0x16, 0x13, 0xc2}).spans.size() == 1);          // ADC EAX, EDX
+  // CPUID; ADD EAX, ECX; MOV EDX, [RSI]: not before what C++ runs
+  found = Find({0x0f, 0xa2, 0x01, 0xc8, 0x8b, 0x16});
+  REQUIRE(found.spans.size() == 1);
+  CHECK(found.spans[0].first == 1);
 }
 
 TEST_CASE("a span begins where those that must be aligned can be so", "[spans]") {
