@@ -60,7 +60,7 @@ void BlockTranslator::EmitBranch(const Step& step) {
       hot_.mov(hot_.r10, hot_.ptr[top.address()]);
       const auto release =
           static_cast<int32_t>(step.insn.operand_count ? step.insn.operand[0].imm & 0xffff : 0);
-      hot_.lea(sp, hot_.ptr[sp + 8 + release]);
+      MoveStack(8 + release);
       EndCheck(top.check, false);
       return EmitIndirectExit(step, 8 + release);
     }
@@ -85,7 +85,7 @@ void BlockTranslator::EmitBranch(const Step& step) {
   hot_.mov(here, hot_.ptr[hot_.At(context_.state.page)]);
   hot_.lea(here, hot_.ptr[here + step.next]);
   hot_.mov(hot_.ptr[top.address()], here);
-  hot_.lea(sp, hot_.ptr[sp - 8]);
+  MoveStack(-8);
   EndCheck(top.check, false);
   if (indirect) {
     hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.scratch)]);

@@ -1,10 +1,38 @@
 // PUSH, POP, LEAVE and PUSHFQ.
+#include <utility>
+
 #include "bt/translator/block_translator.h"
 #include "bt/translator/host_registers.h"
 
 namespace bt {
 
 using Xbyak::Reg64;
+
+// RSP moves by `bytes`, at once for a run of pushes and pops none of which can fault.
+void BlockTranslator::MoveStack(int32_t bytes) {
+  stack_moves_ += bytes;
+  if (step_ + 1u < steps_.size() && MovesStackOnly(steps_[step_ + 1]) && !SpanStarts(step_ + 1))
+    return;
+  const Reg64 sp(kHostOfRsp);
+  if (const int32_t moves = std::exchange(stack_moves_, 0)) hot_.lea(sp, hot_.ptr[sp + moves]);
+}
+
+// In a span, and with no other use of RSP.
+bool BlockTranslator::MovesStackOnly(const Step& step) const {
+  if (!Reached(step.stack)) return false;
+  const Operand& operand = step.insn.operand[0];
+  switch (step.how) {
+    case Treatment::kPush:
+      return operand.kind == OperandKind::kImm ||
+             (operand.kind == OperandKind::kReg && operand.reg != kGuestRsp);
+    case Treatment::kPop:
+    case Treatment::kCall:
+    case Treatment::kReturn:
+      return true;
+    default:
+      return false;
+  }
+}
 
 void BlockTranslator::EmitStack(const Step& step) {
   const Reg64 sp(kHostOfRsp);
@@ -18,7 +46,7 @@ void BlockTranslator::EmitStack(const Step& step) {
   if (step.how == Treatment::kPop) {
     const Place place = ReachStack(step, sp, 0, false);
     hot_.mov(Reg64(plan_.gpr[operand.reg]), hot_.ptr[place.address()]);
-    hot_.lea(sp, hot_.ptr[sp + 8]);
+    MoveStack(8);
     return EndCheck(place.check, true);
   }
   Check check{};
@@ -42,7 +70,7 @@ void BlockTranslator::EmitStack(const Step& step) {
   } else {
     hot_.mov(hot_.ptr[to.address()], Reg64(plan_.gpr[operand.reg]));
   }
-  hot_.lea(sp, hot_.ptr[sp - 8]);
+  MoveStack(-8);
   if (to.check.jump != 0) {
     check.more[1] = check.jump;
     check.jump = to.check.jump;
@@ -72,7 +100,7 @@ void BlockTranslator::EmitPushFlags(const Step& step) {
   Release(to.other());
   hot_.mov(value, hot_.ptr[hot_.At(context_.state.scratch)]);
   hot_.mov(hot_.ptr[to.address()], value);
-  hot_.lea(sp, hot_.ptr[sp - 8]);
+  MoveStack(-8);
   EndCheck(to.check, true);
 }
 

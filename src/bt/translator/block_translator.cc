@@ -136,6 +136,7 @@ bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes, bool p
   spans_.clear();
   if (!plain) spans_ = FindSpans(steps_);
   held_ = {};
+  stack_moves_ = 0;
   translation.plain = spans_.empty();
   EmitEntry(translation);
   for (step_ = 0; step_ < steps_.size(); ++step_) EmitStep(steps_[step_]);

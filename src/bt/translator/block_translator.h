@@ -125,6 +125,8 @@ class BlockTranslator {
   void EmitSpanChecks(const Step& step);
   void EmitSpanCheck(const Step& step, uint16_t index);
   Place PlaceIn(const SpanMember& member);
+  void MoveStack(int32_t bytes);
+  bool MovesStackOnly(const Step& step) const;
   bool SpanStarts(uint16_t step) const;
   bool SpansLive() const;
   // Before kTemp0 or kTemp1 gets another value: a span's address that is still wanted goes to its
@@ -161,6 +163,7 @@ class BlockTranslator {
   std::array<Held, 2> held_;  // kTemp0, kTemp1
   uint8_t recent_ = 0;        // of the two
   uint16_t step_ = 0;         // that is emitted
+  int32_t stack_moves_ = 0;   // that RSP is behind
   std::vector<Rename> renames_;
   PatchPlan plan_;
   FlagHome flags_ = FlagHome::kHost;

@@ -70,6 +70,8 @@ const Sample kSamples[] = {
     {"an aligned span: MOVUPS XMM0, [RDI+4]; MOVAPS [RDI+16], XMM0",
      {0x0f, 0x10, 0x47, 0x04, 0x0f, 0x29, 0x47, 0x10}},
     {"POP RBX and RET", {0x5b, 0xc3}},
+    {"RSP moves once: PUSH RBX; PUSH RBP; PUSH RSP; POP RAX; POP RCX; CALL",
+     {0x53, 0x55, 0x54, 0x58, 0x59, 0xe8, 0, 1, 0, 0}},
     {"the flags live, the address unknown before: ADD RDI, RAX; MOV EDX, [RDI]; JZ",
      {0x48, 0x01, 0xc7, 0x8b, 0x17, 0x74, 0x10}},
     {"a look-up ahead of the flags: MOV EAX, [RDI]; ADD EAX, ECX; MOV [RSI], EAX",
