@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <new>
+#include <span>
 #include <utility>
 
 #include "bt/interp/cpu.h"
@@ -24,11 +25,39 @@ void TlbBank::operator delete(void* memory) {
 
 void TlbBank::Flush() {
   if (!used) return;
+  touched[0] |= read.FilledPages();
+  touched[1] |= write.FilledPages();
   read.Clear();
   write.Clear();
   exec.Clear();
   for (uint64_t& word : fetched) word = 0;
   used = false;
+  if (std::popcount(touched[0]) + std::popcount(touched[1]) > static_cast<int>(kKeptPages))
+    Release();
+}
+
+// Gives memory back, where whole pages of the host are.
+void TlbBank::Release() {
+  const auto release = [](std::span<TlbEntry> entries) {
+    const auto begin = reinterpret_cast<uint64_t>(entries.data());
+    const uint64_t first = (begin + vmm::kPageSize - 1) & ~(vmm::kPageSize - 1);
+    const uint64_t last = (begin + entries.size_bytes()) & ~(vmm::kPageSize - 1);
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  };
+  release(read.entries);
+  release(write.entries);
+  read.Create();
+  write.Create();
+  touched[0] = touched[1] = 0;
+}
+
+bool TlbBank::MayHaveFetchedNear(uint64_t linear) const {
+  const uint64_t region = linear & ~(4 * vmm::kMiB - 1);
+  constexpr uint64_t kStep = 1 << 18;  // of a word
+  uint64_t any = 0;
+  for (uint64_t at = region; at < region + 4 * vmm::kMiB - 1; at += kStep)
+    any |= fetched[FetchWord(at)];
+  return any != 0;
 }
 
 void TlbBank::FlushPage(uint64_t linear) {
@@ -76,25 +105,27 @@ void Tlb::Flush() {
 
 void Tlb::FlushPageOf(Context& context, uint64_t linear) {
   const bool large = large_pages_[LargeWord(linear)] & LargeBit(linear);
-  bool fetched = large;
+  bool fetched = false;
   for (std::unique_ptr<TlbBank>& bank : context.banks) {
-    if (!bank) continue;
-    fetched |= bank->MayHaveFetched(linear);
-    if (large)
-      bank->FlushLargePage(linear);
-    else
-      bank->FlushPage(linear);
+    if (bank) fetched |= FlushPageOf(*bank, linear, large);
   }
   if (fetched) context.epoch = next_epoch_++;
 }
 
+// True: code may have been found there by its linear address.
+bool Tlb::FlushPageOf(TlbBank& bank, uint64_t linear, bool large) {
+  if (!bank.used) return false;
+  if (!large) {
+    bank.FlushPage(linear);
+    return bank.MayHaveFetched(linear);
+  }
+  bank.FlushLargePage(linear);
+  return bank.MayHaveFetchedNear(linear);
+}
+
 void Tlb::FlushSystemPage(uint64_t linear) {
   const bool large = large_pages_[LargeWord(linear)] & LargeBit(linear);
-  if (large)
-    system_->FlushLargePage(linear);
-  else
-    system_->FlushPage(linear);
-  if (large || system_->MayHaveFetched(linear)) system_epoch_ = next_epoch_++;
+  if (FlushPageOf(*system_, linear, large)) system_epoch_ = next_epoch_++;
 }
 
 void Tlb::FlushPage(uint64_t linear) {

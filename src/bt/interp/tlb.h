@@ -53,6 +53,17 @@ struct TlbTable {
     });
     for (uint64_t& word : filled) word = 0;
   }
+  // A bit for each of 64 parts of the table that may hold something.
+  uint64_t FilledPages() const {
+    constexpr unsigned kGroups = N / kGroup / 64;  // of a part
+    uint64_t pages = 0;
+    for (unsigned part = 0; part < 64; ++part) {
+      const unsigned at = part * kGroups;
+      const uint64_t groups = filled[at / 64] >> (at % 64) & ((1ull << kGroups) - 1);
+      pages |= static_cast<uint64_t>(groups != 0) << part;
+    }
+    return pages;
+  }
   // Empties the entries for which `which(entry)` is true.
   template <class F>
   void DropIf(F&& which) {
@@ -95,7 +106,8 @@ struct TlbBank {
   // Pages that code was fetched from since the bank was empty, as a hash: invalidating any other
   // leaves what was found by linear address as it is.
   uint64_t fetched[64];
-  bool used;  // something was put in
+  bool used;            // something was put in
+  uint64_t touched[2];  // host pages of `read` and `write` that are no longer zero, it may be
 
   void SetRead(uint64_t linear, uint64_t host) {
     read.Set(linear, host);
@@ -117,6 +129,7 @@ struct TlbBank {
   bool MayHaveFetched(uint64_t linear) const {
     return fetched[FetchWord(linear)] & FetchBit(linear);
   }
+  bool MayHaveFetchedNear(uint64_t linear) const;  // from the same 4 MiB
 
   void Flush();
   void FlushPage(uint64_t linear);
@@ -125,6 +138,11 @@ struct TlbBank {
  private:
   static unsigned FetchWord(uint64_t linear) { return ((linear >> 18) ^ (linear >> 24)) & 63; }
   static uint64_t FetchBit(uint64_t linear) { return 1ull << ((linear >> 12) & 63); }
+  void Release();
+
+  // The most memory of the host that a bank keeps when it is emptied: processes are at other
+  // addresses each time, so that in the end they would have touched it all.
+  static constexpr unsigned kKeptPages = 24;
 };
 
 // Who looks: CPL 3; CPL 3 with alignment checking on; CPL 0-2; CPL 0-2 with EFLAGS.AC set under
@@ -199,6 +217,7 @@ class Tlb {
   void FlushBanks(Context& context);
   void FlushSystem();
   void FlushPageOf(Context& context, uint64_t linear);
+  static bool FlushPageOf(TlbBank& bank, uint64_t linear, bool large);
   void FlushSystemPage(uint64_t linear);
   void NoteLocal(uint64_t linear) {
     if (locals_ < kLocals) local_pages_[locals_] = linear;
