@@ -104,6 +104,17 @@ struct Stos {
     at.Advance(kDi, sizeof(T));
     return true;
   }
+  template <class T>
+  static void Fill(void* host, T value, uint64_t count) {
+    if constexpr (sizeof(T) == 1)
+      asm volatile("rep stosb" : "+D"(host), "+c"(count) : "a"(value) : "memory");
+    else if constexpr (sizeof(T) == 2)
+      asm volatile("rep stosw" : "+D"(host), "+c"(count) : "a"(value) : "memory");
+    else if constexpr (sizeof(T) == 4)
+      asm volatile("rep stosl" : "+D"(host), "+c"(count) : "a"(value) : "memory");
+    else
+      asm volatile("rep stosq" : "+D"(host), "+c"(count) : "a"(value) : "memory");
+  }
   template <class T, class A>
   static uint64_t Bulk(Pointers<A>& at, uint64_t limit) {
     uint64_t to;
@@ -112,9 +123,7 @@ struct Stos {
     const uint64_t count = std::min(limit, RunLength<T>(to));
     void* host = at.cpu.WritePointer(to, sizeof(T));
     if (count == 0 || !host) return 0;
-    const T value = at.cpu.template Reg<T>(0);
-    auto* out = static_cast<uint8_t*>(host);
-    for (uint64_t i = 0; i < count; ++i) std::memcpy(out + i * sizeof(T), &value, sizeof(T));
+    Fill(host, at.cpu.template Reg<T>(0), count);
     at.cpu.template SetReg<A>(kDi, static_cast<A>(at.cpu.template Reg<A>(kDi) + count * sizeof(T)));
     return count;
   }

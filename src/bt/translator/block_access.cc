@@ -129,4 +129,18 @@ void BlockTranslator::ReleaseTemps() {
   Release(kTemp1);
 }
 
+// By the stub `run`, which calls the interpreter, or may.
+void BlockTranslator::EmitInterpreter(const Step& step, CodeSpace::Offset run) {
+  FlagsToMemory();
+  ReleaseTemps();
+  EmitX87Pointer(hot_);
+  x87_at_ = -1;
+  EmitUnrename(hot_);
+  hot_.mov(hot_.r10d, AddSite(step));
+  EmitCall(hot_, run);
+  EmitRename(hot_);
+  vectors_ = VectorUse::kNone;
+  x87_ = false;
+}
+
 }  // namespace bt

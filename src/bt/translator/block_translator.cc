@@ -7,6 +7,7 @@
 #include "bt/interp/fpu.h"
 #include "bt/isa/decoder.h"
 #include "bt/translator/host_registers.h"
+#include "bt/translator/repeat_stubs.h"
 
 namespace bt {
 namespace {
@@ -222,7 +223,9 @@ void BlockTranslator::EmitStep(const Step& step) {
   EmitSpanChecks(step);
   switch (step.how) {
     case Treatment::kInterpreter:
-      return EmitInterpreter(step);
+      return EmitInterpreter(step, stubs_.run_site);
+    case Treatment::kRepeat:
+      return EmitInterpreter(step, stubs_.repeat[*RepeatIndex(step.insn)]);
     case Treatment::kNothing:
       return;
     case Treatment::kCopy:
@@ -414,18 +417,6 @@ CodeSpace::Offset BlockTranslator::EmitJump(Assembler& code) {
   code.db(0xe9);
   code.dd(0);
   return space_.OffsetOf(code) - 4;
-}
-
-void BlockTranslator::EmitInterpreter(const Step& step) {
-  FlagsToMemory();
-  ReleaseTemps();
-  EmitX87Pointer(hot_);
-  x87_at_ = -1;
-  EmitUnrename(hot_);
-  EmitRunSite(hot_, AddSite(step));
-  EmitRename(hot_);
-  vectors_ = VectorUse::kNone;
-  x87_ = false;
 }
 
 void BlockTranslator::EmitCall(Assembler& code, CodeSpace::Offset target) {

@@ -14,23 +14,6 @@
 
 namespace bt {
 
-// A kind of check that tests leave out, to see that somebody notices.
-enum class LeaveOut : uint8_t {
-  kNothing,
-  kRead,
-  kWrite,     // writes are checked as reads
-  kCrossing,  // of the end of the page
-  kAlignment,
-  kFlags,      // are not saved
-  kRegisters,  // vector and x87: not loaded
-  kTarget,     // of an indirect jump: not compared with the table's
-  kTail,       // of a block: its page is not looked for
-  kCanonical,  // of an indirect call's target: the verifier is blind to it, long_mode is not
-  kSpanEnd,    // the last byte of a span is not looked up
-  kSpanWrite,  // spans are checked as if nobody wrote to them
-  kSpanKept,   // although C++ ran since they were checked
-};
-
 // Conditions as Jcc encodes them. [SDM 1] B.1
 inline constexpr uint8_t kBelow = 2, kNotBelow = 3, kNotZero = 5, kNotAbove = 6, kAbove = 7;
 
@@ -77,7 +60,7 @@ class BlockTranslator {
   void EmitStack(const Step& step);
   void EmitPushFlags(const Step& step);
   void EmitInterruptFlag(const Step& step);
-  void EmitInterpreter(const Step& step);
+  void EmitInterpreter(const Step& step, CodeSpace::Offset run);
   void EmitBranch(const Step& step);
   void EmitTarget(const Step& step);
   void EmitIndirectExit(const Step& step, int32_t stack);

@@ -221,6 +221,7 @@ class Walk {
       case Treatment::kInterpreter:
       case Treatment::kNothing:
       case Treatment::kPush:
+      case Treatment::kRepeat:
       case Treatment::kPop:
       case Treatment::kLeave:
       case Treatment::kReturn:
@@ -425,7 +426,7 @@ class Walk {
     after.in_memory = true;
     after.running = state_.running;
     after.tail = state_.tail;
-    if (target == stubs_.run_site) {
+    if (stubs_.RunsSite(target)) {
       RequireTail(state_);
     } else {
       after.permitted = state_.permitted;
@@ -437,7 +438,7 @@ class Walk {
     } else if (target == stubs_.load_x87) {
       after.temp0 = State::Temp0::kX87;
     } else {
-      Require(target == stubs_.run_site, "a call of no stub");
+      Require(stubs_.RunsSite(target), "a call of no stub");
     }
     Reach(next, after);
   }

@@ -13,7 +13,8 @@ namespace bt {
 // What holds for code that a block or a thunk consists of:
 //
 // - Each instruction is one that the translator may copy, or a direct jump or call. Nothing else
-//   exists there: no system call, no privileged instruction, no push, pop or string instruction.
+//   exists there: no system call, no privileged instruction, no push, pop or string instruction
+//   (those of REP MOVS and REP STOS are in stubs, which unit tests run).
 // - Memory is named as [R10] behind a look-up with the right tag, and no wider than that has
 //   compared; as a tag of the TLB, [R11 + bank]; or relative to RIP inside the vCPU. RSP is never
 //   named.

@@ -2,6 +2,7 @@
 
 #include "bt/interp/fpu.h"
 #include "bt/translator/host_registers.h"
+#include "bt/translator/repeat_stubs.h"
 #include "bt/translator/treatment.h"
 
 namespace bt {
@@ -225,7 +226,7 @@ void EmitJumpToTarget(Assembler& code, const CodeContext& context) {
   code.jmp(code.ptr[code.r11 + offsetof(JumpTarget, code)]);
 }
 
-Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context) {
+Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context, LeaveOut leave_out) {
   Assembler& code = space.hot();
   Stubs stubs;
   const CodeSpace::Offset enter = space.OffsetOf(code);
@@ -235,6 +236,10 @@ Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context) {
   EmitDropVectors(code, context);
   stubs.run_site = space.OffsetOf(code);
   EmitRunSite(code, context, space, drop_vectors);
+  for (unsigned i = 0; i < stubs.repeat.size(); ++i) {
+    stubs.repeat[i] = space.OffsetOf(code);
+    EmitRepeat(code, context, space, stubs.run_site, i, leave_out);
+  }
   stubs.load_vectors = space.OffsetOf(code);
   EmitLoadVectors(code, context, space, drop_vectors);
   stubs.load_x87 = space.OffsetOf(code);

@@ -1,6 +1,9 @@
 // Code that all blocks share: the way in, the ways out, calls of the run-time.
 #pragma once
 
+#include <algorithm>
+#include <array>
+
 #include "bt/interp/cpu.h"
 #include "bt/translator/jump_tables.h"
 #include "bt/translator/translation.h"
@@ -24,6 +27,24 @@ struct CodeContext {
   uint8_t* fpu;  // XSAVE area in standard form
 };
 
+// A kind of check that tests leave out, to see that somebody notices.
+enum class LeaveOut : uint8_t {
+  kNothing,
+  kRead,
+  kWrite,     // writes are checked as reads
+  kCrossing,  // of the end of the page
+  kAlignment,
+  kFlags,      // are not saved
+  kRegisters,  // vector and x87: not loaded
+  kTarget,     // of an indirect jump: not compared with the table's
+  kTail,       // of a block: its page is not looked for
+  kCanonical,  // of an indirect call's target: the verifier is blind to it, long_mode is not
+  kSpanEnd,    // the last byte of a span is not looked up
+  kSpanWrite,  // spans are checked as if nobody wrote to them
+  kSpanKept,   // although C++ ran since they were checked
+  kRepeat,     // of the end of the page by the stubs of REP: the verifier does not see them
+};
+
 struct Stubs {
   void (*enter)(const uint8_t* code) = nullptr;  // loads the registers, jumps
   CodeSpace::Offset leave = 0;     // jumped to: stores the registers, returns to enter()'s caller
@@ -37,7 +58,16 @@ struct Stubs {
   // The same for x87 registers, which never come without the vector registers.
   CodeSpace::Offset load_x87 = 0;
 
-  static Stubs Emit(CodeSpace& space, const CodeContext& context);
+  // Called as run_site: REP STOS and REP MOVS, by RepeatIndex(). They run the site where they have
+  // to.
+  std::array<CodeSpace::Offset, 8> repeat{};
+
+  // Whether the interpreter may have run when a call of `target` returns.
+  bool RunsSite(CodeSpace::Offset target) const {
+    return target == run_site || std::find(repeat.begin(), repeat.end(), target) != repeat.end();
+  }
+  static Stubs Emit(CodeSpace& space, const CodeContext& context,
+                    LeaveOut leave_out = LeaveOut::kNothing);
 };
 
 // Moves the arithmetic flags between the host's and Cpu::flags_. Destroys kTemp1.

@@ -1,6 +1,7 @@
 #include "bt/translator/treatment.h"
 
 #include "bt/interp/families.h"
+#include "bt/translator/repeat_stubs.h"
 
 namespace bt {
 namespace {
@@ -214,6 +215,15 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
     case Mnemonic::PREFETCHT2:
     case Mnemonic::PREFETCHW:
       return insn.lock ? Treatment::kInterpreter : Treatment::kNothing;
+    case Mnemonic::MOVSB:
+    case Mnemonic::MOVSW:
+    case Mnemonic::MOVS_D:
+    case Mnemonic::MOVSQ:
+    case Mnemonic::STOSB:
+    case Mnemonic::STOSW:
+    case Mnemonic::STOSD:
+    case Mnemonic::STOSQ:
+      return RepeatIndex(insn) ? Treatment::kRepeat : Treatment::kInterpreter;
     case Mnemonic::LEA:
       return Treatment::kAddress;
     case Mnemonic::DIV:

@@ -17,7 +17,8 @@ enum class Treatment : uint8_t {
   kPush,
   kPushFlags,
   kClearIf,
-  kSetIf,  // never the last of a block: no interrupt comes before the next instruction
+  kSetIf,   // never the last of a block: no interrupt comes before the next instruction
+  kRepeat,  // REP MOVS and REP STOS, by a stub
   kPop,
   kLeave,
   kJump,

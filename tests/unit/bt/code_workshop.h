@@ -33,13 +33,14 @@ class CodeWorkshop {
     std::vector<bt::Exit> exits;
   };
 
-  CodeWorkshop()
+  // `leave_out`: from the stubs.
+  explicit CodeWorkshop(bt::LeaveOut leave_out = bt::LeaveOut::kNothing)
       : around(*Reserve()),
         space(reinterpret_cast<uint8_t*>(&around) + kState, kCode),
         context{around.r,         around.flags, around.tlb, around.seg_base, around.key,
                 around.attention, around.state, around.cr0, around.cr4,      around.xcr0,
                 around.rflags,    around.cpl,   around.fpu},
-        stubs(bt::Stubs::Emit(space, context)),
+        stubs(bt::Stubs::Emit(space, context, leave_out)),
         features(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})) {}
   ~CodeWorkshop() { munmap(&around, kState); }
 

@@ -89,6 +89,8 @@ const Sample kSamples[] = {
     {"JMP [RAX+RCX*8]", {0xff, 0x24, 0xc8}},
     {"CALL RAX", {0xff, 0xd0}},
     {"CALL [RAX]", {0xff, 0x10}},
+    {"REP MOVSB", {0xf3, 0xa4}},
+    {"REP STOSQ", {0xf3, 0x48, 0xab}},
     {"the interpreter's: CPUID", {0x0f, 0xa2}},
     {"the interpreter's: BT [RDI], EAX", {0x0f, 0xa3, 0x07}},
     {"vector registers only: PXOR XMM0, XMM1", {0x66, 0x0f, 0xef, 0xc1}},
@@ -163,6 +165,9 @@ class Emitter {
     name(&around_.state.site, "site");
     name(&around_.state.jumps, "jumps");
     name(space_.run(stubs_.leave), "leave");
+    for (unsigned i = 0; i < stubs_.repeat.size(); ++i)
+      name(space_.run(stubs_.repeat[i]),
+           (i < 4 ? "rep_stos" : "rep_movs") + std::to_string(8 << i % 4));
     name(space_.run(stubs_.run_site), "run_site");
     name(space_.run(stubs_.indirect), "indirect");
     name(space_.run(stubs_.load_vectors), "load_vectors");
