@@ -323,11 +323,13 @@ class Finder {
   unsigned Start(const Group& group) const {
     const unsigned first = group.first();
     unsigned step = first;
-    // Back to where the flags are in memory anyway, if they have changed since.
+    // Back to where the flags are in memory anyway, if they have changed since; or to the
+    // beginning, where they are in memory on some ways in.
     while (step > group.earliest && !to_memory_[step] && !TouchesFlags(step - 1)) --step;
     if (step == group.earliest || to_memory_[step]) return first;
     while (step > group.earliest && !to_memory_[step]) --step;
-    if (step == 0 && !to_memory_[step] && !ReadsFlags(first)) return first;
+    const bool alone = group.accesses.size() < 2;  // worth it only if the flags are used
+    if (step == 0 && !to_memory_[step] && alone && !ReadsFlags(first)) return first;
     return CanStart(group, step) ? step : first;
   }
 

@@ -32,7 +32,7 @@ inline constexpr unsigned kSpanSlots = 8;
 //
 // A look-up destroys the flags, which the guest may see if an access faults. So one that would come
 // behind an instruction that makes flags is done together with an earlier one, if the address is
-// known there; then there may be a single access behind it.
+// known there, or at the beginning of the block; then there may be a single access behind it.
 std::vector<Span> FindSpans(std::span<BlockStep> steps);
 
 }  // namespace bt

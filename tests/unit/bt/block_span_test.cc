@@ -182,6 +182,10 @@ TEST_CASE("a look-up goes back to where the flags are in memory anyway", "[spans
   CHECK(Find({0x01, 0xc8, 0x8b, 0x16, 0x39, 0xd0, 0x74, 0x10}).spans.empty());  // CMP; JZ
   CHECK(Find({0x01, 0xc8, 0x8b, 0x16, 0x74, 0x10}).spans.size() == 1);          // JZ
   CHECK(Find({0x01, 0xc8, 0x8b, 0x16, 0x13, 0xc2}).spans.size() == 1);          // ADC EAX, EDX
+  // ADD EAX, ECX; POP RBX; RET: or if it serves several
+  found = Find({0x01, 0xc8, 0x5b, 0xc3});
+  REQUIRE(found.spans.size() == 1);
+  CHECK(found.spans[0].first == 0);
   // CPUID; ADD EAX, ECX; MOV EDX, [RSI]: not before what C++ runs
   found = Find({0x0f, 0xa2, 0x01, 0xc8, 0x8b, 0x16});
   REQUIRE(found.spans.size() == 1);
