@@ -34,7 +34,9 @@ HEAVY = (
     ('Zydis/*', ('src/bt/isa/*', 'tests/unit/bt/emitted_code_test.cc')),
     ('xbyak/*', ('src/bt/*', 'tests/unit/bt/code_*', 'tests/unit/bt/emitted_code_test.cc')),
     ('libfdt.h', ('src/vmm/machine/*',)),
-    ('zstd.h', ('src/vmm/snapshot/*',)),
+    ('zstd.h', ('src/vmm/snapshot/*', 'src/vmm/core/block/*.cc')),
+    ('zlib.h', ('src/vmm/core/block/*.cc',)),
+    ('liburing.h', ('src/vmm/core/block/*.cc',)),
     ('xxhash.h', ('src/vmm/machine/*.cc',)),
 )
 

@@ -44,6 +44,8 @@ RunOutcome Dispatch(const CommandLine& line) {
       return ProbeCommand(line);
     case Command::kConfig:
       return ConfigCommand(line);
+    case Command::kDisk:
+      return DiskCommand(line);
     case Command::kShowText:
       return OutcomeOf(PrintText(line.text));
   }

@@ -27,10 +27,11 @@ constexpr CommandRow kCommands[] = {
     {"inspect", Command::kInspect, true, "Print the memory map, processors and devices"},
     {"probe", Command::kProbe, false, "Measure this host's KVM and say which engine to use"},
     {"config", Command::kConfig, false, "List the keys of vm.toml"},
+    {"disk", Command::kDisk, false, "Make, describe, check, convert or resize a disk image"},
 };
 
 // Commands of the design that this version does not have.
-constexpr std::string_view kLaterCommands[] = {"ctl", "disk", "test", "import"};
+constexpr std::string_view kLaterCommands[] = {"ctl", "test", "import"};
 
 constexpr std::string_view kLogLevels[] = {"error", "warning", "info", "debug"};
 
@@ -75,6 +76,12 @@ constexpr std::string_view kMachineFooter =
 bool IsCommand(std::string_view word) {
   return std::any_of(std::begin(kCommands), std::end(kCommands),
                      [&](const CommandRow& row) { return row.name == word; });
+}
+
+// "vmm disk create"
+std::string NameOf(const CLI::App& app) {
+  return app.get_parent() == nullptr ? app.get_name()
+                                     : NameOf(*app.get_parent()) + " " + app.get_name();
 }
 
 // Builds CLI11's tree, lets it parse, and reads what it found.
@@ -129,6 +136,8 @@ void Parser::AddCommand(const CommandRow& row) {
     app.add_flag("--json", line_.json, "Print JSON");
   } else if (row.command == Command::kConfig) {
     app.add_option("--explain", line_.explain, "Explain one key")->type_name("KEY");
+  } else if (row.command == Command::kDisk) {
+    AddDiskActions(app, &line_.disk);
   }
 }
 
@@ -179,7 +188,13 @@ Result<CommandLine> Parser::Parse(std::vector<std::string> arguments) {
   }
   for (const CommandRow& row : kCommands) {
     CLI::App& app = *app_.get_subcommand(std::string(row.name));
-    if (app.parsed()) return Read(row, app);
+    if (!app.parsed()) continue;
+    for (const CLI::App* action : app.get_subcommands()) {
+      if (const auto extras = action->remaining(); !extras.empty()) {
+        return tl::unexpected(UnknownArgument(*action, extras.front()));
+      }
+    }
+    return Read(row, app);
   }
   return Fail(ExitCode::kUsage, "no command is given; fix: see vmm --help");
 }
@@ -223,8 +238,8 @@ Result<CommandLine> Parser::Read(const CommandRow& row, CLI::App& app) {
 Error Parser::UnknownArgument(const CLI::App& app, const std::string& argument) const {
   const std::string word = argument.substr(0, argument.find('='));
   if (!word.starts_with("-")) {
-    return {ExitCode::kUsage, fmt::format("'{}' is one argument too many; fix: see vmm {} --help",
-                                          word, app.get_name())};
+    return {ExitCode::kUsage,
+            fmt::format("'{}' is one argument too many; fix: see {} --help", word, NameOf(app))};
   }
   std::vector<std::string> names;
   for (const CLI::Option* option : app.get_options()) {
@@ -240,9 +255,8 @@ Error Parser::UnknownArgument(const CLI::App& app, const std::string& argument) 
     }
   }
   return {ExitCode::kUsage,
-          near.empty()
-              ? fmt::format("unknown option {}; fix: see vmm {} --help", word, app.get_name())
-              : fmt::format("unknown option {}; fix: write {}", word, near)};
+          near.empty() ? fmt::format("unknown option {}; fix: see {} --help", word, NameOf(app))
+                       : fmt::format("unknown option {}; fix: write {}", word, near)};
 }
 
 // What stands where a command should, and is none.

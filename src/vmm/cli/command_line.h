@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "vmm/cli/disk_options.h"
 #include "vmm/config/load_config.h"
 #include "vmm/core/base/log.h"
 #include "vmm/core/base/result.h"
@@ -13,7 +14,7 @@
 namespace vmm {
 
 struct CommandLine {
-  enum class Command : uint8_t { kRun, kCheck, kInspect, kProbe, kConfig, kShowText };
+  enum class Command : uint8_t { kRun, kCheck, kInspect, kProbe, kConfig, kDisk, kShowText };
 
   Command command = Command::kRun;
   std::filesystem::path config;    // vm.toml; empty: everything is in `settings`
@@ -24,6 +25,7 @@ struct CommandLine {
   TraceOptions trace;              // of run
   bool json = false;               // of probe
   std::string explain;             // of config: a key; empty: all
+  DiskOptions disk;                // of disk
   LogLevel log_level = LogLevel::kInfo;
   std::string text;  // of kShowText: --help or --version
 };

@@ -13,6 +13,7 @@ RunOutcome CheckCommand(const CommandLine& line);
 RunOutcome InspectCommand(const CommandLine& line);
 RunOutcome ProbeCommand(const CommandLine& line);
 RunOutcome ConfigCommand(const CommandLine& line);
+RunOutcome DiskCommand(const CommandLine& line);
 
 // The Config that the command line describes, by a file or without one.
 Result<Config> ConfigOf(const CommandLine& line);

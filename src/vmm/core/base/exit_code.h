@@ -30,7 +30,9 @@ namespace vmm {
   X(EngineFailed, 100, "the engine met a state that it can't continue from")  \
   X(HostMemory, 101, "the host has no memory for the guest")                  \
   X(ConsoleLost, 102, "a console could not be opened or written")             \
-  X(EngineUnavailable, 103, "the engine that was asked for can't run here")
+  X(EngineUnavailable, 103, "the engine that was asked for can't run here")   \
+  X(ImageLocked, 104, "another program uses a disk image")                    \
+  X(ImageCorrupt, 105, "a disk image contradicts itself")
 
 enum class ExitCode : int {
 #define X(name, value, meaning) k##name = value,
