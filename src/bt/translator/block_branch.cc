@@ -42,16 +42,26 @@ void BlockTranslator::EmitBranch(const Step& step) {
   switch (step.how) {
     case Treatment::kJumpIf: {
       FlagsToHost();
+      const uint8_t condition = step.insn.opcode & 0xf;
+      if (target == Start()) {
+        const CodeSpace::Offset out = EmitJumpIf(hot_, condition ^ 1);
+        EmitSelfLoop();
+        space_.PatchJump(out, space_.OffsetOf(hot_));
+        flags_ = FlagHome::kHost;
+        EmitUnrename(hot_);
+        return EmitExit(step.next);
+      }
       EmitUnrename(hot_);
-      hot_.db(0x0f);
-      hot_.db(0x80 | (step.insn.opcode & 0xf));
-      hot_.dd(0);
-      const CodeSpace::Offset taken = space_.OffsetOf(hot_) - 4;
+      if (IsLoop(target)) {
+        AddExit(EmitJumpIf(hot_, condition ^ 1), step.next);
+        return EmitExit(target);
+      }
+      const CodeSpace::Offset taken = EmitJumpIf(hot_, condition);
       EmitExit(step.next);
-      AddExit(taken, target);
-      return;
+      return AddExit(taken, target);
     }
     case Treatment::kJump:
+      if (target == Start()) return EmitSelfLoop();
       EmitUnrename(hot_);
       return EmitExit(target);
     case Treatment::kReturn: {
@@ -114,20 +124,54 @@ void BlockTranslator::EmitIndirectExit(const Step& step, int32_t stack) {
   space_.PatchJump(EmitJump(cold_), stubs_.indirect);
 }
 
+int32_t BlockTranslator::Start() const {
+  return static_cast<int32_t>(block_->phys & (vmm::kPageSize - 1));
+}
+
+// Whether a jump to there leads back, in the same page.
+bool BlockTranslator::IsLoop(int32_t target) const {
+  return target >= 0 && target <= Start();
+}
+
 void BlockTranslator::EmitExit(int32_t target) {
+  if (!IsLoop(target)) return AddExit(EmitJump(hot_), target);
+  const CodeSpace::Offset called = EmitPoll();
   AddExit(EmitJump(hot_), target);
+  exits_.back().polled = true;
+  space_.PatchJump(called, exits_.back().stub);
+}
+
+// The jump if somebody wants attention. The flags are in memory from here on.
+CodeSpace::Offset BlockTranslator::EmitPoll() {
+  FlagsToMemory();
+  hot_.cmp(hot_.dword[hot_.At(context_.attention)], 0);
+  return EmitJumpIf(hot_, kNotZero);
+}
+
+// Back to the start, with all registers where they are.
+void BlockTranslator::EmitSelfLoop() {
+  const CodeSpace::Offset called = EmitPoll();
+  EmitFlagsForStart();
+  space_.PatchJump(EmitJump(hot_), start_);
+  EmitLeaveAtStart(called);
+}
+
+// In the cold half, where `jump` leads: leaves on the first instruction.
+void BlockTranslator::EmitLeaveAtStart(CodeSpace::Offset jump) {
+  space_.PatchJump(jump, space_.OffsetOf(cold_));
+  EmitUnrename(cold_);
+  cold_.mov(cold_.r10, cold_.ptr[cold_.At(context_.state.page)]);
+  cold_.add(cold_.r10, static_cast<uint32_t>(Start()));
+  cold_.mov(cold_.ptr[cold_.At(context_.r[kRip])], cold_.r10);
+  cold_.mov(cold_.dword[cold_.At(context_.state.exit)], CodeState::kLeft);
+  space_.PatchJump(EmitJump(cold_), stubs_.leave);
 }
 
 // Leaves before the first instruction unless the page of the block's tail is where it was.
 void BlockTranslator::EmitCheckTail() {
   if (translation_->second_page == 0 || leave_out_ == LeaveOut::kTail) return;
   EmitComparePage(hot_, context_, static_cast<int32_t>(vmm::kPageSize), translation_->second_page);
-  space_.PatchJump(EmitJumpIf(hot_, kNotZero), space_.OffsetOf(cold_));
-  cold_.mov(cold_.r10, cold_.ptr[cold_.At(context_.state.page)]);
-  cold_.add(cold_.r10, static_cast<uint32_t>(block_->phys & (vmm::kPageSize - 1)));
-  cold_.mov(cold_.ptr[cold_.At(context_.r[kRip])], cold_.r10);
-  cold_.mov(cold_.dword[cold_.At(context_.state.exit)], CodeState::kLeft);
-  space_.PatchJump(EmitJump(cold_), stubs_.leave);
+  EmitLeaveAtStart(EmitJumpIf(hot_, kNotZero));
 }
 
 // The cold stub leaves for the run-time, which may link the jump.
@@ -137,7 +181,12 @@ void BlockTranslator::AddExit(CodeSpace::Offset jump, int32_t target, bool plain
   if (flags_ == FlagHome::kHost) EmitSaveFlags(cold_, context_);
   cold_.mov(cold_.dword[cold_.At(context_.state.exit)], static_cast<uint32_t>(exits_.size()));
   space_.PatchJump(EmitJump(cold_), stubs_.leave);
-  exits_.push_back({jump, stub, flags_, target, plain, translation_});
+  exits_.push_back({.jump = jump,
+                    .stub = stub,
+                    .flags = flags_,
+                    .plain = plain,
+                    .target = target,
+                    .from = translation_});
 }
 
 }  // namespace bt

@@ -156,7 +156,7 @@ void BlockTranslator::EmitEntry(Translation& translation) {
   vectors_ = VectorUse::kNone;
   x87_ = false;
   x87_at_ = -1;
-  bool moves = true;
+  needs_ = Needs::kAll;
   for (const Step& step : steps_) {
     const auto index = static_cast<uint16_t>(&step - steps_.data());
     const bool clobbers = translation.second_page != 0 || SpanStarts(index) ||
@@ -165,7 +165,8 @@ void BlockTranslator::EmitEntry(Translation& translation) {
                            step.how != Treatment::kNothing && step.how != Treatment::kJumpIf &&
                            step.how != Treatment::kJump);
     if (clobbers) flags_ = FlagHome::kMemory;
-    if (!clobbers && OverwritesFlags(step.insn, step.use)) moves = false;
+    if (!clobbers && OverwritesFlags(step.insn, step.use)) needs_ = Needs::kNothing;
+    if (!clobbers && NeedsOnlyCarry(step.insn)) needs_ = Needs::kCarry;
     if (clobbers || step.how == Treatment::kJumpIf || step.use.flags_read ||
         step.use.flags_written) {
       break;
@@ -174,11 +175,13 @@ void BlockTranslator::EmitEntry(Translation& translation) {
   const auto here = [this] { return space_.OffsetOf(hot_); };
   const FlagHome other = flags_ == FlagHome::kHost ? FlagHome::kMemory : FlagHome::kHost;
   translation.entry[static_cast<unsigned>(other)] = here();
-  if (moves && other == FlagHome::kHost) EmitSaveFlags(hot_, context_);
-  if (moves && other == FlagHome::kMemory) EmitRestoreFlags(hot_, context_);
+  if (needs_ != Needs::kNothing && other == FlagHome::kHost) EmitSaveFlags(hot_, context_);
+  home_ = flags_;
+  if (other == FlagHome::kMemory) EmitFlagsForStart();
   translation.entry[static_cast<unsigned>(flags_)] = here();
   EmitCheckTail();
   EmitRename(hot_);
+  start_ = here();
 }
 
 void BlockTranslator::EmitRename(Assembler& code) {
@@ -193,30 +196,6 @@ void BlockTranslator::EmitUnrename(Assembler& code) {
     if (rename.written) code.mov(code.ptr[code.At(context_.r[rename.guest])], Reg64(rename.host));
     code.mov(Reg64(rename.host), code.ptr[code.At(context_.r[rename.host])]);
   }
-}
-
-void BlockTranslator::FlagsToMemory() {
-  if (flags_ == FlagHome::kHost && leave_out_ != LeaveOut::kFlags) {
-    Release(kTemp1);
-    EmitSaveFlags(hot_, context_);
-  }
-  flags_ = FlagHome::kMemory;
-}
-
-void BlockTranslator::FlagsToHost() {
-  if (flags_ == FlagHome::kMemory) {
-    Release(kTemp1);
-    EmitRestoreFlags(hot_, context_);
-  }
-  flags_ = FlagHome::kHost;
-}
-
-// What comes next makes or uses flags as the guest's instruction does.
-void BlockTranslator::FlagsFor(const Step& step) {
-  if (OverwritesFlags(step.insn, step.use))
-    flags_ = FlagHome::kHost;
-  else if (step.use.flags_read || step.use.flags_written)
-    FlagsToHost();
 }
 
 void BlockTranslator::EmitStep(const Step& step) {

@@ -51,6 +51,7 @@ class BlockTranslator {
   bool ChooseRegisters();
   bool Expressible(const Step& step) const;
   void EmitEntry(Translation& translation);
+  void EmitFlagsForStart();
   void EmitCheckTail();
   void EmitStep(const Step& step);
   void EmitCopy(const Step& step);
@@ -65,6 +66,11 @@ class BlockTranslator {
   void EmitTarget(const Step& step);
   void EmitIndirectExit(const Step& step, int32_t stack);
   void EmitExit(int32_t target);
+  int32_t Start() const;
+  bool IsLoop(int32_t target) const;
+  CodeSpace::Offset EmitPoll();
+  void EmitSelfLoop();
+  void EmitLeaveAtStart(CodeSpace::Offset jump);
   void AddExit(CodeSpace::Offset jump, int32_t target, bool plain = false);
   void EmitRename(Assembler& code);
   void EmitUnrename(Assembler& code);
@@ -118,6 +124,7 @@ class BlockTranslator {
   void ReleaseTemps();
   void FlagsToMemory();
   void FlagsToHost();
+  void CarryToHost();
   void FlagsFor(const Step& step);
   uint32_t AddSite(const Step& step, int32_t stack = 0);
   CodeSpace::Offset EmitJump(Assembler& code);
@@ -150,6 +157,11 @@ class BlockTranslator {
   std::vector<Rename> renames_;
   PatchPlan plan_;
   FlagHome flags_ = FlagHome::kHost;
+  // How the block begins: behind its ways in, with what of the flags where.
+  enum class Needs : uint8_t { kNothing, kCarry, kAll };
+  CodeSpace::Offset start_ = 0;
+  FlagHome home_ = FlagHome::kHost;
+  Needs needs_ = Needs::kAll;
   VectorUse vectors_ = VectorUse::kNone;  // what is known to be in the host's registers
   bool x87_ = false;
   int x87_at_ = -1;  // offset in the page of the last x87 instruction, until FIP is told

@@ -217,20 +217,7 @@ class Walk {
   }
 
   void CheckOpcode() {
-    switch (TreatmentOf(insn_, use_)) {
-      case Treatment::kInterpreter:
-      case Treatment::kNothing:
-      case Treatment::kPush:
-      case Treatment::kRepeat:
-      case Treatment::kPop:
-      case Treatment::kLeave:
-      case Treatment::kReturn:
-      case Treatment::kJumpIndirect:
-      case Treatment::kCallIndirect:
-        return Fault("no instruction for translated code");
-      default:
-        break;
-    }
+    if (IsNeverCopied(TreatmentOf(insn_, use_))) return Fault("no instruction for translated code");
     if (insn_.mnemonic == Mnemonic::DIV || insn_.mnemonic == Mnemonic::IDIV)
       Require(IsGpr(operand(0), kTemp0), "a division that nobody has looked at");
     Require(!use_.implicit_memory, "memory that is not named");
@@ -256,6 +243,14 @@ class Walk {
       state_.in_memory = true;
       return;
     }
+    if (Is(context_.flags) && insn_.mnemonic == Mnemonic::BT) {
+      Require(state_.in_memory && operand(0).bits == 16 && IsImm(1) && operand(1).imm == 8,
+              "no carry flag is brought back");
+      state_.Ask(State::Asked::kNothing);
+      state_.in_host = false;
+      state_.carry = true;
+      return;
+    }
     if (Is(context_.flags)) {
       Require(state_.in_memory, "flags that are not there are brought back");
       state_.restoring = State::Restoring::kRead;
@@ -272,11 +267,14 @@ class Walk {
       state_.restoring = State::Restoring::kOverflow;
     if (IsOurs() || restoring == State::Restoring::kRead) {
       Require(state_.in_memory, "the guest's flags are lost");
-      state_.in_host = false;
+      state_.in_host = state_.carry = false;
       return;
     }
-    Require(state_.in_host || OverwritesFlags(insn_, use_), "flags that are not there");
+    Require(
+        state_.in_host || OverwritesFlags(insn_, use_) || (state_.carry && NeedsOnlyCarry(insn_)),
+        "flags that are not there");
     if (use_.flags_written == 0) return;
+    state_.carry = false;
     state_.in_host = true;
     state_.in_memory = false;
   }

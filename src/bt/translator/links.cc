@@ -12,9 +12,11 @@ bool InPage(const Exit& exit) {
   return static_cast<uint32_t>(exit.target) < vmm::kPageSize;
 }
 
-// Every loop has a way that does not lead forward. Code without spans goes on with other code.
-bool IsForward(const Exit& exit) {
-  return exit.target > static_cast<int64_t>(exit.from->block->phys & ~kPageMask) || exit.plain;
+// Whether attention must be looked at: each loop has a way that does not lead forward. Code without
+// spans goes on with other code.
+bool LeadsBack(const Exit& exit) {
+  return exit.target <= static_cast<int64_t>(exit.from->block->phys & ~kPageMask) && !exit.plain &&
+         !exit.polled;
 }
 
 // Of a thunk: its last displacements, by their distance from its end.
@@ -39,7 +41,7 @@ void Translator::Link(const Way& way, Translation& to) {
   exit.to = &to;
   exit.next_incoming = to.incoming;
   to.incoming = way.exit;
-  if (InPage(exit) && IsForward(exit)) return space_.PatchJump(exit.jump, to.from(exit.flags));
+  if (InPage(exit) && !LeadsBack(exit)) return space_.PatchJump(exit.jump, to.from(exit.flags));
   EmitThunk(exit, to);
   space_.PatchJump(exit.jump, exit.thunk);
 }
@@ -68,7 +70,7 @@ void Translator::EmitThunk(Exit& exit, const Translation& to) {
     code.dd(0);
     space_.PatchJump(space_.OffsetOf(code) - 4, stub);
   };
-  if (!IsForward(exit)) {
+  if (LeadsBack(exit)) {
     code.cmp(code.dword[code.At(context_.attention)], 0);
     unless_equal();
   }

@@ -213,6 +213,10 @@ void EmitRestoreFlags(Assembler& code, const CodeContext& context) {
   code.mov(code.rax, code.r11);
 }
 
+void EmitRestoreCarry(Assembler& code, const CodeContext& context) {
+  code.bt(code.word[code.At(context.flags)], 8);
+}
+
 void EmitComparePage(Assembler& code, const CodeContext& context, int32_t distance, unsigned page) {
   code.mov(code.r10, code.ptr[code.At(context.state.page)]);
   code.mov(code.r11, code.ptr[code.At(context.state.jumps)]);

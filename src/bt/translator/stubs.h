@@ -73,6 +73,8 @@ struct Stubs {
 // Moves the arithmetic flags between the host's and Cpu::flags_. Destroys kTemp1.
 void EmitSaveFlags(Assembler& code, const CodeContext& context);
 void EmitRestoreFlags(Assembler& code, const CodeContext& context);
+// The carry flag alone, which the host's then has; its others are lost.
+void EmitRestoreCarry(Assembler& code, const CodeContext& context);
 // From R11, a JumpTable, to where page number `page` is.
 constexpr uint32_t PageDisplacement(unsigned page) {
   return static_cast<uint32_t>(offsetof(JumpTable, pages) + page * sizeof(uint64_t));

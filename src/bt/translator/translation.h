@@ -21,8 +21,9 @@ struct Exit {
   CodeSpace::Offset jump;  // the displacement to patch
   CodeSpace::Offset stub;  // where it leads without a link
   FlagHome flags;          // on the way out
-  int32_t target;          // relative to the start of the block's page
   bool plain = false;      // leads to code without spans
+  bool polled = false;     // attention was looked at before the jump
+  int32_t target;          // relative to the start of the block's page
   Translation* from = nullptr;
   Translation* to = nullptr;     // linked
   uint32_t next_incoming = ~0u;  // of `to`

@@ -48,16 +48,17 @@ void Translator::Clear() {
   stubs_ = Stubs::Emit(space_, context_);
 }
 
-// Those of an instruction that crosses into another page are copied to `crossing`. Null: no memory.
-const uint8_t* Translator::BytesOf(const Block& block, std::array<uint8_t, 16>& crossing) {
-  const uint64_t size = block.bytes, first = vmm::kPageSize - (block.phys & ~kPageMask);
-  if (!block.second_page) return cpu_.memory_.Host(vmm::GuestPhys(block.phys), size);
-  if (size > crossing.size() || size <= first) return nullptr;
+// A copy: another vCPU may write there while they are decoded. False: no memory.
+bool Translator::FetchBytes(const Block& block) {
+  const uint64_t size = block.bytes;
+  const uint64_t first = block.second_page ? vmm::kPageSize - (block.phys & ~kPageMask) : size;
   const uint8_t* head = cpu_.memory_.Host(vmm::GuestPhys(block.phys), first);
+  if (!head || size > bytes_.size() || size < first) return false;
+  std::copy_n(head, first, bytes_.begin());
+  if (size == first) return true;
   const uint8_t* tail = cpu_.memory_.Host(vmm::GuestPhys(block.second_page), size - first);
-  if (!head || !tail) return nullptr;
-  std::copy_n(tail, size - first, std::copy_n(head, first, crossing.begin()));
-  return crossing.data();
+  if (tail) std::copy_n(tail, size - first, bytes_.begin() + static_cast<ptrdiff_t>(first));
+  return tail != nullptr;
 }
 
 // The number that stands for the page in JumpTable::pages.
@@ -77,8 +78,6 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
   if (block->code_size != CodeSize::k64 || block->untranslatable || block->bytes == 0) {
     return nullptr;
   }
-  std::array<uint8_t, 16> crossing;
-  const uint8_t* bytes = BytesOf(*block, crossing);
   auto translation = std::make_unique<Translation>();
   translation->block = block;
   if (block->second_page) translation->second_page = PageNumber(block->second_page);
@@ -86,7 +85,7 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
                           cold = space_.OffsetOf(space_.cold());
   const size_t exits = exits_.size();
   BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), exits_, sites_);
-  if (!bytes || !translator.Translate(*block, bytes, plain, *translation)) {
+  if (!FetchBytes(*block) || !translator.Translate(*block, bytes_.data(), plain, *translation)) {
     block->untranslatable = true;
     return nullptr;
   }

@@ -44,7 +44,7 @@ class Translator final : public Tier {
   void EmitThunk(Exit& exit, const Translation& to);
   void Unlink(Exit& exit);
   uint16_t PageNumber(uint64_t page);
-  const uint8_t* BytesOf(const Block& block, std::array<uint8_t, 16>& crossing);
+  bool FetchBytes(const Block& block);
   void SelectJumps() { state_.jumps = reinterpret_cast<uint64_t>(jumps_.Select(cpu_.key_)); }
   void FaultAtTarget();
   // The code from `hot` and `cold` to the present ends.
@@ -63,6 +63,7 @@ class Translator final : public Tier {
   std::unordered_map<uint64_t, uint16_t> page_numbers_;
   std::vector<std::unique_ptr<Translation>> translations_;
   Way way_;
+  std::array<uint8_t, BlockCache::kMaxBytes> bytes_;  // of the block that is being translated
   const bool verify_ = CodeVerifier::Wanted();
 };
 

@@ -342,6 +342,18 @@ unsigned AlignmentOf(const Insn& insn) {
   }
 }
 
+bool NeedsOnlyCarry(const Insn& insn) {
+  switch (insn.mnemonic) {
+    case Mnemonic::INC:
+    case Mnemonic::DEC:
+    case Mnemonic::ADC:
+    case Mnemonic::SBB:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool OverwritesFlags(const Insn& insn, const InsnUse& use) {
   if (use.flags_read || use.flags_kept_sometimes || use.flags_written != kArithmeticFlags) {
     return false;

@@ -39,6 +39,9 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use);
 // Whether the arithmetic flags after `insn` do not depend on those before, as the host does it.
 bool OverwritesFlags(const Insn& insn, const InsnUse& use);
 
+// Whether all but the carry flag are as the instruction leaves them, whatever they were.
+bool NeedsOnlyCarry(const Insn& insn);
+
 // Which vector registers a copy of `insn` touches: XMM (legacy encodings) or YMM (VEX). kNone also
 // for what the translator does not copy.
 enum class VectorUse : uint8_t { kNone, kSse, kAvx };
@@ -52,6 +55,24 @@ X87Use X87UseOf(const Insn& insn);
 // A memory operand at an address that is no multiple of this raises #GP. [SDM 1] 14.9, [SDM 2A]
 // 2.4.1
 unsigned AlignmentOf(const Insn& insn);
+
+// Whether translated code has other instructions in its stead.
+constexpr bool IsNeverCopied(Treatment how) {
+  switch (how) {
+    case Treatment::kInterpreter:
+    case Treatment::kNothing:
+    case Treatment::kPush:
+    case Treatment::kRepeat:
+    case Treatment::kPop:
+    case Treatment::kLeave:
+    case Treatment::kReturn:
+    case Treatment::kJumpIndirect:
+    case Treatment::kCallIndirect:
+      return true;
+    default:
+      return false;
+  }
+}
 
 // Control passes through the end of the block.
 constexpr bool IsBranch(Treatment how) {

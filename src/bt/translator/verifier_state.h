@@ -83,6 +83,7 @@ struct VerifierState {
   uint32_t permitted = 0;  // that load_vectors is sure to give: nothing but C++ changes it
   bool x87 = false;
   bool in_host = false, in_memory = false;  // where the guest's flags are right
+  bool carry = false;                       // the host's is, the other flags may not be
 
   bool operator==(const VerifierState&) const = default;
 
@@ -116,6 +117,7 @@ struct VerifierState {
     vectors = std::min(vectors, other.vectors);
     permitted = std::min(permitted, other.permitted);
     x87 &= other.x87;
+    carry = (carry || in_host) && (other.carry || other.in_host);
     in_host &= other.in_host;
     in_memory &= other.in_memory;
   }
