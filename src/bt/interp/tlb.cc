@@ -30,7 +30,7 @@ void TlbBank::Flush() {
   read.Clear();
   write.Clear();
   exec.Clear();
-  for (uint64_t& word : fetched) word = 0;
+  std::fill_n(&fetched[0][0], sizeof(fetched) / sizeof(uint64_t), 0);
   used = false;
   if (std::popcount(touched[0]) + std::popcount(touched[1]) > static_cast<int>(kKeptPages))
     Release();
@@ -56,7 +56,7 @@ bool TlbBank::MayHaveFetchedNear(uint64_t linear) const {
   constexpr uint64_t kStep = 1 << 18;  // of a word
   uint64_t any = 0;
   for (uint64_t at = region; at < region + 4 * vmm::kMiB - 1; at += kStep)
-    any |= fetched[FetchWord(at)];
+    any |= fetched[at >> 63][FetchWord(at)];
   return any != 0;
 }
 

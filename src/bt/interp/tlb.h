@@ -105,9 +105,10 @@ struct TlbBank {
   TlbTable<1024> exec;
   // Pages that code was fetched from since the bank was empty, as a hash: invalidating any other
   // leaves what was found by linear address as it is.
-  uint64_t fetched[64];
-  bool used;            // something was put in
-  uint64_t touched[2];  // host pages of `read` and `write` that are no longer zero, it may be
+  uint64_t fetched[2]
+                  [64];  // by the half of the address space: what users unmap is not the kernel's
+  bool used;             // something was put in
+  uint64_t touched[2];   // host pages of `read` and `write` that are no longer zero, it may be
 
   void SetRead(uint64_t linear, uint64_t host) {
     read.Set(linear, host);
@@ -123,11 +124,11 @@ struct TlbBank {
   }
   // Code of the page of `linear` was found by its linear address.
   void NoteFetch(uint64_t linear) {
-    fetched[FetchWord(linear)] |= FetchBit(linear);
+    fetched[linear >> 63][FetchWord(linear)] |= FetchBit(linear);
     used = true;
   }
   bool MayHaveFetched(uint64_t linear) const {
-    return fetched[FetchWord(linear)] & FetchBit(linear);
+    return fetched[linear >> 63][FetchWord(linear)] & FetchBit(linear);
   }
   bool MayHaveFetchedNear(uint64_t linear) const;  // from the same 4 MiB
 

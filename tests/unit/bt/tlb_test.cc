@@ -78,6 +78,20 @@ TEST_CASE("INVLPG voids what was found by linear address only where code was fet
   CHECK(tlb.epoch(true) == last);
 }
 
+TEST_CASE("INVLPG of users' pages leaves what a kernel's code was found by", "[interp]") {
+  Tlb tlb;
+  tlb.Select(1, false);
+  constexpr uint64_t kKernel = 0xffffffff81000000;
+  for (uint64_t page = 0; page < 0x1000; ++page)
+    tlb.NoteFetch(View::kSupervisor, kKernel + page * 0x1000, true);
+  const uint64_t epoch = tlb.epoch(false);
+  for (uint64_t page = 0; page < 0x1000; ++page) tlb.FlushPage(kPage + page * 0x1000);
+  CHECK(tlb.epoch(false) == epoch);
+  tlb.NoteLargePage(kKernel, 21);
+  tlb.FlushPage(kKernel + 0x1000);
+  CHECK(tlb.epoch(false) != epoch);
+}
+
 TEST_CASE("INVLPG takes a page out of every address space", "[interp]") {
   Tlb tlb;
   for (uint16_t pcid : {1, 2}) {
