@@ -38,6 +38,12 @@ void EmitCall(Assembler& code, CodeSpace& space, CodeSpace::Offset target) {
   space.PatchJump(space.OffsetOf(code) - 4, target);
 }
 
+void EmitJump(Assembler& code, CodeSpace& space, CodeSpace::Offset target) {
+  code.db(0xe9);
+  code.dd(0);
+  space.PatchJump(space.OffsetOf(code) - 4, target);
+}
+
 // The registers, not the pointers: FIP and FDP in memory are the guest's, those of the processor
 // belong to translated code. Destroys RAX, RCX and RDX.
 void EmitDropX87(Assembler& code, const CodeContext& context) {
@@ -159,18 +165,23 @@ void EmitReturn(Assembler& code, const CodeContext& context) {
 }
 
 void EmitRunSite(Assembler& code, const CodeContext& context, CodeSpace& space,
-                 CodeSpace::Offset drop_vectors) {
-  Xbyak::Label leave;
+                 CodeSpace::Offset drop_vectors, CodeSpace::Offset indirect) {
+  Xbyak::Label leave, at_rip;
   EmitStoreRegisters(code, context);
   EmitDropX87(code, context);
   EmitCall(code, space, drop_vectors);
   code.mov(code.rdi, code.ptr[code.At(context.state.self)]);
   code.mov(code.esi, code.r10d);
   code.call(code.ptr[code.At(context.state.run_site)]);
-  code.test(code.al, code.al);
-  code.jz(leave);
-  EmitLoadRegisters(code, context);
+  code.cmp(code.al, static_cast<uint8_t>(AfterSite::kNext));
+  code.jb(leave);
+  EmitLoadRegisters(code, context);  // changes no flag
+  code.jne(at_rip);
   code.ret();
+  code.L(at_rip);
+  code.lea(code.rsp, code.ptr[code.rsp + 8]);
+  code.mov(code.r10, code.ptr[code.At(context.r[kRip])]);
+  EmitJump(code, space, indirect);
   code.L(leave);
   code.mov(code.dword[code.At(context.state.exit)], CodeState::kLeft);
   EmitReturn(code, context);
@@ -238,12 +249,6 @@ Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context, LeaveOut leave_o
   EmitEnter(code, context);
   const CodeSpace::Offset drop_vectors = space.OffsetOf(code);
   EmitDropVectors(code, context);
-  stubs.run_site = space.OffsetOf(code);
-  EmitRunSite(code, context, space, drop_vectors);
-  for (unsigned i = 0; i < stubs.repeat.size(); ++i) {
-    stubs.repeat[i] = space.OffsetOf(code);
-    EmitRepeat(code, context, space, stubs.run_site, i, leave_out);
-  }
   stubs.load_vectors = space.OffsetOf(code);
   EmitLoadVectors(code, context, space, drop_vectors);
   stubs.load_x87 = space.OffsetOf(code);
@@ -257,6 +262,12 @@ Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context, LeaveOut leave_o
   EmitDropX87(code, context);
   EmitCall(code, space, drop_vectors);
   EmitReturn(code, context);
+  stubs.run_site = space.OffsetOf(code);
+  EmitRunSite(code, context, space, drop_vectors, stubs.indirect);
+  for (unsigned i = 0; i < stubs.repeat.size(); ++i) {
+    stubs.repeat[i] = space.OffsetOf(code);
+    EmitRepeat(code, context, space, stubs.run_site, i, leave_out);
+  }
   return stubs;
 }
 

@@ -49,6 +49,13 @@ struct Translation {
   CodeSpace::Offset from(FlagHome flags) const { return entry[static_cast<unsigned>(flags)]; }
 };
 
+// What follows when the interpreter has run an instruction for translated code.
+enum class AfterSite : uint8_t {
+  kLeave,  // the run loop must look
+  kNext,   // the code behind it
+  kAtRip,  // whatever is where RIP stands now: the mode may be another one
+};
+
 // State that only translated code and its run-time use, next to the code.
 struct CodeState {
   uint64_t page = 0;      // linear address of the page that the running block began in

@@ -146,8 +146,8 @@ void Translator::FaultAtTarget() {
   if (!site.op->fn(cpu_, *site.op) && cpu_.fault_.active) cpu_.Rewind(*site.op);
 }
 
-// Runs one instruction in the interpreter. False: leave the code.
-bool Translator::RunSite(Translator* self, uint32_t index) noexcept {
+// Runs one instruction in the interpreter.
+AfterSite Translator::RunSite(Translator* self, uint32_t index) noexcept {
   const Site site = self->sites_[index];
   Cpu& cpu = self->cpu_;
   cpu.r[kRip] = self->state_.page + site.next;
@@ -155,10 +155,13 @@ bool Translator::RunSite(Translator* self, uint32_t index) noexcept {
   self->SelectJumps();
   if (cpu.fault_.active) {
     cpu.Rewind(*site.op);
-    return false;
+    return AfterSite::kLeave;
   }
-  return more && !site.block->dead && !cpu.recheck_ &&
-         cpu.attention_.load(std::memory_order_relaxed) == 0;
+  if (cpu.recheck_ || cpu.attention_.load(std::memory_order_relaxed) != 0) return AfterSite::kLeave;
+  if (more && !site.block->dead) return AfterSite::kNext;
+  const bool plain = cpu.In64() && cpu.careful_ == 0 &&
+                     (cpu.rflags_ & (eflags::TF | eflags::RF)) == 0 && Canonical(cpu.r[kRip]);
+  return plain ? AfterSite::kAtRip : AfterSite::kLeave;
 }
 
 void Translator::Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,

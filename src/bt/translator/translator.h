@@ -36,7 +36,7 @@ class Translator final : public Tier {
     uint64_t linear = 0, key = 0;
   };
 
-  static bool RunSite(Translator* self, uint32_t site) noexcept;
+  static AfterSite RunSite(Translator* self, uint32_t site) noexcept;
   Translation* TranslationOf(Block* block, bool plain);
   void Unlink(Translation* translation);
   void Leave();
