@@ -325,6 +325,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   CodeSize code_size_ = CodeSize::k16;
   View view_ = View::kSupervisor;
   TlbBank* tlb_ = nullptr;
+  std::array<TlbBank*, kViews> views_{};  // by view_
   uint64_t seg_base_[7] = {};
   uint64_t sp_mask_ = 0xffff;
   uint64_t rflags_ = 2;  // without the arithmetic flags, which are in flags_
@@ -453,8 +454,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
     uint64_t cs_low = 0, offset = 0;
     unsigned bytes = 0, ist = 0;
     uint8_t cpl = 0;
-    bool interrupt = false;
-    bool task = false;  // `cs.selector` is that of a TSS
+    bool interrupt = false, task = false;  // task: `cs.selector` is that of a TSS
   };
   bool ResolveInterruptGate(uint8_t vector, EventKind kind, InterruptGate& gate);
   void EnterHandler(const InterruptGate& gate);

@@ -1,5 +1,6 @@
 // Software interrupts, IRET, and the fast system calls. [SDM 2A] INT, SYSCALL, SYSENTER
 #include "bt/interp/families.h"
+#include "bt/interp/flat_segments.h"
 #include "bt/interp/interpreter.h"
 
 namespace bt {
@@ -45,22 +46,6 @@ bool Bound(Cpu& cpu, const Op& op) {
 
 bool Undefined(Cpu& cpu, const Op&) {
   return cpu.Raise(kUD);
-}
-
-// Flat segments as the fast calls load them. [SDM 2B] SYSCALL
-vmm::SegmentState FlatCode(uint16_t selector, bool wide, unsigned dpl) {
-  vmm::SegmentState cs;
-  cs.selector = selector;
-  cs.limit = 0xffffffff;
-  cs.access = 0x809b | dpl << 5 | (wide ? 0x2000 : 0x4000);
-  return cs;
-}
-vmm::SegmentState FlatData(uint16_t selector, unsigned dpl) {
-  vmm::SegmentState ss;
-  ss.selector = selector;
-  ss.limit = 0xffffffff;
-  ss.access = 0xc093 | dpl << 5;
-  return ss;
 }
 
 void EnterFlat(Cpu& cpu, const vmm::SegmentState& cs, const vmm::SegmentState& ss, uint8_t cpl) {

@@ -50,7 +50,9 @@ namespace eflags {
 inline constexpr uint64_t TF = 1 << 8, IF = 1 << 9, DF = 1 << 10, IOPL = 3 << 12, NT = 1 << 14,
                           RF = 1 << 16, VM = 1 << 17, AC = 1 << 18, VIF = 1 << 19, VIP = 1 << 20,
                           ID = 1 << 21;
-}
+// What Cpu::rflags_ keeps.
+inline constexpr uint64_t KEPT = TF | IF | DF | IOPL | NT | RF | VM | AC | VIF | VIP | ID;
+}  // namespace eflags
 
 // Debug registers. [SDM 3B] 17.2
 namespace dr6 {

@@ -76,7 +76,7 @@ void Cpu::UpdateMode() {
     view_ = (cr0_ & cr0::AM) && (rflags_ & eflags::AC) ? View::kUserAligned : View::kUser;
   else
     view_ = (cr4_ & cr4::SMAP) && (rflags_ & eflags::AC) ? View::kSupervisorAc : View::kSupervisor;
-  tlb_ = &banks_.bank(view_);
+  tlb_ = views_[static_cast<unsigned>(view_)];
   UpdateKey();
 }
 
@@ -120,12 +120,9 @@ bool Cpu::LoadSegment(vmm::Seg segment, uint16_t selector) {
 }
 
 void Cpu::SetRflags(uint64_t value) {
-  constexpr uint64_t kKept = eflags::TF | eflags::IF | eflags::DF | eflags::IOPL | eflags::NT |
-                             eflags::RF | eflags::VM | eflags::AC | eflags::VIF | eflags::VIP |
-                             eflags::ID;
   const uint64_t before = rflags_;
   flags_ = EflagsToFlags(value);
-  rflags_ = (value & kKept) | 2;
+  rflags_ = (value & eflags::KEPT) | 2;
   const uint64_t changed = before ^ rflags_;
   // What comes later sets attention_.
   if ((changed & rflags_ & eflags::IF) && apic_->HasDeliverable()) RecheckInterrupts();

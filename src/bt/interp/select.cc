@@ -111,6 +111,7 @@ bool EndsBlock(const Insn& insn) {
     case Family::kIo:
       return true;  // a device may have stopped, reset or interrupted this CPU
     case Family::kSegment:
+      return insn.mnemonic != Mnemonic::SWAPGS;
     case Family::kSystem:
       return true;
     default:

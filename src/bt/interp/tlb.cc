@@ -211,6 +211,7 @@ void Cpu::DropWriteEntries(uint64_t host_page) {
 void Cpu::SelectAddressSpace(bool keep) {
   const bool tagged = cr4_ & cr4::PCIDE;
   banks_.Select(tagged ? cr3_ & cr3::PCID : 0, tagged && keep);
+  for (unsigned i = 0; i < kViews; ++i) views_[i] = &banks_.bank(static_cast<View>(i));
   UpdateMode();
 }
 

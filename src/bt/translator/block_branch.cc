@@ -108,10 +108,7 @@ void BlockTranslator::EmitBranch(const Step& step) {
 // To the linear address in kTemp0. The flags are in memory.
 void BlockTranslator::EmitIndirectExit(const Step& step, int32_t stack) {
   EmitUnrename(hot_);
-  hot_.imul(hot_.r11d, hot_.r10d, static_cast<int>(JumpTable::kHash));
-  hot_.shr(hot_.r11d, JumpTable::kHashShift);
-  hot_.and_(hot_.r11d, JumpTable::kIndexMask);
-  hot_.add(hot_.r11, hot_.ptr[hot_.At(context_.state.jumps)]);
+  EmitFindTarget(hot_, context_);
   hot_.cmp(hot_.r10, hot_.ptr[hot_.r11 + offsetof(JumpTarget, linear)]);
   const CodeSpace::Offset miss = leave_out_ == LeaveOut::kTarget ? 0 : EmitJumpIf(hot_, kNotZero);
   hot_.cmp(hot_.dword[hot_.At(context_.attention)], 0);

@@ -63,7 +63,7 @@ class Registers {
         values_[kGuestRsp] = rsp + -8;
         break;
       case Treatment::kPop:
-        values_[kGuestRsp] = rsp + 8;
+        if (step.insn.operand[0].reg != kGuestRsp) values_[kGuestRsp] = rsp + 8;
         break;
       case Treatment::kLeave:
         values_[kGuestRsp] = rbp + 8;

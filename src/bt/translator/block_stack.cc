@@ -3,6 +3,7 @@
 
 #include "bt/translator/block_translator.h"
 #include "bt/translator/host_registers.h"
+#include "bt/translator/system_stubs.h"
 
 namespace bt {
 
@@ -26,6 +27,7 @@ bool BlockTranslator::MovesStackOnly(const Step& step) const {
       return operand.kind == OperandKind::kImm ||
              (operand.kind == OperandKind::kReg && operand.reg != kGuestRsp);
     case Treatment::kPop:
+      return operand.reg != kGuestRsp;
     case Treatment::kCall:
     case Treatment::kReturn:
       return true;
@@ -46,7 +48,7 @@ void BlockTranslator::EmitStack(const Step& step) {
   if (step.how == Treatment::kPop) {
     const Place place = ReachStack(step, sp, 0, false);
     hot_.mov(Reg64(plan_.gpr[operand.reg]), hot_.ptr[place.address()]);
-    MoveStack(8);
+    if (operand.reg != kGuestRsp) MoveStack(8);
     return EndCheck(place.check, true);
   }
   Check check{};
@@ -85,14 +87,7 @@ void BlockTranslator::EmitPushFlags(const Step& step) {
   FlagsToMemory();
   ReleaseTemps();
   const Reg64 sp(kHostOfRsp);
-  hot_.movzx(hot_.r10d, hot_.word[hot_.At(context_.flags)]);
-  hot_.mov(hot_.r11d, hot_.r10d);
-  hot_.and_(hot_.r11d, kOverflow);
-  hot_.shl(hot_.r11d, 11);
-  hot_.shr(hot_.r10d, 8);
-  hot_.and_(hot_.r10d, kArithmeticFlags & 0xff);
-  hot_.or_(hot_.r11, hot_.r10);
-  hot_.or_(hot_.r11, hot_.ptr[hot_.At(context_.rflags)]);
+  EmitGetFlags(hot_, context_);
   hot_.and_(hot_.r11, ~static_cast<uint32_t>(eflags::RF | eflags::VM));
   hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], hot_.r11);
   const Place to = ReachStack(step, sp, -8, true);

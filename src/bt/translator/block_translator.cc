@@ -47,6 +47,8 @@ bool BlockTranslator::Decode(const Block& block, const uint8_t* bytes) {
     if (good) {
       step.use = UseOf(step.insn);
       step.how = TreatmentOf(step.insn, step.use);
+      if (step.how == Treatment::kSystemCall || step.how == Treatment::kSystemReturn)
+        step.use.gpr_read = step.use.gpr_written = 0;  // their stubs find them at home
       if (step.how == Treatment::kCopy || step.how == Treatment::kMemory) {
         step.vector = VectorUseOf(step.insn, step.use);
         step.x87 = X87UseOf(step.insn);
@@ -219,7 +221,12 @@ void BlockTranslator::EmitStep(const Step& step) {
       return EmitPushFlags(step);
     case Treatment::kClearIf:
     case Treatment::kSetIf:
-      return EmitInterruptFlag(step);
+    case Treatment::kSwapGs:
+    case Treatment::kSetAc:
+    case Treatment::kClearAc:
+    case Treatment::kSystemCall:
+    case Treatment::kSystemReturn:
+      return EmitSystem(step);
     case Treatment::kPush:
     case Treatment::kPop:
     case Treatment::kLeave:
@@ -446,24 +453,6 @@ void BlockTranslator::EnsureRegisters(const Step& step) {
     x87_ = true;
   else
     vectors_ = step.vector;
-}
-
-// FIP is the address of the last x87 instruction: told before anybody may look.
-void BlockTranslator::EmitX87Pointer(Assembler& code) {
-  if (x87_at_ < 0) return;
-  code.mov(code.r11, code.ptr[code.At(context_.state.page)]);
-  code.lea(code.r11, code.ptr[code.r11 + x87_at_]);
-  code.mov(code.ptr[code.At(context_.fpu[FpuState::kFip])], code.r11);
-}
-
-// After a copied x87 instruction: FDP is the offset of the last memory operand.
-void BlockTranslator::NoteX87(const Step& step) {
-  if (step.x87 != X87Use::kOperation) return;
-  x87_at_ = step.next - step.insn.length;
-  if (step.how != Treatment::kMemory) return;
-  Release(kTemp0);
-  EmitOffset(step);
-  hot_.mov(hot_.ptr[hot_.At(context_.fpu[FpuState::kFdp])], hot_.r10);
 }
 
 }  // namespace bt

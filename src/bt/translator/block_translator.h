@@ -60,7 +60,10 @@ class BlockTranslator {
   void EmitDivide(const Step& step);
   void EmitStack(const Step& step);
   void EmitPushFlags(const Step& step);
+  void EmitSystem(const Step& step);
   void EmitInterruptFlag(const Step& step);
+  void EmitPrivileged(const Step& step);
+  void EmitSystemCall(const Step& step);
   void EmitInterpreter(const Step& step, CodeSpace::Offset run);
   void EmitBranch(const Step& step);
   void EmitTarget(const Step& step);

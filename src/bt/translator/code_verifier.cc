@@ -120,7 +120,7 @@ class Walk {
   // Relative to RIP: what of the vCPU is ours to read or write.
   bool OfVcpu() const {
     const CodeState& state = context_.state;
-    const bool pointers = Within(&state.host_rsp, 5);
+    const bool pointers = Within(&state.host_rsp, 7);
     if (OverlapsSlots()) return SlotNamed() >= 0;
     if (Within(context_.r, kSlots) || Within(&context_.flags, 1)) return true;
     if (Within(&state, 1) && !pointers) return true;
@@ -217,7 +217,7 @@ class Walk {
   }
 
   void CheckOpcode() {
-    if (IsNeverCopied(TreatmentOf(insn_, use_))) return Fault("no instruction for translated code");
+    Require(IsCopied(TreatmentOf(insn_, use_)), "no instruction for translated code");
     if (insn_.mnemonic == Mnemonic::DIV || insn_.mnemonic == Mnemonic::IDIV)
       Require(IsGpr(operand(0), kTemp0), "a division that nobody has looked at");
     Require(!use_.implicit_memory, "memory that is not named");
@@ -330,7 +330,7 @@ class Walk {
         break;
       case Mnemonic::MOV:
         if (on_temp0 && wide && Is(context_.state.apic)) state_.temp0 = T0::kApic;
-        if (OverlapsSlots() && IsMem(1)) LoadSlot(state_.slots[SlotNamed()]);
+        if (OverlapsSlots() && IsMem(1)) state_.LoadSlot(SlotNamed(), on_temp1);
         if (on_temp1 && wide && Is(context_.state.jumps)) state_.temp1 = T1::kTable;
         if (on_temp0 && wide && Is(context_.state.page)) {
           state_.temp0 = T0::kNear;
@@ -368,13 +368,6 @@ class Walk {
         break;
     }
   }
-  void LoadSlot(const State::Pointer& pointer) {
-    if (pointer.size == 0) return;
-    if (IsGpr(operand(0), kTemp1))
-      state_.SetPointer1(pointer);
-    else
-      state_.SetPointer0(pointer);
-  }
   static uint64_t Bank(bool write) {
     return write ? offsetof(TlbBank, write.entries) : offsetof(TlbBank, read.entries);
   }
@@ -388,7 +381,8 @@ class Walk {
       RequireTail(state);
     }
     Require(target != stubs_.indirect || state.OfTable(), "a jump to where nobody has looked");
-    if (target == stubs_.leave || target == stubs_.indirect)
+    if (target == stubs_.leave || target == stubs_.indirect || target == stubs_.syscall ||
+        target == stubs_.sysret)
       return Require(state.in_memory, "leaves without the flags");
     for (const CodeVerifier::Entry& entry : code_.others) {
       if (entry.at != target) continue;
@@ -420,6 +414,12 @@ class Walk {
   void Call(CodeSpace::Offset next) {
     const auto target = static_cast<CodeSpace::Offset>(next + operand(0).imm);
     Require(state_.in_memory, "a call that destroys the flags");
+    if (target == stubs_.swapgs || target == stubs_.stac || target == stubs_.clac) {
+      state_.ForgetPointers();  // another view, or another segment base
+      state_.Ask(State::Asked::kNothing);
+      state_.in_host = state_.carry = false;
+      return Reach(next, state_);  // no C++ ran there
+    }
     State after;
     after.in_memory = true;
     after.running = state_.running;

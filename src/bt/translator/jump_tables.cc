@@ -7,6 +7,18 @@ namespace bt {
 
 static_assert(sizeof(JumpTarget) == 16 && JumpTable::Index(1) >= JumpTable::kWays);
 
+std::unique_ptr<JumpTable> JumpTables::MakeEmpty() {
+  auto table = std::make_unique_for_overwrite<JumpTable>();
+  for (unsigned i = 0; i < JumpTable::kTargets; ++i) table->targets[i] = JumpTable::Empty(i);
+  std::fill_n(table->pages, JumpTable::kPages, JumpTable::kNowhere);
+  return table;
+}
+
+JumpTable* JumpTables::Nowhere() {
+  if (!nowhere_) nowhere_ = MakeEmpty();
+  return nowhere_.get();
+}
+
 void JumpTables::Void(Space& space) {
   for (const uint16_t index : space.filled) space.table->targets[index] = JumpTable::Empty(index);
   for (const uint16_t page : space.pages) space.table->pages[page] = JumpTable::kNowhere;
@@ -25,10 +37,7 @@ void JumpTables::Find(uint64_t key) {
     if (space->table) {
       Void(*space);
     } else {
-      space->table = std::make_unique_for_overwrite<JumpTable>();
-      for (unsigned i = 0; i < JumpTable::kTargets; ++i)
-        space->table->targets[i] = JumpTable::Empty(i);
-      std::fill_n(space->table->pages, JumpTable::kPages, JumpTable::kNowhere);
+      space->table = MakeEmpty();
     }
     space->key = key;
   }

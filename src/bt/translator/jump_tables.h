@@ -43,6 +43,8 @@ class JumpTables {
  public:
   JumpTables() = default;
 
+  // A table that holds nothing: every jump out of a page leaves for the run loop.
+  JumpTable* Nowhere();
   // The table of `key`, for code to look into.
   JumpTable* Select(uint64_t key) {
     if (spaces_[current_].key != key) Find(key);
@@ -62,10 +64,12 @@ class JumpTables {
     std::unique_ptr<JumpTable> table;
     std::vector<uint16_t> filled, pages;  // entries that are not empty
   };
+  static std::unique_ptr<JumpTable> MakeEmpty();
   static void Void(Space& space);
   void Find(uint64_t key);
 
   Space spaces_[kSpaces];
+  std::unique_ptr<JumpTable> nowhere_;
   unsigned current_ = 0;
   uint64_t uses_ = 0;
   unsigned victim_ = 0;

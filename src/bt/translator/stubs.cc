@@ -3,6 +3,7 @@
 #include "bt/interp/fpu.h"
 #include "bt/translator/host_registers.h"
 #include "bt/translator/repeat_stubs.h"
+#include "bt/translator/system_stubs.h"
 #include "bt/translator/treatment.h"
 
 namespace bt {
@@ -165,7 +166,7 @@ void EmitReturn(Assembler& code, const CodeContext& context) {
 }
 
 void EmitRunSite(Assembler& code, const CodeContext& context, CodeSpace& space,
-                 CodeSpace::Offset drop_vectors, CodeSpace::Offset indirect) {
+                 CodeSpace::Offset drop_vectors, CodeSpace::Offset jump) {
   Xbyak::Label leave, at_rip;
   EmitStoreRegisters(code, context);
   EmitDropX87(code, context);
@@ -179,9 +180,9 @@ void EmitRunSite(Assembler& code, const CodeContext& context, CodeSpace& space,
   code.jne(at_rip);
   code.ret();
   code.L(at_rip);
-  code.lea(code.rsp, code.ptr[code.rsp + 8]);
+  code.mov(code.rsp, code.ptr[code.At(context.state.host_rsp)]);
   code.mov(code.r10, code.ptr[code.At(context.r[kRip])]);
-  EmitJump(code, space, indirect);
+  EmitJump(code, space, jump);
   code.L(leave);
   code.mov(code.dword[code.At(context.state.exit)], CodeState::kLeft);
   EmitReturn(code, context);
@@ -203,6 +204,19 @@ void EmitIndirect(Assembler& code, const CodeContext& context, Xbyak::Label& lea
   code.cmp(code.dword[code.At(context.attention)], 0);
   code.jne(miss);
   EmitJumpToTarget(code, context);
+}
+
+void EmitJumpAnywhere(Assembler& code, const CodeContext& context, CodeSpace& space,
+                      CodeSpace::Offset indirect) {
+  Xbyak::Label elsewhere;
+  EmitFindTarget(code, context);
+  code.cmp(code.r10, code.ptr[code.r11 + offsetof(JumpTarget, linear)]);
+  code.jne(elsewhere);
+  code.cmp(code.dword[code.At(context.attention)], 0);
+  code.jne(elsewhere);
+  EmitJumpToTarget(code, context);
+  code.L(elsewhere);
+  EmitJump(code, space, indirect);
 }
 
 }  // namespace
@@ -235,6 +249,13 @@ void EmitComparePage(Assembler& code, const CodeContext& context, int32_t distan
   code.cmp(code.r10, code.ptr[code.r11 + static_cast<int>(PageDisplacement(page))]);
 }
 
+void EmitFindTarget(Assembler& code, const CodeContext& context) {
+  code.imul(code.r11d, code.r10d, static_cast<int>(JumpTable::kHash));
+  code.shr(code.r11d, JumpTable::kHashShift);
+  code.and_(code.r11d, JumpTable::kIndexMask);
+  code.add(code.r11, code.ptr[code.At(context.state.jumps)]);
+}
+
 void EmitJumpToTarget(Assembler& code, const CodeContext& context) {
   code.and_(code.r10, static_cast<int>(~(vmm::kPageSize - 1)));
   code.mov(code.ptr[code.At(context.state.page)], code.r10);
@@ -256,6 +277,8 @@ Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context, LeaveOut leave_o
   Xbyak::Label leave;
   stubs.indirect = space.OffsetOf(code);
   EmitIndirect(code, context, leave);
+  stubs.jump = space.OffsetOf(code);
+  EmitJumpAnywhere(code, context, space, stubs.indirect);
   stubs.leave = space.OffsetOf(code);
   code.L(leave);
   EmitStoreRegisters(code, context);
@@ -263,11 +286,12 @@ Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context, LeaveOut leave_o
   EmitCall(code, space, drop_vectors);
   EmitReturn(code, context);
   stubs.run_site = space.OffsetOf(code);
-  EmitRunSite(code, context, space, drop_vectors, stubs.indirect);
+  EmitRunSite(code, context, space, drop_vectors, stubs.jump);
   for (unsigned i = 0; i < stubs.repeat.size(); ++i) {
     stubs.repeat[i] = space.OffsetOf(code);
     EmitRepeat(code, context, space, stubs.run_site, i, leave_out);
   }
+  EmitSystemStubs(space, context, stubs);
   return stubs;
 }
 

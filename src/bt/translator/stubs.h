@@ -25,6 +25,12 @@ struct CodeContext {
   uint64_t& rflags;
   uint8_t& cpl;
   uint8_t* fpu;  // XSAVE area in standard form
+  vmm::CpuState::Msrs& msr;
+  uint64_t& efer;
+  vmm::SegmentState* seg;
+  View& view;
+  TlbBank** views;
+  uint64_t* keys;
 };
 
 // A kind of check that tests leave out, to see that somebody notices.
@@ -52,11 +58,20 @@ struct Stubs {
   // Jumped to, flags in memory, with the linear target in R10, an entry of the table in R11 that is
   // not its own, and CodeState::site set: goes there.
   CodeSpace::Offset indirect = 0;
+  // Jumped to, flags in memory, with the linear target in R10 and CodeState::site set: looks for
+  // the entry first.
+  CodeSpace::Offset jump = 0;
   // Called, flags in memory: loads the vector registers. R10: the VectorUse that the guest may make
   // of them now, which is also in CodeState::vector.
   CodeSpace::Offset load_vectors = 0;
   // The same for x87 registers, which never come without the vector registers.
   CodeSpace::Offset load_x87 = 0;
+
+  // System instructions, the flags in memory. Jumped to with the site in CodeState::site; SYSCALL
+  // with the address behind it in R10.
+  CodeSpace::Offset syscall = 0, sysret = 0;
+  // Called at CPL 0; destroy kTemp0 and kTemp1, and of the flags those of the host.
+  CodeSpace::Offset swapgs = 0, stac = 0, clac = 0;
 
   // Called as run_site: REP STOS and REP MOVS, by RepeatIndex(). They run the site where they have
   // to.
@@ -82,6 +97,8 @@ constexpr uint32_t PageDisplacement(unsigned page) {
 // CodeState::page + `distance` to R10, compared with where page number `page` is. The flags are in
 // memory; ZF: it is there.
 void EmitComparePage(Assembler& code, const CodeContext& context, int32_t distance, unsigned page);
+// The JumpTarget where the linear address in R10 is first looked for to R11.
+void EmitFindTarget(Assembler& code, const CodeContext& context);
 // To the linear address in R10, the JumpTarget of which R11 points to. The flags are in memory.
 void EmitJumpToTarget(Assembler& code, const CodeContext& context);
 

@@ -58,15 +58,16 @@ enum class AfterSite : uint8_t {
 
 // State that only translated code and its run-time use, next to the code.
 struct CodeState {
-  uint64_t page = 0;      // linear address of the page that the running block began in
-  uint64_t scratch = 0;   // a value that no register has room for
-  uint64_t host_rsp = 0;  // of the run-time
-  uint64_t jumps = 0;     // address of the JumpTable of the running key
-  uint64_t run_site = 0;  // the run-time's function for sites
-  uint64_t self = 0;      // its argument
-  uint64_t apic = 0;      // address of LocalApic::attention()
-  uint32_t vector = 0;    // VectorUse: the guest's vector registers are in the host's
-  uint32_t x87 = 0;       // not 0: so are its x87 registers, and the vector registers with them
+  uint64_t page = 0;        // linear address of the page that the running block began in
+  uint64_t scratch = 0;     // a value that no register has room for
+  uint64_t host_rsp = 0;    // of the run-time
+  uint64_t jumps = 0;       // address of the JumpTable of the running key
+  uint64_t tables[2] = {};  // of Cpu::keys_
+  uint64_t run_site = 0;    // the run-time's function for sites
+  uint64_t self = 0;        // its argument
+  uint64_t apic = 0;        // address of LocalApic::attention()
+  uint32_t vector = 0;      // VectorUse: the guest's vector registers are in the host's
+  uint32_t x87 = 0;         // not 0: so are its x87 registers, and the vector registers with them
   uint32_t host_mxcsr = 0x1f80;
   uint32_t exit = 0;  // the way out that was taken, or one of the values below
   uint32_t site = 0;  // of the last indirect jump that missed
@@ -74,6 +75,7 @@ struct CodeState {
   uint64_t span[kSpanSlots] = {};
 
   static constexpr uint32_t kIndirect = ~0u;  // RIP says where to
+  static constexpr uint32_t kNoSite = ~0u;    // of a jump that cannot be undone
   static constexpr uint32_t kLeft = ~1u;      // an instruction needs the run-time: RIP is set
 };
 

@@ -26,9 +26,25 @@ CodeState& StateIn(Cpu& cpu) {
 Translator::Translator(Cpu& cpu)
     : cpu_(cpu),
       state_(StateIn(cpu)),
-      context_{
-          cpu.r,    cpu.flags_, cpu.tlb_,  cpu.seg_base_, cpu.key_, cpu.attention_,       state_,
-          cpu.cr0_, cpu.cr4_,   cpu.xcr0_, cpu.rflags_,   cpu.cpl_, cpu.fpu_.bytes.data()},
+      context_{cpu.r,
+               cpu.flags_,
+               cpu.tlb_,
+               cpu.seg_base_,
+               cpu.key_,
+               cpu.attention_,
+               state_,
+               cpu.cr0_,
+               cpu.cr4_,
+               cpu.xcr0_,
+               cpu.rflags_,
+               cpu.cpl_,
+               cpu.fpu_.bytes.data(),
+               cpu.msr_,
+               cpu.efer_,
+               cpu.seg_.data(),
+               cpu.view_,
+               cpu.views_.data(),
+               cpu.keys_.data()},
       space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes) {
   static_assert(kStateBytes + kCodeBytes <= Cpu::kWindowBytes && sizeof(CodeState) <= kStateBytes);
   state_.run_site = reinterpret_cast<uint64_t>(&RunSite);
@@ -44,6 +60,7 @@ void Translator::Clear() {
   translations_.clear();
   page_numbers_.clear();
   jumps_.Clear();
+  selected_ = {};
   way_ = {};
   stubs_ = Stubs::Emit(space_, context_);
 }
@@ -128,7 +145,7 @@ void Translator::Leave() {
       return;
     case CodeState::kIndirect:
       way_ = {Way::Kind::kIndirect, 0, cpu_.r[kRip], cpu_.key_};
-      if (!Canonical(cpu_.r[kRip])) FaultAtTarget();
+      if (!Canonical(cpu_.r[kRip]) && state_.site != CodeState::kNoSite) FaultAtTarget();
       return;
     default:
       cpu_.r[kRip] = state_.page + static_cast<int64_t>(exits_[state_.exit].target);
@@ -144,6 +161,19 @@ void Translator::FaultAtTarget() {
   cpu_.r[kRip] = state_.page + site.next;
   cpu_.r[kGuestRsp] -= static_cast<int64_t>(site.stack);
   if (!site.op->fn(cpu_, *site.op) && cpu_.fault_.active) cpu_.Rewind(*site.op);
+}
+
+// Both tables at once: while one is in use the other must not get another key.
+void Translator::SelectJumps() {
+  if (cpu_.keys_ != selected_) {
+    selected_ = cpu_.keys_;
+    for (unsigned user : {0, 1}) {
+      const bool ours = user == 0 || user_code_;
+      JumpTable* table = ours ? jumps_.Select(selected_[user]) : jumps_.Nowhere();
+      state_.tables[user] = reinterpret_cast<uint64_t>(table);
+    }
+  }
+  state_.jumps = state_.tables[cpu_.cpl_ == 3];
 }
 
 // Runs one instruction in the interpreter.

@@ -23,6 +23,12 @@ class Translator final : public Tier {
   void Kill(Block* block) override;
   void Clear() override;
 
+  // Off: user code is run by something else. What enters it leaves for the run loop.
+  void SetUserCode(bool on) {
+    user_code_ = on;
+    selected_ = {};
+  }
+
  private:
   // Runs of a block in the interpreter before it is worth translating.
   static constexpr unsigned kHotRuns = 4;
@@ -45,7 +51,7 @@ class Translator final : public Tier {
   void Unlink(Exit& exit);
   uint16_t PageNumber(uint64_t page);
   bool FetchBytes(const Block& block);
-  void SelectJumps() { state_.jumps = reinterpret_cast<uint64_t>(jumps_.Select(cpu_.key_)); }
+  void SelectJumps();
   void FaultAtTarget();
   // The code from `hot` and `cold` to the present ends.
   void Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,
@@ -60,6 +66,8 @@ class Translator final : public Tier {
   std::vector<Exit> exits_;
   std::vector<Site> sites_;
   JumpTables jumps_;
+  std::array<uint64_t, 2> selected_{};  // Cpu::keys_ that CodeState::tables are for
+  bool user_code_ = true;
   std::unordered_map<uint64_t, uint16_t> page_numbers_;
   std::vector<std::unique_ptr<Translation>> translations_;
   Way way_;

@@ -240,7 +240,17 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
       return Treatment::kSetIf;
     case Mnemonic::POP:
       if (insn.operand_bits != 64 || HasMemory(insn) || !OnlyGeneralRegisters(insn)) break;
-      return insn.operand[0].reg == 4 ? Treatment::kInterpreter : Treatment::kPop;
+      return Treatment::kPop;
+    case Mnemonic::SWAPGS:
+      return Treatment::kSwapGs;
+    case Mnemonic::STAC:
+      return Treatment::kSetAc;
+    case Mnemonic::CLAC:
+      return Treatment::kClearAc;
+    case Mnemonic::SYSCALL:
+      return Treatment::kSystemCall;
+    case Mnemonic::SYSRET:
+      return insn.rex_w ? Treatment::kSystemReturn : Treatment::kInterpreter;
     case Mnemonic::LEAVE:
       return insn.operand_bits == 64 ? Treatment::kLeave : Treatment::kInterpreter;
     case Mnemonic::JMP:

@@ -17,7 +17,10 @@ enum class Treatment : uint8_t {
   kPush,
   kPushFlags,
   kClearIf,
-  kSetIf,   // never the last of a block: no interrupt comes before the next instruction
+  kSetIf,  // never the last of a block: no interrupt comes before the next instruction
+  kSwapGs,
+  kSetAc,
+  kClearAc,
   kRepeat,  // REP MOVS and REP STOS, by a stub
   kPop,
   kLeave,
@@ -27,6 +30,8 @@ enum class Treatment : uint8_t {
   kReturn,
   kJumpIndirect,
   kCallIndirect,
+  kSystemCall,    // SYSCALL
+  kSystemReturn,  // SYSRET to 64-bit code
 };
 
 // Whether `insn` names a memory operand, and its size in bytes: 0 where there is none.
@@ -56,22 +61,10 @@ X87Use X87UseOf(const Insn& insn);
 // 2.4.1
 unsigned AlignmentOf(const Insn& insn);
 
-// Whether translated code has other instructions in its stead.
-constexpr bool IsNeverCopied(Treatment how) {
-  switch (how) {
-    case Treatment::kInterpreter:
-    case Treatment::kNothing:
-    case Treatment::kPush:
-    case Treatment::kRepeat:
-    case Treatment::kPop:
-    case Treatment::kLeave:
-    case Treatment::kReturn:
-    case Treatment::kJumpIndirect:
-    case Treatment::kCallIndirect:
-      return true;
-    default:
-      return false;
-  }
+// Whether translated code may have such an instruction as it is, but for its operands.
+constexpr bool IsCopied(Treatment how) {
+  return how == Treatment::kCopy || how == Treatment::kMemory || how == Treatment::kAddress ||
+         how == Treatment::kDivide;
 }
 
 // Control passes through the end of the block.

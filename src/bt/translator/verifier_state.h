@@ -161,6 +161,15 @@ struct VerifierState {
     temp1 = Temp1::kHost;
     pointer1 = pointer;
   }
+  // To kTemp1, or else kTemp0.
+  void LoadSlot(int slot, bool temp1_loaded) {
+    const Pointer& pointer = slots[static_cast<unsigned>(slot)];
+    if (pointer.size == 0) return;
+    if (temp1_loaded)
+      SetPointer1(pointer);
+    else
+      SetPointer0(pointer);
+  }
   void Ask(Asked what, uint64_t with = 0) {
     asked = what;
     value = static_cast<uint32_t>(with);

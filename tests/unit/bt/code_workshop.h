@@ -23,6 +23,12 @@ struct Surroundings {
   uint64_t cr0, cr4, xcr0, rflags;
   uint8_t cpl;
   uint8_t fpu[4096];
+  vmm::CpuState::Msrs msr;
+  uint64_t efer;
+  vmm::SegmentState seg[6];
+  bt::View view;
+  bt::TlbBank* views[bt::kViews];
+  uint64_t keys[2];
 };
 
 class CodeWorkshop {
@@ -37,9 +43,10 @@ class CodeWorkshop {
   explicit CodeWorkshop(bt::LeaveOut leave_out = bt::LeaveOut::kNothing)
       : around(*Reserve()),
         space(reinterpret_cast<uint8_t*>(&around) + kState, kCode),
-        context{around.r,         around.flags, around.tlb, around.seg_base, around.key,
-                around.attention, around.state, around.cr0, around.cr4,      around.xcr0,
-                around.rflags,    around.cpl,   around.fpu},
+        context{around.r,         around.flags, around.tlb,   around.seg_base, around.key,
+                around.attention, around.state, around.cr0,   around.cr4,      around.xcr0,
+                around.rflags,    around.cpl,   around.fpu,   around.msr,      around.efer,
+                around.seg,       around.view,  around.views, around.keys},
         stubs(bt::Stubs::Emit(space, context, leave_out)),
         features(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})) {}
   ~CodeWorkshop() { munmap(&around, kState); }

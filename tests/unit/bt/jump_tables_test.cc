@@ -34,7 +34,9 @@ std::vector<uint64_t> Rivals(size_t count) {
 
 TEST_CASE("a new table has no target, whatever address is looked for", "[jump_tables]") {
   JumpTables tables;
-  const JumpTable* table = tables.Select(kKey);
+  const bool nowhere = GENERATE(false, true);
+  const JumpTable* table = nowhere ? tables.Nowhere() : tables.Select(kKey);
+  if (nowhere) tables.Insert(0x1000, kKey, 1);
   const auto none = [&](uint64_t linear) {
     bool found = false;
     for (unsigned way = 0; way < JumpTable::kWays; ++way)
