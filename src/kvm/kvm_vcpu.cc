@@ -64,6 +64,7 @@ RunResult KvmVcpu::Run() {
       outcome = Refused("KVM_SET_GUEST_DEBUG", result);
       break;
     }
+    ++done_.entries;
     in_kernel_.store(true);
     const int result = fd_->Run();
     in_kernel_.store(false);
@@ -76,6 +77,15 @@ RunResult KvmVcpu::Run() {
   std::lock_guard lock(thread_mutex_);
   running_ = false;
   return *outcome;
+}
+
+vmm::Statistics KvmVcpu::Statistics() const {
+  return {{"entries into the guest", done_.entries},
+          {"exits for ports", done_.port},
+          {"exits for memory", done_.mmio},
+          {"exits for an interrupt window", done_.windows},
+          {"exits for an EOI of the IOAPIC", done_.eois},
+          {"instructions that KVM can't execute", done_.rescues}};
 }
 
 void KvmVcpu::Kick() {
@@ -94,16 +104,21 @@ KvmVcpu::Outcome KvmVcpu::HandleExit() {
   kvm_run& run = fd_->run();
   switch (run.exit_reason) {
     case KVM_EXIT_IO:
+      ++done_.port;
       HandleIo();
       return std::nullopt;
     case KVM_EXIT_MMIO:
+      ++done_.mmio;
       HandleMmio();
       return std::nullopt;
     case KVM_EXIT_IRQ_WINDOW_OPEN:
+      ++done_.windows;
+      return std::nullopt;
     case KVM_EXIT_INTR:
     case KVM_EXIT_NMI:
       return std::nullopt;
     case KVM_EXIT_IOAPIC_EOI:
+      ++done_.eois;
       wiring_.ioapic.OnEoi(run.eoi.vector);
       return std::nullopt;
     case KVM_EXIT_HLT:  // only without an APIC in the kernel
@@ -138,6 +153,7 @@ KvmVcpu::Outcome KvmVcpu::OnInternalError() {
 // KVM stopped in the middle of an instruction: what it has half done must reach the registers
 // before they are read.
 Result<vmm::Rescue> KvmVcpu::RescueInstruction() {
+  ++done_.rescues;
   half_done_ = true;
   if (auto finished = FinishAccess(); !finished) return tl::unexpected(finished.error());
   vmm::CpuState before;

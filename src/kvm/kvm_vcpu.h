@@ -40,6 +40,7 @@ class KvmVcpu final : public vmm::Vcpu {
   vmm::Result<void> Load(const vmm::CpuState& state) override;
 
   void SetDebugStep(vmm::DebugStep step) override { debug_.SetStep(step); }
+  vmm::Statistics Statistics() const override;
 
   // Makes Run() look at the 8259 again. Any thread.
   void Poke();
@@ -69,7 +70,10 @@ class KvmVcpu final : public vmm::Vcpu {
   // Of the vCPU's thread.
   bool half_done_ = false;       // KVM completes the last access on the next entry
   bool ext_int_queued_ = false;  // KVM_INTERRUPT was called, the guest may not have seen it
-  Outcome deferred_;             // met while a state was read; the next Run() returns it
+  struct {
+    uint64_t entries, port, mmio, windows, eois, rescues;
+  } done_{};
+  Outcome deferred_;  // met while a state was read; the next Run() returns it
 
   std::atomic<bool> kicked_{false};
   std::atomic<bool> in_kernel_{false};

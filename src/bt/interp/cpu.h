@@ -75,6 +75,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   vmm::Result<void> Save(vmm::CpuState& state) override;
   vmm::Result<void> Load(const vmm::CpuState& state) override;
   void SetDebugStep(vmm::DebugStep step) override;
+  vmm::Statistics Statistics() const override;
 
   // ---- Registers. A register operand is a byte offset into r, so that AH is one byte past AL.
   template <class T>
@@ -415,6 +416,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
     return instructions_ >= turn_end_ || (attention_.load(std::memory_order_relaxed) | recheck_);
   }
   void RunInTurns(vmm::InstructionSchedule& schedule, vmm::RunResult& result);
+  bool counted() const { return turn_end_ != ~0ull; }  // in turns
   uint64_t Retired() const override { return instructions_; }
   bool HasEvents() const override { return attention_.load() != 0 || recheck_; }
   void ShortenTurn() override { turn_end_ = 0; }

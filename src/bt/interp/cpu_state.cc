@@ -42,7 +42,7 @@ void Cpu::LoadRegisters(const vmm::CpuState& state) {
   halted_ = state.activity == vmm::Activity::kHalted;
   wait_for_sipi_ = state.activity == vmm::Activity::kWaitForSipi;
   recheck_ = true;
-  careful_ = vm_.parts().schedule ? kCounted : 0;
+  careful_ = vm_.parts().schedule && !vm_.has_tier() ? kCounted : 0;
   pending_debug_ = 0;
   last_block_ = nullptr;
   if ((cr0_ & cr0::PG) && (cr4_ & cr4::PAE) && !LongMode()) {

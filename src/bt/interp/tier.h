@@ -1,6 +1,8 @@
 // A faster way to run blocks, above the interpreter's own: the place of the translator.
 #pragma once
 
+#include "vmm/core/accel/statistic.h"
+
 namespace bt {
 
 struct Block;
@@ -16,6 +18,8 @@ class Tier {
   virtual void Kill(Block* block) = 0;
   // All blocks go. Never comes from below Run().
   virtual void Clear() = 0;
+  // What it has done so far, behind what the interpreter tells.
+  virtual void AddTo(vmm::Statistics& statistics) const = 0;
 };
 
 }  // namespace bt

@@ -173,6 +173,7 @@ void BlockTranslator::EmitCheckTail() {
 
 // The cold stub leaves for the run-time, which may link the jump.
 void BlockTranslator::AddExit(CodeSpace::Offset jump, int32_t target, bool plain) {
+  jump = EmitUncount(jump, target, plain);
   const CodeSpace::Offset stub = space_.OffsetOf(cold_);
   space_.PatchJump(jump, stub);
   if (flags_ == FlagHome::kHost) EmitSaveFlags(cold_, context_);

@@ -141,6 +141,7 @@ bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes, bool p
   held_ = {};
   stack_moves_ = 0;
   translation.plain = spans_.empty();
+  translation.instructions = static_cast<uint16_t>(steps_.size());
   EmitEntry(translation);
   for (step_ = 0; step_ < steps_.size(); ++step_) EmitStep(steps_[step_]);
   const Step& last = steps_.back();
@@ -174,6 +175,10 @@ void BlockTranslator::EmitEntry(Translation& translation) {
       break;
     }
   }
+  if (counting_ == Counting::kBounded) {  // a block that is left at once has them in memory
+    flags_ = FlagHome::kMemory;
+    needs_ = Needs::kAll;
+  }
   const auto here = [this] { return space_.OffsetOf(hot_); };
   const FlagHome other = flags_ == FlagHome::kHost ? FlagHome::kMemory : FlagHome::kHost;
   translation.entry[static_cast<unsigned>(other)] = here();
@@ -184,6 +189,7 @@ void BlockTranslator::EmitEntry(Translation& translation) {
   EmitCheckTail();
   EmitRename(hot_);
   start_ = here();
+  EmitCount();
 }
 
 void BlockTranslator::EmitRename(Assembler& code) {
@@ -387,7 +393,8 @@ void BlockTranslator::EndCheck(const Check& check, bool resumes) {
 }
 
 uint32_t BlockTranslator::AddSite(const Step& step, int32_t stack) {
-  sites_.push_back({step.op, block_, step.next, stack});
+  const auto behind = static_cast<uint16_t>(&steps_.back() - &step);
+  sites_.push_back({step.op, block_, step.next, behind, stack});
   return static_cast<uint32_t>(sites_.size() - 1);
 }
 

@@ -14,6 +14,13 @@
 
 namespace bt {
 
+// Whether code counts the guest's instructions.
+enum class Counting : uint8_t {
+  kNone,
+  kCount,
+  kBounded,  // and is left before a block with which the vCPU's turn would last too long
+};
+
 // Conditions as Jcc encodes them. [SDM 1] B.1
 inline constexpr uint8_t kBelow = 2, kNotBelow = 3, kNotZero = 5, kNotAbove = 6, kAbove = 7;
 
@@ -24,7 +31,7 @@ class BlockTranslator {
 
   BlockTranslator(CodeSpace& space, const CodeContext& context, const Stubs& stubs,
                   const FeatureSet& features, std::vector<Exit>& exits, std::vector<Site>& sites,
-                  LeaveOut leave_out = LeaveOut::kNothing)
+                  LeaveOut leave_out = LeaveOut::kNothing, Counting counting = Counting::kNone)
       : space_(space),
         hot_(space.hot()),
         cold_(space.cold()),
@@ -33,12 +40,15 @@ class BlockTranslator {
         features_(features),
         exits_(exits),
         sites_(sites),
-        leave_out_(leave_out) {}
+        leave_out_(leave_out),
+        counting_(counting) {}
 
   // Translates 64-bit `block`, the guest's bytes of which are `bytes`. False: it is none that can
   // be; nothing was emitted. `plain`: without spans. Of `translation` the number of a second page
   // is given.
   bool Translate(const Block& block, const uint8_t* bytes, bool plain, Translation& translation);
+  // How much of its hot code only counts.
+  size_t count_bytes() const { return count_bytes_; }
 
  private:
   using Step = BlockStep;
@@ -53,6 +63,8 @@ class BlockTranslator {
   void EmitEntry(Translation& translation);
   void EmitFlagsForStart();
   void EmitCheckTail();
+  void EmitCount();
+  CodeSpace::Offset EmitUncount(CodeSpace::Offset jump, int32_t target, bool plain);
   void EmitStep(const Step& step);
   void EmitCopy(const Step& step);
   void EmitMemory(const Step& step);
@@ -144,6 +156,7 @@ class BlockTranslator {
   std::vector<Exit>& exits_;
   std::vector<Site>& sites_;
   const LeaveOut leave_out_;
+  const Counting counting_;
 
   const Block* block_ = nullptr;
   Translation* translation_ = nullptr;
@@ -167,6 +180,7 @@ class BlockTranslator {
   Needs needs_ = Needs::kAll;
   VectorUse vectors_ = VectorUse::kNone;  // what is known to be in the host's registers
   bool x87_ = false;
+  size_t count_bytes_ = 0;
   int x87_at_ = -1;  // offset in the page of the last x87 instruction, until FIP is told
 };
 

@@ -122,6 +122,7 @@ class Walk {
     const CodeState& state = context_.state;
     const bool pointers = Within(&state.host_rsp, 7);
     if (OverlapsSlots()) return SlotNamed() >= 0;
+    if (Within(&context_.instructions, 1)) return true;
     if (Within(context_.r, kSlots) || Within(&context_.flags, 1)) return true;
     if (Within(&state, 1) && !pointers) return true;
     if (Within(context_.fpu + FpuState::kFip, 16)) return true;
@@ -129,9 +130,9 @@ class Walk {
       return !use_.memory_written ||
              (IsImm(1) && (insn_.mnemonic == Mnemonic::AND || insn_.mnemonic == Mnemonic::OR));
     if (use_.memory_written) return false;
-    return pointers || Within(&context_.cpl, 1) || Within(&context_.tlb, 1) ||
-           Within(context_.seg_base, 6) || Within(&context_.lookup_key, 1) ||
-           Within(&context_.attention, 1);
+    return pointers || Within(&context_.cpl, 1) || Within(&context_.turn_end, 1) ||
+           Within(&context_.tlb, 1) || Within(context_.seg_base, 6) ||
+           Within(&context_.lookup_key, 1) || Within(&context_.attention, 1);
   }
 
   bool OverlapsSlots() const {

@@ -26,6 +26,7 @@ constexpr unsigned kPageBytes = 22;
 }  // namespace
 
 void Translator::Link(const Way& way, Translation& to) {
+  ++done_.links;
   if (way.kind == Way::Kind::kIndirect) {
     const uint8_t* code = space_.run(to.from(FlagHome::kMemory));
     return jumps_.Insert(way.linear, way.key, reinterpret_cast<uint64_t>(code));
@@ -83,6 +84,7 @@ void Translator::EmitThunk(Exit& exit, const Translation& to) {
   code.db(0xe9);
   code.dd(0);
   exit.thunk_end = space_.OffsetOf(code);
+  done_.hot_bytes += exit.thunk_end - exit.thunk;
   space_.PatchJump(exit.thunk_end - kJumpBytes, to.from(FlagHome::kMemory));
   if (verify_) {
     const uint32_t page = InPage(exit) ? 0 : to.page;
@@ -106,6 +108,7 @@ void Translator::Unlink(Exit& exit) {
 }
 
 void Translator::Kill(Block* block) {
+  ++done_.invalidations;
   Unlink(block->translation);
   Unlink(block->plain);
 }

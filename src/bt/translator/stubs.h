@@ -31,6 +31,8 @@ struct CodeContext {
   View& view;
   TlbBank** views;
   uint64_t* keys;
+  uint64_t& instructions;
+  uint64_t& turn_end;
 };
 
 // A kind of check that tests leave out, to see that somebody notices.

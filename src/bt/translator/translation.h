@@ -36,6 +36,7 @@ struct Site {
   const Op* op;
   const Block* block;
   uint16_t next;      // offset in its page of the instruction after it
+  uint16_t behind;    // instructions after it in its block
   int32_t stack = 0;  // what an indirect jump has already added to RSP
 };
 
@@ -44,6 +45,7 @@ struct Translation {
   bool plain = true;                // it has no spans
   CodeSpace::Offset entry[2] = {};  // by FlagHome
   uint32_t incoming = ~0u;          // first Exit that is linked here
+  uint16_t instructions = 0;
   // The numbers of the block's page and of that of its tail; 0: none.
   uint16_t page = 0, second_page = 0;
   CodeSpace::Offset from(FlagHome flags) const { return entry[static_cast<unsigned>(flags)]; }

@@ -44,8 +44,13 @@ Translator::Translator(Cpu& cpu)
                cpu.seg_.data(),
                cpu.view_,
                cpu.views_.data(),
-               cpu.keys_.data()},
-      space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes) {
+               cpu.keys_.data(),
+               cpu.instructions_,
+               cpu.turn_end_},
+      space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes),
+      counting_(cpu.vm_.parts().schedule             ? Counting::kBounded
+                : cpu.vm_.parts().count_instructions ? Counting::kCount
+                                                     : Counting::kNone) {
   static_assert(kStateBytes + kCodeBytes <= Cpu::kWindowBytes && sizeof(CodeState) <= kStateBytes);
   state_.run_site = reinterpret_cast<uint64_t>(&RunSite);
   state_.self = reinterpret_cast<uint64_t>(this);
@@ -57,11 +62,12 @@ void Translator::Clear() {
   space_.Clear();
   exits_.clear();
   sites_.clear();
-  translations_.clear();
   page_numbers_.clear();
   jumps_.Clear();
   selected_ = {};
   way_ = {};
+  if (!translations_.empty()) ++done_.clears;
+  translations_.clear();
   stubs_ = Stubs::Emit(space_, context_);
 }
 
@@ -101,7 +107,8 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
   const CodeSpace::Offset hot = space_.OffsetOf(space_.hot()),
                           cold = space_.OffsetOf(space_.cold());
   const size_t exits = exits_.size();
-  BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), exits_, sites_);
+  BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), exits_, sites_,
+                             LeaveOut::kNothing, counting_);
   if (!FetchBytes(*block) || !translator.Translate(*block, bytes_.data(), plain, *translation)) {
     block->untranslatable = true;
     return nullptr;
@@ -112,6 +119,10 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
             {translation->from(FlagHome::kMemory), FlagHome::kMemory}},
            {}, translation->second_page);
   }
+  ++done_.blocks;
+  done_.guest_bytes += block->bytes;
+  done_.hot_bytes += space_.OffsetOf(space_.hot()) - hot - translator.count_bytes();
+  done_.cold_bytes += space_.OffsetOf(space_.cold()) - cold;
   (plain ? block->plain : block->translation) = translation.get();
   translations_.push_back(std::move(translation));
   return translations_.back().get();
@@ -127,6 +138,13 @@ void Translator::Run(Block* block) {
       way.kind != Way::Kind::kNone && way.linear == cpu_.r[kRip] && way.key == cpu_.key_;
   const bool plain = linked && way.kind == Way::Kind::kDirect && exits_[way.exit].plain;
   Translation* translation = TranslationOf(block, plain);
+  if (counting_ == Counting::kBounded &&
+      (!translation || cpu_.instructions_ + translation->instructions > cpu_.turn_end_)) {
+    // Events and the end of the turn come exactly, op by op.
+    if (cpu_.instructions_ < cpu_.turn_end_) return cpu_.RunCarefully();
+    cpu_.recheck_ = true;
+    return;
+  }
   if (!translation) return cpu_.Execute(block);
   if (linked) Link(way, *translation);
   cpu_.last_block_ = nullptr;
@@ -134,7 +152,10 @@ void Translator::Run(Block* block) {
   if (translation->second_page != 0)
     jumps_.SetPage(translation->second_page, state_.page + vmm::kPageSize, cpu_.key_);
   SelectJumps();
+  ++done_.exits;
+  done_.instructions -= cpu_.instructions_;
   stubs_.enter(space_.run(translation->from(FlagHome::kMemory)));
+  done_.instructions += cpu_.instructions_;
   Leave();
 }
 
@@ -144,6 +165,7 @@ void Translator::Leave() {
     case CodeState::kLeft:
       return;
     case CodeState::kIndirect:
+      ++done_.indirect_misses;
       way_ = {Way::Kind::kIndirect, 0, cpu_.r[kRip], cpu_.key_};
       if (!Canonical(cpu_.r[kRip]) && state_.site != CodeState::kNoSite) FaultAtTarget();
       return;
@@ -160,7 +182,9 @@ void Translator::FaultAtTarget() {
   way_ = {};
   cpu_.r[kRip] = state_.page + site.next;
   cpu_.r[kGuestRsp] -= static_cast<int64_t>(site.stack);
-  if (!site.op->fn(cpu_, *site.op) && cpu_.fault_.active) cpu_.Rewind(*site.op);
+  if (site.op->fn(cpu_, *site.op) || !cpu_.fault_.active) return;
+  cpu_.Rewind(*site.op);
+  if (counting_ != Counting::kNone) --cpu_.instructions_;
 }
 
 // Both tables at once: while one is in use the other must not get another key.
@@ -176,19 +200,30 @@ void Translator::SelectJumps() {
   state_.jumps = state_.tables[cpu_.cpl_ == 3];
 }
 
-// Runs one instruction in the interpreter.
+// Runs one instruction in the interpreter. The count is exact while it runs, and afterwards.
 AfterSite Translator::RunSite(Translator* self, uint32_t index) noexcept {
   const Site site = self->sites_[index];
   Cpu& cpu = self->cpu_;
+  const bool counts = self->counting_ != Counting::kNone;
   cpu.r[kRip] = self->state_.page + site.next;
+  ++self->done_.sites;
+  if (counts) cpu.instructions_ -= site.behind + 1u;
+  cpu.incomplete_ = false;
   const bool more = site.op->fn(cpu, *site.op);
   self->SelectJumps();
   if (cpu.fault_.active) {
     cpu.Rewind(*site.op);
     return AfterSite::kLeave;
   }
-  if (cpu.recheck_ || cpu.attention_.load(std::memory_order_relaxed) != 0) return AfterSite::kLeave;
-  if (more && !site.block->dead) return AfterSite::kNext;
+  if (counts && !std::exchange(cpu.incomplete_, false)) {
+    ++cpu.instructions_;
+    --self->done_.instructions;
+  }
+  if (cpu.CountedStop()) return AfterSite::kLeave;
+  if (more && !site.block->dead) {
+    if (counts) cpu.instructions_ += site.behind;
+    return AfterSite::kNext;
+  }
   const bool plain = cpu.In64() && cpu.careful_ == 0 &&
                      (cpu.rflags_ & (eflags::TF | eflags::RF)) == 0 && Canonical(cpu.r[kRip]);
   return plain ? AfterSite::kAtRip : AfterSite::kLeave;

@@ -22,6 +22,7 @@ class Translator final : public Tier {
   void Run(Block* block) override;
   void Kill(Block* block) override;
   void Clear() override;
+  void AddTo(vmm::Statistics& statistics) const override;
 
   // Off: user code is run by something else. What enters it leaves for the run loop.
   void SetUserCode(bool on) {
@@ -72,6 +73,11 @@ class Translator final : public Tier {
   std::vector<std::unique_ptr<Translation>> translations_;
   Way way_;
   std::array<uint8_t, BlockCache::kMaxBytes> bytes_;  // of the block that is being translated
+  const Counting counting_;
+  struct {
+    uint64_t blocks, guest_bytes, hot_bytes, cold_bytes, exits, sites, indirect_misses, links,
+        invalidations, clears, instructions;
+  } done_{};
   const bool verify_ = CodeVerifier::Wanted();
 };
 

@@ -128,6 +128,8 @@ void Parser::AddCommand(const CommandRow& row) {
         ->type_name("FILE");
     app.add_flag("--discard-state", line_.discard_state,
                  "Delete the suspended machine, if there is one, and start afresh");
+    app.add_flag("--stats", line_.statistics,
+                 "Print at the end how the engine spent the run (docs/statistics.md)");
     AddTraceOptions(app);
   } else if (row.command == Command::kInspect) {
     app.add_option("--dtb", dtb_, "Write the machine as a flattened device tree")

@@ -23,6 +23,7 @@ struct CommandLine {
   bool discard_state = false;      // of run: delete the suspended machine and start afresh
   std::filesystem::path dtb;       // of inspect; empty: none
   TraceOptions trace;              // of run
+  bool statistics = false;         // of run
   bool json = false;               // of probe
   std::string explain;             // of config: a key; empty: all
   DiskOptions disk;                // of disk

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
+
 #include "kvm/kvm_api.h"
 #include "vmm/cli/output.h"
 #include "vmm/config/config_keys.h"
@@ -69,9 +71,13 @@ RunOutcome RunCommand(const CommandLine& line) {
                       "--deterministic"});
   }
   config->trace = line.trace;
+  config->statistics = line.statistics;
   Result<std::unique_ptr<Machine>> machine = Machine::Create(*config);
   if (!machine) return OutcomeOf(std::move(machine.error()));
-  return (*machine)->Run();
+  RunOutcome outcome = (*machine)->Run();
+  machine->reset();  // with the terminal as it was
+  std::fputs(outcome.statistics.c_str(), stderr);
+  return outcome;
 }
 
 RunOutcome CheckCommand(const CommandLine& line) {

@@ -106,6 +106,7 @@ struct Config {
   std::filesystem::path suspend_file;
   bool deterministic = false;  // time is the number of instructions
   TraceOptions trace;
+  bool statistics = false;  // RunOutcome has them
 
   GdbSpec gdb;
   bool gdb_wait = false;  // the first instruction waits for a debugger

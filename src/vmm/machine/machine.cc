@@ -18,6 +18,7 @@
 #include "vmm/core/base/log.h"
 #include "vmm/machine/device_tree.h"
 #include "vmm/machine/engine_sources.h"
+#include "vmm/machine/statistics_table.h"
 
 namespace vmm {
 namespace {
@@ -396,6 +397,7 @@ RunOutcome Machine::Run() {
   }
   vcpus_.Stop();
   outcome.engine = engine_.accelerator->name();
+  if (config_.statistics) outcome.statistics = TellStatistics();
   // What a guest that did well has printed may be all that the run was for.
   const Result<void> finished = consoles_->Finish().and_then(
       [&] { return deterministic_ ? deterministic_->Finish() : Result<void>(); });
@@ -406,6 +408,22 @@ RunOutcome Machine::Run() {
   if (debugger_) debugger_->OnEnd(outcome.code);
   outcome.console_tail = supervisor_->LastConsoleLines();
   return outcome;
+}
+
+// Of a machine that has moved: of the engine before as well.
+std::string Machine::TellStatistics() const {
+  const auto table = [this](const Accelerator& accelerator, const auto& statistics_of) {
+    std::vector<Statistics> vcpus;
+    for (unsigned id = 0; id < config_.cpus; ++id) vcpus.push_back(statistics_of(id));
+    return StatisticsTable(accelerator.name(), vcpus);
+  };
+  std::string text =
+      table(*engine_.accelerator, [this](unsigned id) { return vcpus_.vcpu(id).Statistics(); });
+  if (other_.vm != nullptr) {
+    text +=
+        table(*other_.accelerator, [this](unsigned id) { return other_.vcpus[id]->Statistics(); });
+  }
+  return text;
 }
 
 MachineDescription Machine::Describe() const {

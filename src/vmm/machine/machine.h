@@ -83,6 +83,7 @@ class Machine {
   Result<void> LoadVcpus();
   Result<void> Reset();
   Result<void> StartVcpus();
+  std::string TellStatistics() const;
   Result<void> MakeDebugger();
 
   // In the order of dependency: what is lower uses what is higher. The destructor ends the vCPU

@@ -58,6 +58,7 @@ Result<std::unique_ptr<Vm>> Machine::CreateVmOf(Accelerator& accelerator,
                                                 std::vector<std::unique_ptr<Vcpu>>& vcpus) {
   VmParts parts = PartsWith(engine_.cpuid);
   parts.rescuer = RescuerFor(accelerator);
+  parts.count_instructions = config_.statistics;
   auto vm = accelerator.CreateVm(parts);
   if (!vm) return vm;
   for (unsigned id = 0; id < config_.cpus; ++id) {

@@ -17,7 +17,8 @@ struct RunOutcome {
   std::string engine_reason;  // why this engine, the line that the probe printed
   uint64_t uptime_ms = 0;     // host time from the first guest instruction to the end
   std::vector<std::string> console_tail;  // the last lines that the guest printed, oldest first
-  std::optional<uint32_t> guest_value;    // what the guest wrote to the debug-exit port, unshifted
+  std::string statistics;  // lines of text (machine/statistics_table.h); empty unless asked for
+  std::optional<uint32_t> guest_value;  // what the guest wrote to the debug-exit port, unshifted
 };
 
 }  // namespace vmm

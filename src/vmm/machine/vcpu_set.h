@@ -47,6 +47,8 @@ class VcpuSet {
   // Stop(), and the vCPUs are destroyed too: before their Vm.
   void Clear();
 
+  // After Stop().
+  const Vcpu& vcpu(unsigned id) const { return *vcpus_.at(id); }
   unsigned size() const { return static_cast<unsigned>(threads_.size()); }
   bool held() const;
   std::chrono::nanoseconds CpuTime() const;  // of all threads together

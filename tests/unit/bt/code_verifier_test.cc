@@ -79,14 +79,18 @@ TEST_CASE("translated code of every kind is accepted", "[verifier]") {
                            Code{0xe8, 0, 1, 0, 0},
                            Code{0xff, 0xe0},
                            Code{0xeb, 0xfe},
+                           Code{0x41, 0xff, 0xcd, 0x75, 0xfb},  // DEC R13D; JNZ to it
                            Code{0xdd, 0x07, 0x66, 0x0f, 0x6f, 0x07, 0xdd, 0x1f},
                            kSpan,
                            kAlignedSpan,
                            kSpans,
                            Code{0xff, 0x74, 0x24, 0x08},     // PUSH [RSP+8]
                            Code{0xff, 0x54, 0x24, 0x08}}) {  // CALL [RSP+8]
-    CHECK(workshop.Verify(workshop.Translate(code)) == "");
-    CHECK(workshop.Verify(workshop.Translate(code, LeaveOut::kNothing, true)) == "");
+    for (const Counting counting : {Counting::kNone, Counting::kCount, Counting::kBounded}) {
+      for (const bool plain : {false, true}) {
+        CHECK(workshop.Verify(workshop.Translate(code, LeaveOut::kNothing, plain, 0, counting)) == "");
+      }
+    }
   }
 }
 

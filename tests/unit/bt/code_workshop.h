@@ -29,6 +29,7 @@ struct Surroundings {
   bt::View view;
   bt::TlbBank* views[bt::kViews];
   uint64_t keys[2];
+  uint64_t instructions, turn_end;
 };
 
 class CodeWorkshop {
@@ -46,7 +47,8 @@ class CodeWorkshop {
         context{around.r,         around.flags, around.tlb,   around.seg_base, around.key,
                 around.attention, around.state, around.cr0,   around.cr4,      around.xcr0,
                 around.rflags,    around.cpl,   around.fpu,   around.msr,      around.efer,
-                around.seg,       around.view,  around.views, around.keys},
+                around.seg,       around.view,  around.views, around.keys,     around.instructions,
+                around.turn_end},
         stubs(bt::Stubs::Emit(space, context, leave_out)),
         features(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})) {}
   ~CodeWorkshop() { munmap(&around, kState); }
@@ -54,7 +56,9 @@ class CodeWorkshop {
   // A block at physical 0x5100, or, with the number of a `second_page`, one that ends there.
   Emitted Translate(const std::vector<uint8_t>& code,
                     bt::LeaveOut leave_out = bt::LeaveOut::kNothing, bool plain = false,
-                    uint16_t second_page = 0) {
+                    uint16_t second_page = 0,
+
+                    bt::Counting counting = bt::Counting::kNone) {
     std::vector<bt::Op> ops;
     for (size_t at = 0; at < code.size();) {
       bt::Insn insn;
@@ -74,8 +78,8 @@ class CodeWorkshop {
     emitted.hot.begin = space.OffsetOf(space.hot());
     emitted.cold.begin = space.OffsetOf(space.cold());
     std::vector<bt::Site> sites;
-    bt::BlockTranslator translator(space, context, stubs, features, emitted.exits, sites,
-                                   leave_out);
+    bt::BlockTranslator translator(space, context, stubs, features, emitted.exits, sites, leave_out,
+                                   counting);
     REQUIRE(translator.Translate(block, code.data(), plain, emitted.translation));
     emitted.hot.end = space.OffsetOf(space.hot());
     emitted.cold.end = space.OffsetOf(space.cold());

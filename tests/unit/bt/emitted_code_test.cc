@@ -30,6 +30,7 @@ struct Sample {
   const char* name;
   Code code;
   uint16_t second_page = 0;
+  Counting counting = Counting::kNone;
 };
 
 const Sample kSamples[] = {
@@ -102,6 +103,16 @@ const Sample kSamples[] = {
     {"a vector load that must be aligned: MOVDQA XMM0, [RDI]", {0x66, 0x0f, 0x6f, 0x07}},
     {"a vector load: MOVDQU XMM0, [RDI]", {0xf3, 0x0f, 0x6f, 0x07}},
     {"a vector store: MOVUPS [RDI], XMM0", {0x0f, 0x11, 0x07}},
+    {"with --stats: CMP and JZ", {0x48, 0x39, 0xc8, 0x74, 0x10}, 0, Counting::kCount},
+    {"in a deterministic run: CMP and JZ", {0x48, 0x39, 0xc8, 0x74, 0x10}, 0, Counting::kBounded},
+    {"with --stats: DEC ECX and JNZ to it", {0xff, 0xc9, 0x75, 0xfc}, 0, Counting::kCount},
+    {"in a deterministic run: DEC R13D and JNZ to it",
+     {0x41, 0xff, 0xcd, 0x75, 0xfb},
+     0,
+     Counting::kBounded},
+    {"with --stats: PXOR XMM0, XMM1; INC EAX",
+     {0x66, 0x0f, 0xef, 0xc1, 0xff, 0xc0},
+     0, Counting::kCount},
 };
 
 class Emitter {
@@ -109,8 +120,8 @@ class Emitter {
   Emitter() { NameThings(); }
 
   std::string Emit(const Sample& sample) {
-    const CodeWorkshop::Emitted emitted =
-        workshop_.Translate(sample.code, LeaveOut::kNothing, false, sample.second_page);
+    const CodeWorkshop::Emitted emitted = workshop_.Translate(
+        sample.code, LeaveOut::kNothing, false, sample.second_page, sample.counting);
     const Translation& translation = emitted.translation;
     labels_.clear();
     labels_[translation.from(FlagHome::kHost)] = "entry, flags in the host's:";
@@ -157,6 +168,8 @@ class Emitter {
     name(&around_.attention, "attention");
     name(&around_.rflags, "rflags");
     name(&around_.cpl, "cpl");
+    name(&around_.instructions, "instructions");
+    name(&around_.turn_end, "turn_end");
     name(&around_.state.apic, "apic");
     name(&around_.state.x87, "x87");
     name(&around_.fpu[FpuState::kFip], "FIP");

@@ -12,6 +12,7 @@
 #include "vmm/core/accel/debug.h"
 #include "vmm/core/accel/instruction_rescuer.h"
 #include "vmm/core/accel/instruction_schedule.h"
+#include "vmm/core/accel/statistic.h"
 #include "vmm/core/base/result.h"
 #include "vmm/core/bus/bus.h"
 #include "vmm/core/irq/irq_line.h"
@@ -38,6 +39,8 @@ struct VmParts {
   InstructionSchedule* schedule = nullptr;
   // Executes what this engine can't; null: then the vCPU fails.
   InstructionRescuer* rescuer = nullptr;
+  // Statistics shall tell how many instructions were executed, where that costs something.
+  bool count_instructions = false;
 };
 
 enum class RunExit : uint8_t {
@@ -67,6 +70,9 @@ class Vcpu {
   virtual Result<void> Load(const CpuState& state) = 0;
   // How each Run() from now on goes. On the vCPU's own thread, or while it is not in Run().
   virtual void SetDebugStep(DebugStep) {}
+  // What it has done so far; the same names in the same order for all vCPUs of a Vm. On the vCPU's
+  // own thread, or while it is not in Run().
+  virtual vmm::Statistics Statistics() const { return {}; }
 };
 
 class Vm : public MsiSink {
