@@ -1,4 +1,4 @@
-"""`vmm run --stats`: what each engine tells, and that it counts right."""
+"""`vmm run --stats`: what each engine tells, and that it counts right; `--perf-map`."""
 
 import os
 import re
@@ -52,7 +52,7 @@ class Stats(GuestTest):
             self.skipTest("needs both software engines")
         counts = {}
         for engine in "bt", "interpreter":
-            guest = self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\nmemory = "64M"\n'
+            guest = self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\nmemory = "128M"\n'
                                'append = "console=ttyS0 panic=-1"\ncpus = 2\non_panic = "exit"\n'
                                f'accel = "{engine}"\ndeterministic = true\n',
                                arguments=("--stats",))
@@ -61,6 +61,32 @@ class Stats(GuestTest):
         self.assertEqual(counts["bt"]["instructions"], counts["interpreter"]["instructions"])
         self.assertGreater(int(counts["bt"]["instructions"][2]), 10**8)
         self.assertLess(float(counts["bt"]["% of instructions interpreted"][2]), 5)
+
+    def test_translated_code_has_names_for_perf(self):
+        if "bt" not in ENGINES:
+            self.skipTest("only the translator makes code")
+        guest = self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\nmemory = "128M"\n'
+                           'append = "console=ttyS0 panic=-1 nokaslr"\naccel = "bt"\n',
+                           arguments=("--perf-map",))
+        path = f"/tmp/perf-{guest.process.pid}.map"
+        self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
+        self.assert_ends(guest, PANIC, 100)
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        names = []
+        places = {}
+        for line in lines:
+            found = re.fullmatch(r"([0-9a-f]+) ([0-9a-f]+) (.+)", line)
+            self.assertIsNotNone(found, line)
+            names.append(found[3])
+            places[int(found[1], 16)] = int(found[2], 16)
+        self.assertIn("translator stub indirect", names)
+        self.assertTrue(any(re.fullmatch(r"guest 0xffffffff8[0-9a-f]{7} phys 0x[0-9a-f]+", name)
+                            for name in names))
+        self.assertTrue(any(name.startswith("thunk to guest 0x") for name in names))
+        ends = sorted(places)
+        for one, other in zip(ends, ends[1:]):
+            self.assertLessEqual(one + places[one], other)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-// One virtual CPU of the interpreter: registers, soft TLB and decoded blocks. Everything here runs
-// on the vCPU's own thread, unless a comment says otherwise.
+// One virtual CPU: registers, soft TLB, decoded blocks. All on its own thread but what says other.
 #pragma once
 
 #include <array>
@@ -416,7 +415,6 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
     return instructions_ >= turn_end_ || (attention_.load(std::memory_order_relaxed) | recheck_);
   }
   void RunInTurns(vmm::InstructionSchedule& schedule, vmm::RunResult& result);
-  bool counted() const { return turn_end_ != ~0ull; }  // in turns
   uint64_t Retired() const override { return instructions_; }
   bool HasEvents() const override { return attention_.load() != 0 || recheck_; }
   void ShortenTurn() override { turn_end_ = 0; }

@@ -218,7 +218,7 @@ void Cpu::RunCarefully() {
     if (!incomplete_) ++instructions_;
     incomplete_ = false;
     if (!more || single || debug_trap_pending()) break;
-    if (counted() && CountedStop()) break;
+    if (turn_end_ != ~0ull && CountedStop()) break;
     if (debug_.code() && code_hits()) break;
     if (debugger_.points().CodeAt(linear())) break;
   }

@@ -171,6 +171,12 @@ void BlockTranslator::EmitCheckTail() {
   EmitLeaveAtStart(EmitJumpIf(hot_, kNotZero));
 }
 
+uint32_t BlockTranslator::AddSite(const Step& step, int32_t stack) {
+  const auto behind = static_cast<uint16_t>(&steps_.back() - &step);
+  sites_.push_back({step.op, block_, step.next, behind, stack});
+  return static_cast<uint32_t>(sites_.size() - 1);
+}
+
 // The cold stub leaves for the run-time, which may link the jump.
 void BlockTranslator::AddExit(CodeSpace::Offset jump, int32_t target, bool plain) {
   jump = EmitUncount(jump, target, plain);

@@ -22,7 +22,7 @@ void BlockTranslator::EmitCount() {
 // `jump` is a way out to `target`. If it leaves the middle of the block, what begins there and
 // behind it is yet to be run: that is taken back in the cold half. The jump that leaves then.
 CodeSpace::Offset BlockTranslator::EmitUncount(CodeSpace::Offset jump, int32_t target, bool plain) {
-  const bool middle = plain || step_ + 1 < steps_.size();
+  const bool middle = plain || step_ + size_t{1} < steps_.size();
   if (counting_ == Counting::kNone || !middle) return jump;
   uint32_t rest = 0;
   for (const Step& step : steps_) rest += step.next > target;

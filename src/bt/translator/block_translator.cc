@@ -392,12 +392,6 @@ void BlockTranslator::EndCheck(const Check& check, bool resumes) {
   space_.PatchJump(EmitJump(cold_), space_.OffsetOf(hot_));
 }
 
-uint32_t BlockTranslator::AddSite(const Step& step, int32_t stack) {
-  const auto behind = static_cast<uint16_t>(&steps_.back() - &step);
-  sites_.push_back({step.op, block_, step.next, behind, stack});
-  return static_cast<uint32_t>(sites_.size() - 1);
-}
-
 CodeSpace::Offset BlockTranslator::EmitJumpIf(Assembler& code, uint8_t condition) {
   code.db(0x0f);
   code.db(0x80 | condition);

@@ -22,12 +22,20 @@ uint8_t* MapViews(uint8_t* run, size_t size) {
   return static_cast<uint8_t*>(write);
 }
 
+uint8_t* MapNamelessViews(uint8_t* run, size_t size) {
+  CHECK(mmap(run, size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+        run);
+  void* write = mremap(run, 0, size, MREMAP_MAYMOVE);  // 0: of the same memory once more
+  CHECK(write != MAP_FAILED && mprotect(write, size, PROT_READ | PROT_WRITE) == 0);
+  return static_cast<uint8_t*>(write);
+}
+
 }  // namespace
 
-CodeSpace::CodeSpace(uint8_t* run, size_t size)
+CodeSpace::CodeSpace(uint8_t* run, size_t size, bool nameless)
     : run_(run),
       size_(size),
-      write_(MapViews(run, size)),
+      write_(nameless ? MapNamelessViews(run, size) : MapViews(run, size)),
       hot_(write_, run_ - write_, size / 2),
       cold_(write_ + size / 2, run_ - write_, size / 2) {}
 

@@ -17,8 +17,9 @@ class CodeSpace {
   using Offset = uint32_t;
 
   // Maps `size` bytes of code to run at `run`, a reserved address range; half for hot code, half
-  // for what is rarely run.
-  CodeSpace(uint8_t* run, size_t size);
+  // for what is rarely run. `nameless`: of no file, since perf asks its map of names (perf_map.h)
+  // only then.
+  CodeSpace(uint8_t* run, size_t size, bool nameless = false);
   ~CodeSpace();
   CodeSpace(const CodeSpace&) = delete;
   CodeSpace& operator=(const CodeSpace&) = delete;

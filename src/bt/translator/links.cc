@@ -85,6 +85,7 @@ void Translator::EmitThunk(Exit& exit, const Translation& to) {
   code.dd(0);
   exit.thunk_end = space_.OffsetOf(code);
   done_.hot_bytes += exit.thunk_end - exit.thunk;
+  if (names_) NameCode("thunk to guest", cpu_.r[kRip], *to.block, exit.thunk, stub);
   space_.PatchJump(exit.thunk_end - kJumpBytes, to.from(FlagHome::kMemory));
   if (verify_) {
     const uint32_t page = InPage(exit) ? 0 : to.page;

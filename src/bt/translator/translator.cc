@@ -25,6 +25,7 @@ CodeState& StateIn(Cpu& cpu) {
 
 Translator::Translator(Cpu& cpu)
     : cpu_(cpu),
+      names_(cpu.vm_.parts().perf_map ? PerfMap::Get() : nullptr),
       state_(StateIn(cpu)),
       context_{cpu.r,
                cpu.flags_,
@@ -47,7 +48,7 @@ Translator::Translator(Cpu& cpu)
                cpu.keys_.data(),
                cpu.instructions_,
                cpu.turn_end_},
-      space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes),
+      space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes, names_ != nullptr),
       counting_(cpu.vm_.parts().schedule             ? Counting::kBounded
                 : cpu.vm_.parts().count_instructions ? Counting::kCount
                                                      : Counting::kNone) {
@@ -69,6 +70,7 @@ void Translator::Clear() {
   if (!translations_.empty()) ++done_.clears;
   translations_.clear();
   stubs_ = Stubs::Emit(space_, context_);
+  if (names_) NameStubs();
 }
 
 // A copy: another vCPU may write there while they are decoded. False: no memory.
@@ -119,6 +121,7 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
             {translation->from(FlagHome::kMemory), FlagHome::kMemory}},
            {}, translation->second_page);
   }
+  if (names_) NameCode("guest", cpu_.r[kRip], *block, hot, cold);
   ++done_.blocks;
   done_.guest_bytes += block->bytes;
   done_.hot_bytes += space_.OffsetOf(space_.hot()) - hot - translator.count_bytes();

@@ -12,6 +12,7 @@
 #include "bt/translator/block_translator.h"
 #include "bt/translator/code_verifier.h"
 #include "bt/translator/jump_tables.h"
+#include "bt/translator/perf_map.h"
 
 namespace bt {
 
@@ -46,6 +47,10 @@ class Translator final : public Tier {
   static AfterSite RunSite(Translator* self, uint32_t site) noexcept;
   Translation* TranslationOf(Block* block, bool plain);
   void Unlink(Translation* translation);
+  // For perf: the code from `hot` and `cold` to the present ends.
+  void NameCode(std::string_view kind, uint64_t linear, const Block& block, CodeSpace::Offset hot,
+                CodeSpace::Offset cold);
+  void NameStubs();
   void Leave();
   void Link(const Way& way, Translation& to);
   void EmitThunk(Exit& exit, const Translation& to);
@@ -60,6 +65,7 @@ class Translator final : public Tier {
               uint16_t second_page);
 
   Cpu& cpu_;
+  PerfMap* const names_;  // null: unasked
   CodeState& state_;
   CodeContext context_;
   CodeSpace space_;

@@ -130,6 +130,8 @@ void Parser::AddCommand(const CommandRow& row) {
                  "Delete the suspended machine, if there is one, and start afresh");
     app.add_flag("--stats", line_.statistics,
                  "Print at the end how the engine spent the run (docs/statistics.md)");
+    app.add_flag("--perf-map", line_.perf_map,
+                 "Write names of translated code to /tmp/perf-PID.map, for perf report");
     AddTraceOptions(app);
   } else if (row.command == Command::kInspect) {
     app.add_option("--dtb", dtb_, "Write the machine as a flattened device tree")

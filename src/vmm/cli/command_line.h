@@ -24,6 +24,7 @@ struct CommandLine {
   std::filesystem::path dtb;       // of inspect; empty: none
   TraceOptions trace;              // of run
   bool statistics = false;         // of run
+  bool perf_map = false;           // of run
   bool json = false;               // of probe
   std::string explain;             // of config: a key; empty: all
   DiskOptions disk;                // of disk

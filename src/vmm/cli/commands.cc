@@ -72,6 +72,7 @@ RunOutcome RunCommand(const CommandLine& line) {
   }
   config->trace = line.trace;
   config->statistics = line.statistics;
+  config->perf_map = line.perf_map;
   Result<std::unique_ptr<Machine>> machine = Machine::Create(*config);
   if (!machine) return OutcomeOf(std::move(machine.error()));
   RunOutcome outcome = (*machine)->Run();

@@ -107,6 +107,7 @@ struct Config {
   bool deterministic = false;  // time is the number of instructions
   TraceOptions trace;
   bool statistics = false;  // RunOutcome has them
+  bool perf_map = false;
 
   GdbSpec gdb;
   bool gdb_wait = false;  // the first instruction waits for a debugger

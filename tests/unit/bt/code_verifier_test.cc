@@ -88,7 +88,8 @@ TEST_CASE("translated code of every kind is accepted", "[verifier]") {
                            Code{0xff, 0x54, 0x24, 0x08}}) {  // CALL [RSP+8]
     for (const Counting counting : {Counting::kNone, Counting::kCount, Counting::kBounded}) {
       for (const bool plain : {false, true}) {
-        CHECK(workshop.Verify(workshop.Translate(code, LeaveOut::kNothing, plain, 0, counting)) == "");
+        CHECK(workshop.Verify(workshop.Translate(code, LeaveOut::kNothing, plain, 0, counting)) ==
+              "");
       }
     }
   }

@@ -112,7 +112,8 @@ const Sample kSamples[] = {
      Counting::kBounded},
     {"with --stats: PXOR XMM0, XMM1; INC EAX",
      {0x66, 0x0f, 0xef, 0xc1, 0xff, 0xc0},
-     0, Counting::kCount},
+     0,
+     Counting::kCount},
 };
 
 class Emitter {

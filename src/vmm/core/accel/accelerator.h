@@ -41,6 +41,8 @@ struct VmParts {
   InstructionRescuer* rescuer = nullptr;
   // Statistics shall tell how many instructions were executed, where that costs something.
   bool count_instructions = false;
+  // Code that the engine makes at run-time shall have names in /tmp/perf-PID.map.
+  bool perf_map = false;
 };
 
 enum class RunExit : uint8_t {
