@@ -273,14 +273,6 @@ void SmepAndSmap() {
   }
 }
 
-struct alignas(16) InvpcidDescriptor {
-  uint64_t pcid, address;
-};
-void Invpcid(uint64_t type, uint64_t pcid, uint64_t address) {
-  const InvpcidDescriptor descriptor = {pcid, address};
-  asm volatile("invpcid %0, %1" : : "m"(descriptor), "r"(type) : "memory");
-}
-
 // [SDM 3A] 4.10.1, 4.10.4.1; [SDM 2A] INVPCID
 void AddressSpaces() {
   Section("PCID");

@@ -91,6 +91,13 @@ GUEST_CONTROL_REGISTER(Dr7, dr7)
 inline void InvalidatePage(uint64_t address) {
   asm volatile("invlpg (%0)" : : "r"(address) : "memory");
 }
+// [SDM 2A] INVPCID
+inline void Invpcid(uint64_t type, uint64_t pcid, uint64_t address) {
+  const struct alignas(16) {
+    uint64_t pcid, address;
+  } descriptor = {pcid, address};
+  asm volatile("invpcid %0, %1" : : "m"(descriptor), "r"(type) : "memory");
+}
 inline void EnableInterrupts() {
   asm volatile("sti" : : : "memory");
 }
