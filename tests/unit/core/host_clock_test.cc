@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <random>
 #include <thread>
 #include <vector>
 
@@ -59,6 +60,17 @@ TEST_CASE("The counter is the time in ticks of its frequency") {
   old.Pause();
   const double seconds = std::chrono::duration<double>(old.Now()).count();
   REQUIRE(static_cast<double>(old.Tsc()) == Approx(seconds * 2'599'999'000).epsilon(1e-9));
+}
+
+TEST_CASE("The counter's ticks are exact for every time and frequency") {
+  const uint64_t hz = GENERATE(as<uint64_t>(), 1'000'000, 999'999'999, 1'000'000'000, 1'000'000'001,
+                               2'445'404'000, 19'999'999'999, 100'000'000'000);
+  std::mt19937_64 random(hz);
+  for (int i = 0; i < 100'000; ++i) {
+    const uint64_t ns = random() >> (7 + random() % 50);
+    const auto exact = static_cast<unsigned __int128>(ns) * hz / 1'000'000'000;
+    REQUIRE(HostClock::TicksAt(ns, hz) == static_cast<uint64_t>(exact));
+  }
 }
 
 TEST_CASE("Listeners hear of each change and of nothing else") {

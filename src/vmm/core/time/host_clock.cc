@@ -9,12 +9,12 @@
 namespace vmm {
 namespace {
 
-constexpr int64_t kNsPerSecond = 1'000'000'000;
+constexpr uint64_t kNsPerSecond = 1'000'000'000;
 
 int64_t ReadHost(clockid_t id) {
   timespec now{};
   clock_gettime(id, &now);
-  return now.tv_sec * kNsPerSecond + now.tv_nsec;
+  return now.tv_sec * static_cast<int64_t>(kNsPerSecond) + now.tv_nsec;
 }
 
 }  // namespace
@@ -82,8 +82,14 @@ Nanoseconds HostClock::WallTime() const {
 }
 
 uint64_t HostClock::Tsc() const {
-  return static_cast<uint64_t>(static_cast<unsigned __int128>(Now().count()) * tsc_.hz /
-                               kNsPerSecond);
+  return TicksAt(static_cast<uint64_t>(Now().count()), tsc_.hz);
+}
+
+// Whole seconds and whole gigahertz apart, so that 64 bits are enough and no division is by a
+// variable: guests ask often.
+uint64_t HostClock::TicksAt(uint64_t ns, uint64_t hz) {
+  const uint64_t seconds = ns / kNsPerSecond, rest = ns % kNsPerSecond, slow = hz % kNsPerSecond;
+  return hz / kNsPerSecond * ns + seconds * slow + rest * slow / kNsPerSecond;
 }
 
 bool HostClock::running() const {

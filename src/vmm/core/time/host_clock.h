@@ -30,6 +30,8 @@ class HostClock final : public MachineClock {
   Nanoseconds WallTime() const override;
   uint64_t Tsc() const override;
   uint64_t tsc_hz() const override { return tsc_.hz; }
+  // Whole ticks of a counter of `hz` in `ns` nanoseconds.
+  static uint64_t TicksAt(uint64_t ns, uint64_t hz);
   TscFrequency::Source tsc_source() const { return tsc_.source; }
 
   bool running() const override;
