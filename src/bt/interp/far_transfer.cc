@@ -372,8 +372,8 @@ bool Cpu::FarReturn(unsigned operand_bits, unsigned release) {
 bool Cpu::PeekStack(unsigned delta, unsigned bytes, uint64_t& value) {
   uint64_t linear;
   value = 0;
-  return StackAddress(StackOffset(delta), bytes, Access::kRead, linear) &&
-         LoadSlow(linear, &value, bytes, true, view_);
+  if (!StackAddress(StackOffset(delta), bytes, Access::kRead, linear)) return false;
+  return bytes == 8 ? Load(linear, value, true) : LoadSlow(linear, &value, bytes, true, view_);
 }
 
 // IRET in every mode. [SDM 2A] IRET
