@@ -146,7 +146,6 @@ Block* Cpu::LookupBlock(uint64_t linear) {
     if (!TranslateSecondPage(linear, &next_phys)) return nullptr;
     if ((next_phys & kPageMask) != block->second_page) {
       blocks_.Invalidate(phys, 1);
-      ForgetBlocks();
       block = nullptr;
     }
   }

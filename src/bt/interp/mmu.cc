@@ -231,7 +231,7 @@ void Cpu::NoteRamWrite(uint64_t phys, unsigned size) {
   const uint8_t mask = vm_.CodeMask(phys);
   if (mask == 0) return;
   if (mask & (1u << id_)) {
-    if (blocks_.Invalidate(phys, size)) ForgetBlocks();
+    blocks_.Invalidate(phys, size);
     if (!blocks_.HasCode(phys & kPageMask)) vm_.UnmarkCode(*this, phys);
   }
   vm_.CodeWritten(this, phys, size);

@@ -171,11 +171,11 @@ Block* Cpu::NextBlock() {
   }
   if (last_block_) {
     for (Block::Link& link : last_block_->link) {
-      if (link.linear == linear && link.key == key_) return link.target;
+      if (link.linear == linear && link.key == key_ && !link.target->dead) return link.target;
     }
   }
   JumpCacheEntry& entry = jump_cache_[(linear ^ (linear >> 12)) & (kJumpCacheSize - 1)];
-  if (entry.linear != linear || entry.key != key_) {
+  if (entry.linear != linear || entry.key != key_ || entry.block->dead) {
     Block* block = LookupBlock(linear);
     if (!block) return nullptr;
     entry = {linear, key_, block};  // key_ may have changed in the look-up
@@ -362,8 +362,6 @@ void Cpu::RunPostedInvalidations() {
     blocks_.Invalidate(phys, size);
     if (!blocks_.HasCode(phys & ~(vmm::kPageSize - 1))) vm_.UnmarkCode(*this, phys);
   }
-  last_block_ = nullptr;
-  ForgetBlocks();
 }
 
 }  // namespace bt

@@ -7,6 +7,16 @@ namespace bt {
 
 static_assert(sizeof(JumpTarget) == 16 && JumpTable::Index(1) >= JumpTable::kWays);
 
+namespace {
+
+template <size_t N, class F>
+void ForEach(const std::bitset<N>& bits, F&& visit) {
+  for (size_t at = bits._Find_first(); at < N; at = bits._Find_next(at))
+    visit(static_cast<unsigned>(at));
+}
+
+}  // namespace
+
 std::unique_ptr<JumpTable> JumpTables::MakeEmpty() {
   auto table = std::make_unique_for_overwrite<JumpTable>();
   for (unsigned i = 0; i < JumpTable::kTargets; ++i) table->targets[i] = JumpTable::Empty(i);
@@ -20,10 +30,10 @@ JumpTable* JumpTables::Nowhere() {
 }
 
 void JumpTables::Void(Space& space) {
-  for (const uint16_t index : space.filled) space.table->targets[index] = JumpTable::Empty(index);
-  for (const uint16_t page : space.pages) space.table->pages[page] = JumpTable::kNowhere;
-  space.filled.clear();
-  space.pages.clear();
+  ForEach(space.filled, [&](unsigned i) { space.table->targets[i] = JumpTable::Empty(i); });
+  ForEach(space.pages, [&](unsigned page) { space.table->pages[page] = JumpTable::kNowhere; });
+  space.filled.reset();
+  space.pages.reset();
   space.key = kNoKey;
 }
 
@@ -57,17 +67,33 @@ void JumpTables::Insert(uint64_t linear, uint64_t key, uint64_t code) {
   for (unsigned at = first; at < end; ++at) {
     if (table[at].linear == linear || (at == index && table[at].code == 0)) other = at;
   }
-  for (unsigned at : {index, other}) {
-    if (table[at].code == 0) spaces_[current_].filled.push_back(static_cast<uint16_t>(at));
-  }
+  for (unsigned at : {index, other}) spaces_[current_].filled.set(at);
   table[other] = table[index];
   table[index] = {linear, code};
 }
 
+void JumpTables::Remove(uint64_t linear, uint64_t code) {
+  const unsigned first = JumpTable::Index(linear) & ~(JumpTable::kWays - 1);
+  for (Space& space : spaces_) {
+    for (unsigned at = first; space.table && at < first + JumpTable::kWays; ++at) {
+      JumpTarget& target = space.table->targets[at];
+      if (target.linear == linear && target.code == code) target = JumpTable::Empty(at);
+    }
+  }
+}
+
+void JumpTables::Remove(uint64_t code) {
+  for (Space& space : spaces_) {
+    ForEach(space.filled, [&](unsigned at) {
+      JumpTarget& target = space.table->targets[at];
+      if (target.code == code) target = JumpTable::Empty(at);
+    });
+  }
+}
+
 void JumpTables::SetPage(unsigned page, uint64_t linear, uint64_t key) {
-  uint64_t& at = Select(key)->pages[page];
-  if (at == JumpTable::kNowhere) spaces_[current_].pages.push_back(static_cast<uint16_t>(page));
-  at = linear;
+  Select(key)->pages[page] = linear;
+  spaces_[current_].pages.set(page);
 }
 
 void JumpTables::Clear() {

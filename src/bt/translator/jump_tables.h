@@ -2,9 +2,9 @@
 // Cpu::key_, has tables of its own, so that one compare of a linear address is enough.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 namespace bt {
 
@@ -16,7 +16,7 @@ struct JumpTarget {
 // What code looks into: linear addresses to translated code, for indirect jumps, and pages with
 // code to their linear address, for jumps to the code of a page.
 struct alignas(64) JumpTable {
-  static constexpr unsigned kTargetBits = 10, kTargets = 1 << kTargetBits;
+  static constexpr unsigned kTargetBits = 14, kTargets = 1 << kTargetBits;
   // `(low 32 bits * kHash) >> kHashShift & kIndexMask` is the offset of the entry where a target
   // is first looked for; then come the others of the same cache line.
   static constexpr unsigned kWays = 4;
@@ -51,6 +51,10 @@ class JumpTables {
     return spaces_[current_].table.get();
   }
   void Insert(uint64_t linear, uint64_t key, uint64_t code);
+  // Nothing leads to `code` any more, which is at `linear` and nowhere else.
+  void Remove(uint64_t linear, uint64_t code);
+  // The same, wherever it is.
+  void Remove(uint64_t code);
   // Page number `page` is at `linear`.
   void SetPage(unsigned page, uint64_t linear, uint64_t key);
   void Clear();
@@ -62,7 +66,9 @@ class JumpTables {
     uint64_t key = kNoKey;
     uint64_t last_used = 0;
     std::unique_ptr<JumpTable> table;
-    std::vector<uint16_t> filled, pages;  // entries that are not empty
+    // Entries that may not be empty.
+    std::bitset<JumpTable::kTargets> filled;
+    std::bitset<JumpTable::kPages> pages;
   };
   static std::unique_ptr<JumpTable> MakeEmpty();
   static void Void(Space& space);

@@ -28,6 +28,8 @@ constexpr unsigned kPageBytes = 22;
 void Translator::Link(const Way& way, Translation& to) {
   ++done_.links;
   if (way.kind == Way::Kind::kIndirect) {
+    to.elsewhere |= to.linear != Translation::kNoAddress && to.linear != way.linear;
+    to.linear = way.linear;
     const uint8_t* code = space_.run(to.from(FlagHome::kMemory));
     return jumps_.Insert(way.linear, way.key, reinterpret_cast<uint64_t>(code));
   }
@@ -123,6 +125,11 @@ void Translator::Unlink(Translation* translation) {
     space_.PatchJump(exit.jump, exit.stub);
   }
   translation->incoming = ~0u;
+  const auto code = reinterpret_cast<uint64_t>(space_.run(translation->from(FlagHome::kMemory)));
+  if (translation->elsewhere)
+    jumps_.Remove(code);
+  else if (translation->linear != Translation::kNoAddress)
+    jumps_.Remove(translation->linear, code);
 }
 
 }  // namespace bt

@@ -46,6 +46,11 @@ struct Translation {
   CodeSpace::Offset entry[2] = {};  // by FlagHome
   uint32_t incoming = ~0u;          // first Exit that is linked here
   uint16_t instructions = 0;
+  // As the target of indirect jumps it was found at `linear` only, or, if `elsewhere`, at other
+  // addresses as well.
+  uint64_t linear = kNoAddress;
+  bool elsewhere = false;
+  static constexpr uint64_t kNoAddress = 1ull << 62;
   // The numbers of the block's page and of that of its tail; 0: none.
   uint16_t page = 0, second_page = 0;
   CodeSpace::Offset from(FlagHome flags) const { return entry[static_cast<unsigned>(flags)]; }

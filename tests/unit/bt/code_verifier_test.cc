@@ -240,8 +240,9 @@ TEST_CASE("an indirect jump that is not as it was emitted is refused", "[verifie
     const Changed changed(workshop, at, bytes);
     return workshop.Verify(emitted) != "";
   };
-  CHECK(refused(mask + 3, {0xf0, 0x7f, 0, 0}));          // past the end of the table
-  CHECK(refused(mask + 3, {0xf8, 0x3f, 0, 0}));          // between entries
+  constexpr uint32_t kPast = JumpTable::kIndexMask * 2, kBetween = JumpTable::kIndexMask + 8;
+  CHECK(refused(mask + 3, {kPast & 0xff, kPast >> 8 & 0xff, kPast >> 16 & 0xff, 0}));
+  CHECK(refused(mask + 3, {kBetween & 0xff, kBetween >> 8 & 0xff, kBetween >> 16 & 0xff, 0}));
   CHECK(refused(mask, {0x0f, 0x1f, 0x80}));              // NOP
   CHECK(refused(table + 1, {0x33}));                     // XOR R11, [the table]
   CHECK(refused(table + 3, {0, 0, 0, 0}));               // the table of the code's choice

@@ -123,3 +123,29 @@ TEST_CASE("a page is where it was last seen under its key, and nowhere under a n
   tables.Clear();
   for (const uint64_t page : tables.Select(kKey)->pages) REQUIRE(page == JumpTable::kNowhere);
 }
+
+TEST_CASE("code that is gone is in no table, and nothing else went with it", "[jump_tables]") {
+  JumpTables tables;
+  const std::vector<uint64_t> rivals = Rivals(4);
+  for (uint64_t space = 0; space < 10; ++space) {
+    for (size_t i = 0; i < rivals.size(); ++i) tables.Insert(rivals[i], kKey + 16 * space, 50 + i);
+  }
+  tables.Insert(0x401000, kKey, 51);
+  tables.Remove(rivals[2], 52);
+  tables.Remove(rivals[3], 52);  // is not there
+  for (uint64_t space = 0; space < 10; ++space) {
+    const JumpTable* table = tables.Select(kKey + 16 * space);
+    for (size_t i = 0; i < rivals.size(); ++i)
+      CHECK(LookUp(table, rivals[i]) == (i == 2 ? 0 : 50 + i));
+  }
+  tables.Remove(51);
+  CHECK(LookUp(tables.Select(kKey), 0x401000) == 0);
+  for (uint64_t space = 0; space < 10; ++space) {
+    const JumpTable* table = tables.Select(kKey + 16 * space);
+    CHECK(LookUp(table, rivals[0]) == 50);
+    CHECK(LookUp(table, rivals[1]) == 0);
+    CHECK(LookUp(table, rivals[3]) == 53);
+  }
+  tables.Insert(rivals[2], kKey, 60);  // the place can be used again
+  CHECK(LookUp(tables.Select(kKey), rivals[2]) == 60);
+}
