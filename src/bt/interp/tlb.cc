@@ -55,7 +55,7 @@ bool TlbBank::MayHaveFetchedNear(uint64_t linear) const {
   const uint64_t region = linear & ~(4 * vmm::kMiB - 1);
   constexpr uint64_t kStep = 1 << 18;  // of a word
   uint64_t any = 0;
-  for (uint64_t at = region; at < region + 4 * vmm::kMiB - 1; at += kStep)
+  for (uint64_t at = region; at - region < 4 * vmm::kMiB; at += kStep)  // it may be the last one
     any |= fetched[at >> 63][FetchWord(at)];
   return any != 0;
 }

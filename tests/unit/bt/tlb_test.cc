@@ -266,3 +266,19 @@ TEST_CASE("each way of emptying a table empties what it says, and nothing else",
   check();
   for (uint64_t page : {uint64_t{0}, uint64_t{0x1000}, kPage}) CHECK_FALSE(table.Holds(page));
 }
+
+TEST_CASE("the last 4 MiB of all are invalidated like others", "[interp]") {
+  constexpr uint64_t kLast = 0xfffffffffffff000;
+  Tlb tlb;
+  tlb.Select(0, false);
+  TlbBank& bank = tlb.bank(View::kSupervisor);
+  bank.SetRead(kLast, 0x10000);
+  tlb.NoteLargePage(kLast, 21);
+  const uint64_t epoch = tlb.epoch(false);
+  tlb.FlushPage(kLast - 0x3000);
+  CHECK_FALSE(bank.read.Holds(kLast));
+  CHECK(tlb.epoch(false) == epoch);  // nothing was fetched there
+  tlb.NoteFetch(View::kSupervisor, kLast, true);
+  tlb.FlushPage(kLast);
+  CHECK(tlb.epoch(false) != epoch);
+}
