@@ -115,7 +115,7 @@ bool BlockCache::Invalidate(uint64_t phys, uint64_t size) {
       any = true;
       block->dead = true;
       Unhash(block);
-      if (block->translation || block->plain) tier_->Kill(block);
+      if (tier_) tier_->Kill(block);
       for (unsigned i = 0; i < block->op_count; ++i) block->ops[i].fn = &LeaveDeadBlock;
     }
     *at = next;

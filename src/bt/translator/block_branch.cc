@@ -34,15 +34,20 @@ void BlockTranslator::EmitTarget(const Step& step) {
 }
 
 void BlockTranslator::EmitBranch(const Step& step) {
-  if (x87_at_ >= 0) Release(kTemp1);
-  EmitX87Pointer(hot_);
-  x87_at_ = -1;
+  const bool ends = step.onward == Onward::kEnds;
+  if (ends) {
+    if (x87_at_ >= 0) Release(kTemp1);
+    EmitX87Pointer(hot_);
+    x87_at_ = -1;
+  }
   const Reg64 sp(kHostOfRsp);
   const int32_t target = step.next + static_cast<int32_t>(step.insn.operand[0].imm);
   switch (step.how) {
     case Treatment::kJumpIf: {
       FlagsToHost();
       const uint8_t condition = step.insn.opcode & 0xf;
+      if (step.onward == Onward::kNext) return EmitSideExit(condition, target);
+      if (step.onward == Onward::kTarget) return EmitSideExit(condition ^ 1, step.next);
       if (target == Start()) {
         const CodeSpace::Offset out = EmitJumpIf(hot_, condition ^ 1);
         EmitSelfLoop();
@@ -52,7 +57,7 @@ void BlockTranslator::EmitBranch(const Step& step) {
         return EmitExit(step.next);
       }
       EmitUnrename(hot_);
-      if (IsLoop(target)) {
+      if (LeadsBack(target)) {
         AddExit(EmitJumpIf(hot_, condition ^ 1), step.next);
         return EmitExit(target);
       }
@@ -61,23 +66,25 @@ void BlockTranslator::EmitBranch(const Step& step) {
       return AddExit(taken, target);
     }
     case Treatment::kJump:
+      went_back_ |= target < step.next;
+      if (!ends) return;
       if (target == Start()) return EmitSelfLoop();
       EmitUnrename(hot_);
       return EmitExit(target);
     case Treatment::kReturn: {
       FlagsToMemory();
       const Place top = ReachStack(step, sp, 0, false);
+      Release(kTemp0);
       hot_.mov(hot_.r10, hot_.ptr[top.address()]);
-      const auto release =
-          static_cast<int32_t>(step.insn.operand_count ? step.insn.operand[0].imm & 0xffff : 0);
-      MoveStack(8 + release);
+      const int32_t moved = 8 + StackReleased(step.insn);
+      MoveStack(moved, true);
       EndCheck(top.check, false);
-      return EmitIndirectExit(step, 8 + release);
+      return ends ? EmitIndirectExit(hot_, step, moved) : EmitExpectedReturn(step, moved);
     }
     case Treatment::kJumpIndirect:
       FlagsToMemory();
       EmitTarget(step);
-      return EmitIndirectExit(step, 0);
+      return EmitIndirectExit(hot_, step, 0);
     default:
       break;
   }
@@ -92,6 +99,7 @@ void BlockTranslator::EmitBranch(const Step& step) {
   }
   const Place top = ReachStack(step, sp, -8, true);
   const Reg64 here(top.other());
+  Release(top.other());
   hot_.mov(here, hot_.ptr[hot_.At(context_.state.page)]);
   hot_.lea(here, hot_.ptr[here + step.next]);
   hot_.mov(hot_.ptr[top.address()], here);
@@ -99,21 +107,45 @@ void BlockTranslator::EmitBranch(const Step& step) {
   EndCheck(top.check, false);
   if (indirect) {
     hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.scratch)]);
-    return EmitIndirectExit(step, 0);
+    return EmitIndirectExit(hot_, step, 0);
   }
+  went_back_ |= !ends && target < step.next;
+  if (!ends) return;
   EmitUnrename(hot_);
   EmitExit(target);
 }
 
+// Leaves for `target` on `condition`, while the translation goes on otherwise.
+void BlockTranslator::EmitSideExit(uint8_t condition, int32_t target) {
+  const CodeSpace::Offset taken = EmitJumpIf(hot_, condition);
+  if (renames_.empty() && x87_at_ < 0) return AddExit(taken, target);
+  space_.PatchJump(taken, space_.OffsetOf(cold_));
+  EmitX87Pointer(cold_);
+  EmitUnrename(cold_);
+  AddExit(EmitJump(cold_), target);
+}
+
+// A return to the address in kTemp0, to what follows the call that this translation has made.
+void BlockTranslator::EmitExpectedReturn(const Step& step, int32_t stack) {
+  ReleaseTemps();
+  hot_.mov(hot_.r11, hot_.ptr[hot_.At(context_.state.page)]);
+  hot_.lea(hot_.r11, hot_.ptr[hot_.r11 + step.resume]);
+  hot_.cmp(hot_.r10, hot_.r11);
+  space_.PatchJump(EmitJumpIf(hot_, kNotZero), space_.OffsetOf(cold_));
+  EmitX87Pointer(cold_);
+  EmitUncount(steps_.size() - step_ - 1);
+  EmitIndirectExit(cold_, step, stack);
+}
+
 // To the linear address in kTemp0. The flags are in memory.
-void BlockTranslator::EmitIndirectExit(const Step& step, int32_t stack) {
-  EmitUnrename(hot_);
-  EmitFindTarget(hot_, context_);
-  hot_.cmp(hot_.r10, hot_.ptr[hot_.r11 + offsetof(JumpTarget, linear)]);
-  const CodeSpace::Offset miss = leave_out_ == LeaveOut::kTarget ? 0 : EmitJumpIf(hot_, kNotZero);
-  hot_.cmp(hot_.dword[hot_.At(context_.attention)], 0);
-  const CodeSpace::Offset called = EmitJumpIf(hot_, kNotZero);
-  EmitJumpToTarget(hot_, context_);
+void BlockTranslator::EmitIndirectExit(Assembler& code, const Step& step, int32_t stack) {
+  EmitUnrename(code);
+  EmitFindTarget(code, context_);
+  code.cmp(code.r10, code.ptr[code.r11 + offsetof(JumpTarget, linear)]);
+  const CodeSpace::Offset miss = leave_out_ == LeaveOut::kTarget ? 0 : EmitJumpIf(code, kNotZero);
+  code.cmp(code.dword[code.At(context_.attention)], 0);
+  const CodeSpace::Offset called = EmitJumpIf(code, kNotZero);
+  EmitJumpToTarget(code, context_);
   for (CodeSpace::Offset jump : {miss, called}) {
     if (jump != 0) space_.PatchJump(jump, space_.OffsetOf(cold_));
   }
@@ -122,19 +154,20 @@ void BlockTranslator::EmitIndirectExit(const Step& step, int32_t stack) {
 }
 
 int32_t BlockTranslator::Start() const {
-  return static_cast<int32_t>(block_->phys & (vmm::kPageSize - 1));
+  return static_cast<int32_t>(blocks_.front()->phys & (vmm::kPageSize - 1));
 }
 
-// Whether a jump to there leads back, in the same page.
-bool BlockTranslator::IsLoop(int32_t target) const {
-  return target >= 0 && target <= Start();
+// Whether a loop may come by a way out to there: each has a jump that does not lead forward.
+bool BlockTranslator::LeadsBack(int32_t target) const {
+  return went_back_ || target < here_;
 }
 
 void BlockTranslator::EmitExit(int32_t target) {
-  if (!IsLoop(target)) return AddExit(EmitJump(hot_), target);
+  const bool in_page = static_cast<uint32_t>(target) < vmm::kPageSize;
+  if (!in_page || !LeadsBack(target)) return AddExit(EmitJump(hot_), target);
   const CodeSpace::Offset called = EmitPoll();
   AddExit(EmitJump(hot_), target);
-  exits_.back().polled = true;
+  exits_.back().back = false;
   space_.PatchJump(called, exits_.back().stub);
 }
 
@@ -173,13 +206,13 @@ void BlockTranslator::EmitCheckTail() {
 
 uint32_t BlockTranslator::AddSite(const Step& step, int32_t stack) {
   const auto behind = static_cast<uint16_t>(&steps_.back() - &step);
-  sites_.push_back({step.op, block_, step.next, behind, stack});
+  sites_.push_back({step.op, translation_, step.next, behind, stack});
   return static_cast<uint32_t>(sites_.size() - 1);
 }
 
 // The cold stub leaves for the run-time, which may link the jump.
 void BlockTranslator::AddExit(CodeSpace::Offset jump, int32_t target, bool plain) {
-  jump = EmitUncount(jump, target, plain);
+  jump = EmitUncount(jump, plain);
   const CodeSpace::Offset stub = space_.OffsetOf(cold_);
   space_.PatchJump(jump, stub);
   if (flags_ == FlagHome::kHost) EmitSaveFlags(cold_, context_);
@@ -189,6 +222,7 @@ void BlockTranslator::AddExit(CodeSpace::Offset jump, int32_t target, bool plain
                     .stub = stub,
                     .flags = flags_,
                     .plain = plain,
+                    .back = plain ? went_back_ : LeadsBack(target),
                     .target = target,
                     .from = translation_});
 }

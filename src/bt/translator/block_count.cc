@@ -1,5 +1,7 @@
-// Counting the guest's instructions: a block counts all of its own when it is entered. What it does
-// not come to is taken back where it is left: here, or by Translator::RunSite.
+// Counting the guest's instructions: a translation counts all of its own when it is entered. What
+// it does not come to is taken back where it is left: here, or by Translator::RunSite.
+#include <algorithm>
+
 #include "bt/translator/block_translator.h"
 
 namespace bt {
@@ -19,16 +21,21 @@ void BlockTranslator::EmitCount() {
   count_bytes_ = space_.OffsetOf(hot_) - begin;
 }
 
-// `jump` is a way out to `target`. If it leaves the middle of the block, what begins there and
-// behind it is yet to be run: that is taken back in the cold half. The jump that leaves then.
-CodeSpace::Offset BlockTranslator::EmitUncount(CodeSpace::Offset jump, int32_t target, bool plain) {
-  const bool middle = plain || step_ + size_t{1} < steps_.size();
-  if (counting_ == Counting::kNone || !middle) return jump;
-  uint32_t rest = 0;
-  for (const Step& step : steps_) rest += step.next > target;
-  if (rest == 0) return jump;
+// In the cold half, for `rest` instructions that are yet to be run. Destroys kTemp1, but no flag.
+void BlockTranslator::EmitUncount(size_t rest) {
+  if (counting_ == Counting::kNone || rest == 0) return;
+  cold_.mov(cold_.r11, cold_.ptr[cold_.At(context_.instructions)]);
+  cold_.lea(cold_.r11, cold_.ptr[cold_.r11 - static_cast<int>(rest)]);
+  cold_.mov(cold_.ptr[cold_.At(context_.instructions)], cold_.r11);
+}
+
+// `jump` is a way out behind the present step, or, to code without spans, before it. The jump that
+// leaves once what is yet to be run has been taken back.
+CodeSpace::Offset BlockTranslator::EmitUncount(CodeSpace::Offset jump, bool plain) {
+  const size_t done = std::min<size_t>(steps_.size(), step_ + (plain ? 0u : 1u));
+  if (counting_ == Counting::kNone || done == steps_.size()) return jump;
   space_.PatchJump(jump, space_.OffsetOf(cold_));
-  cold_.sub(cold_.qword[cold_.At(context_.instructions)], rest);
+  EmitUncount(steps_.size() - done);
   return EmitJump(cold_);
 }
 

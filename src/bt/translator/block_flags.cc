@@ -12,7 +12,7 @@ void BlockTranslator::EmitFlagsForStart() {
 }
 
 void BlockTranslator::FlagsToMemory() {
-  if (flags_ == FlagHome::kHost && leave_out_ != LeaveOut::kFlags) {
+  if (flags_ == FlagHome::kHost && !saved_ && leave_out_ != LeaveOut::kFlags) {
     Release(kTemp1);
     EmitSaveFlags(hot_, context_);
   }
@@ -23,6 +23,7 @@ void BlockTranslator::FlagsToHost() {
   if (flags_ == FlagHome::kMemory) {
     Release(kTemp1);
     EmitRestoreFlags(hot_, context_);
+    saved_ = true;
   }
   flags_ = FlagHome::kHost;
 }
@@ -41,6 +42,7 @@ void BlockTranslator::FlagsFor(const Step& step) {
     CarryToHost();
   else if (step.use.flags_read || step.use.flags_written)
     FlagsToHost();
+  if (step.use.flags_written) saved_ = false;
 }
 
 }  // namespace bt

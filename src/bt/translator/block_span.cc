@@ -65,6 +65,9 @@ class Registers {
       case Treatment::kPop:
         if (step.insn.operand[0].reg != kGuestRsp) values_[kGuestRsp] = rsp + 8;
         break;
+      case Treatment::kReturn:
+        values_[kGuestRsp] = rsp + 8 + StackReleased(step.insn);
+        break;
       case Treatment::kLeave:
         values_[kGuestRsp] = rbp + 8;
         Forget(5);
@@ -195,6 +198,9 @@ class Finder {
       AddMemory(step);
       AddStack(step);
       registers_.Follow(step);
+      // What is looked up for one side only is not looked up for both.
+      if (step.how == Treatment::kJumpIf || step.how == Treatment::kReturn)
+        barrier_ = IndexOf(step) + 1;
     }
     for (Group& group : groups_) {
       group.start = Start(group);

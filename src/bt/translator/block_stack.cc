@@ -10,9 +10,10 @@ namespace bt {
 using Xbyak::Reg64;
 
 // RSP moves by `bytes`, at once for a run of pushes and pops none of which can fault.
-void BlockTranslator::MoveStack(int32_t bytes) {
+void BlockTranslator::MoveStack(int32_t bytes, bool at_once) {
   stack_moves_ += bytes;
-  if (step_ + 1u < steps_.size() && MovesStackOnly(steps_[step_ + 1]) && !SpanStarts(step_ + 1))
+  if (!at_once && step_ + 1u < steps_.size() && MovesStackOnly(steps_[step_ + 1]) &&
+      !SpanStarts(step_ + 1))
     return;
   const Reg64 sp(kHostOfRsp);
   if (const int32_t moves = std::exchange(stack_moves_, 0)) hot_.lea(sp, hot_.ptr[sp + moves]);

@@ -17,6 +17,9 @@ struct SpanMember {
   int32_t at = 0;  // bytes from the beginning of the span
 };
 
+// Where the translation goes on behind the last step of one of its blocks.
+enum class Onward : uint8_t { kEnds, kNext, kTarget, kReturn };
+
 struct BlockStep {
   Insn insn;
   InsnUse use;
@@ -25,6 +28,8 @@ struct BlockStep {
   Treatment how;
   VectorUse vector;
   X87Use x87;
+  Onward onward = Onward::kEnds;
+  uint16_t resume = 0;  // kReturn: offset in the page of where it is expected to return to
   SpanMember memory = {}, stack = {};  // the operand that it names; what it pushes or pops
 };
 

@@ -27,38 +27,6 @@ bool RipRelative(const Insn& insn) {
 
 }  // namespace
 
-bool BlockTranslator::Decode(const Block& block, const uint8_t* bytes) {
-  steps_.clear();
-  unsigned offset = 0;
-  uint16_t page_offset = block.phys & ~kPageMask;
-  for (const Op* op = block.ops; op->length != 0 && offset < block.bytes; ++op) {
-    Step step;
-    step.op = op;
-    const auto available = std::min<size_t>(15, block.bytes - offset);
-    const bool good =
-        bt::Decode({bytes + offset, available}, CodeSize::k64, step.insn) == DecodeStatus::kOk &&
-        step.insn.length == op->length && features_.Has(step.insn.feature);
-    offset += op->length;
-    page_offset += op->length;
-    step.next = page_offset;
-    step.how = Treatment::kInterpreter;
-    step.vector = VectorUse::kNone;
-    step.x87 = X87Use::kNone;
-    if (good) {
-      step.use = UseOf(step.insn);
-      step.how = TreatmentOf(step.insn, step.use);
-      if (step.how == Treatment::kSystemCall || step.how == Treatment::kSystemReturn)
-        step.use.gpr_read = step.use.gpr_written = 0;  // their stubs find them at home
-      if (step.how == Treatment::kCopy || step.how == Treatment::kMemory) {
-        step.vector = VectorUseOf(step.insn, step.use);
-        step.x87 = X87UseOf(step.insn);
-      }
-    }
-    steps_.push_back(step);
-  }
-  return !steps_.empty();
-}
-
 // Lends a free register to each homeless one that the block names. Ends the block early where there
 // are not enough.
 bool BlockTranslator::ChooseRegisters() {
@@ -71,6 +39,7 @@ bool BlockTranslator::ChooseRegisters() {
     if (std::popcount(static_cast<unsigned>(with & kHomeless)) >
         std::popcount(static_cast<unsigned>(kAtHome & ~with))) {
       steps_.resize(i);
+      if (i > 0) steps_.back().onward = Onward::kEnds;
       break;
     }
     used = with;
@@ -123,11 +92,9 @@ bool BlockTranslator::Expressible(const Step& step) const {
   }
 }
 
-bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes, bool plain,
-                                Translation& translation) {
-  block_ = &block;
+bool BlockTranslator::Translate(const Block& block, bool plain, Translation& translation) {
   translation_ = &translation;
-  if (!Decode(block, bytes) || !ChooseRegisters()) return false;
+  if (!DecodePath(block) || !ChooseRegisters()) return false;
   if (steps_.back().how == Treatment::kSetIf) steps_.back().how = Treatment::kInterpreter;
   for (Step& step : steps_) {
     if (!Expressible(step)) {
@@ -140,6 +107,7 @@ bool BlockTranslator::Translate(const Block& block, const uint8_t* bytes, bool p
   if (!plain) spans_ = FindSpans(steps_);
   held_ = {};
   stack_moves_ = 0;
+  saved_ = went_back_ = false;
   translation.plain = spans_.empty();
   translation.instructions = static_cast<uint16_t>(steps_.size());
   EmitEntry(translation);
@@ -207,6 +175,7 @@ void BlockTranslator::EmitUnrename(Assembler& code) {
 }
 
 void BlockTranslator::EmitStep(const Step& step) {
+  here_ = step.next;
   EmitSpanChecks(step);
   switch (step.how) {
     case Treatment::kInterpreter:

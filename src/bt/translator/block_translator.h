@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 #include <vector>
 
 #include "bt/interp/block_cache.h"
@@ -24,29 +25,44 @@ enum class Counting : uint8_t {
 // Conditions as Jcc encodes them. [SDM 1] B.1
 inline constexpr uint8_t kBelow = 2, kNotBelow = 3, kNotZero = 5, kNotAbove = 6, kAbove = 7;
 
+// Where the blocks come from that one translation may consist of.
+class BlockSource {
+ public:
+  virtual ~BlockSource() = default;
+  // The block at guest-physical `phys`, if it is known; else null.
+  virtual const Block* FindBlock(uint64_t phys) = 0;
+  // What the guest has there, valid until the next call; null: no memory.
+  virtual const uint8_t* FetchBytes(const Block& block) = 0;
+};
+
 class BlockTranslator {
  public:
+  // Of one translation.
+  static constexpr unsigned kMaxSteps = 64, kMaxBlocks = 8;
   // More than one block's code takes of either half of the space.
   static constexpr size_t kMaxCode = 32 * 1024;
 
   BlockTranslator(CodeSpace& space, const CodeContext& context, const Stubs& stubs,
-                  const FeatureSet& features, std::vector<Exit>& exits, std::vector<Site>& sites,
-                  LeaveOut leave_out = LeaveOut::kNothing, Counting counting = Counting::kNone)
+                  const FeatureSet& features, BlockSource& source, std::vector<Exit>& exits,
+                  std::vector<Site>& sites, LeaveOut leave_out = LeaveOut::kNothing,
+                  Counting counting = Counting::kNone)
       : space_(space),
         hot_(space.hot()),
         cold_(space.cold()),
         context_(context),
         stubs_(stubs),
         features_(features),
+        source_(source),
         exits_(exits),
         sites_(sites),
         leave_out_(leave_out),
         counting_(counting) {}
 
-  // Translates 64-bit `block`, the guest's bytes of which are `bytes`. False: it is none that can
-  // be; nothing was emitted. `plain`: without spans. Of `translation` the number of a second page
-  // is given.
-  bool Translate(const Block& block, const uint8_t* bytes, bool plain, Translation& translation);
+  // Translates 64-bit `block` and those that follow it. False: it is none that can be; nothing was
+  // emitted. `plain`: without spans. Of `translation` the number of a second page is given.
+  bool Translate(const Block& block, bool plain, Translation& translation);
+  // Of which the last translation consists.
+  std::span<const Block* const> blocks() const { return blocks_; }
   // How much of its hot code only counts.
   size_t count_bytes() const { return count_bytes_; }
 
@@ -57,14 +73,18 @@ class BlockTranslator {
     bool written;         // not only read
   };
 
-  bool Decode(const Block& block, const uint8_t* bytes);
+  bool Decode(const Block& block);
+  bool DecodePath(const Block& block);
+  const Block* Follow(Step& last);
+  const Block* FindNext(int64_t offset) const;
   bool ChooseRegisters();
   bool Expressible(const Step& step) const;
   void EmitEntry(Translation& translation);
   void EmitFlagsForStart();
   void EmitCheckTail();
   void EmitCount();
-  CodeSpace::Offset EmitUncount(CodeSpace::Offset jump, int32_t target, bool plain);
+  void EmitUncount(size_t rest);
+  CodeSpace::Offset EmitUncount(CodeSpace::Offset jump, bool plain);
   void EmitStep(const Step& step);
   void EmitCopy(const Step& step);
   void EmitMemory(const Step& step);
@@ -79,10 +99,12 @@ class BlockTranslator {
   void EmitInterpreter(const Step& step, CodeSpace::Offset run);
   void EmitBranch(const Step& step);
   void EmitTarget(const Step& step);
-  void EmitIndirectExit(const Step& step, int32_t stack);
+  void EmitSideExit(uint8_t condition, int32_t target);
+  void EmitExpectedReturn(const Step& step, int32_t stack);
+  void EmitIndirectExit(Assembler& code, const Step& step, int32_t stack);
   void EmitExit(int32_t target);
   int32_t Start() const;
-  bool IsLoop(int32_t target) const;
+  bool LeadsBack(int32_t target) const;
   CodeSpace::Offset EmitPoll();
   void EmitSelfLoop();
   void EmitLeaveAtStart(CodeSpace::Offset jump);
@@ -129,7 +151,7 @@ class BlockTranslator {
   void EmitSpanChecks(const Step& step);
   void EmitSpanCheck(const Step& step, uint16_t index);
   Place PlaceIn(const SpanMember& member);
-  void MoveStack(int32_t bytes);
+  void MoveStack(int32_t bytes, bool at_once = false);
   bool MovesStackOnly(const Step& step) const;
   bool SpanStarts(uint16_t step) const;
   bool SpansLive() const;
@@ -153,12 +175,14 @@ class BlockTranslator {
   const CodeContext& context_;
   const Stubs& stubs_;
   const FeatureSet& features_;
+  BlockSource& source_;
   std::vector<Exit>& exits_;
   std::vector<Site>& sites_;
   const LeaveOut leave_out_;
   const Counting counting_;
 
-  const Block* block_ = nullptr;
+  std::vector<const Block*> blocks_;
+  std::vector<uint16_t> returns_;  // where the calls among them return to, as offsets in the page
   Translation* translation_ = nullptr;
   std::vector<Step> steps_;
   std::vector<Span> spans_;
@@ -173,6 +197,9 @@ class BlockTranslator {
   std::vector<Rename> renames_;
   PatchPlan plan_;
   FlagHome flags_ = FlagHome::kHost;
+  bool saved_ = false;      // the flags are in memory as well
+  uint16_t here_ = 0;       // offset in the page of the end of the step
+  bool went_back_ = false;  // behind a jump back that did not look at attention
   // How the block begins: behind its ways in, with what of the flags where.
   enum class Needs : uint8_t { kNothing, kCarry, kAll };
   CodeSpace::Offset start_ = 0;

@@ -12,13 +12,6 @@ bool InPage(const Exit& exit) {
   return static_cast<uint32_t>(exit.target) < vmm::kPageSize;
 }
 
-// Whether attention must be looked at: each loop has a way that does not lead forward. Code without
-// spans goes on with other code.
-bool LeadsBack(const Exit& exit) {
-  return exit.target <= static_cast<int64_t>(exit.from->block->phys & ~kPageMask) && !exit.plain &&
-         !exit.polled;
-}
-
 // Of a thunk: its last displacements, by their distance from its end.
 constexpr unsigned kJumpBytes = 4;
 constexpr unsigned kPageBytes = 22;
@@ -34,7 +27,7 @@ void Translator::Link(const Way& way, Translation& to) {
     return jumps_.Insert(way.linear, way.key, reinterpret_cast<uint64_t>(code));
   }
   Exit& exit = exits_[way.exit];
-  if (exit.from->block->dead || !space_.HasRoom(BlockTranslator::kMaxCode)) return;
+  if (exit.from->dead || !space_.HasRoom(BlockTranslator::kMaxCode)) return;
   if (!InPage(exit)) {
     if (to.page == 0) to.page = PageNumber(to.block->phys & kPageMask);
     jumps_.SetPage(to.page, way.linear & kPageMask, way.key);
@@ -44,7 +37,7 @@ void Translator::Link(const Way& way, Translation& to) {
   exit.to = &to;
   exit.next_incoming = to.incoming;
   to.incoming = way.exit;
-  if (InPage(exit) && !LeadsBack(exit)) return space_.PatchJump(exit.jump, to.from(exit.flags));
+  if (InPage(exit) && !exit.back) return space_.PatchJump(exit.jump, to.from(exit.flags));
   EmitThunk(exit, to);
   space_.PatchJump(exit.jump, exit.thunk);
 }
@@ -73,7 +66,7 @@ void Translator::EmitThunk(Exit& exit, const Translation& to) {
     code.dd(0);
     space_.PatchJump(space_.OffsetOf(code) - 4, stub);
   };
-  if (LeadsBack(exit)) {
+  if (exit.back) {
     code.cmp(code.dword[code.At(context_.attention)], 0);
     unless_equal();
   }
@@ -112,24 +105,29 @@ void Translator::Unlink(Exit& exit) {
 
 void Translator::Kill(Block* block) {
   ++done_.invalidations;
-  Unlink(block->translation);
-  Unlink(block->plain);
+  const auto [begin, end] = covering_.equal_range(block);
+  for (auto at = begin; at != end; ++at) Retire(*at->second);
+  covering_.erase(begin, end);
 }
 
-void Translator::Unlink(Translation* translation) {
-  if (!translation) return;
-  for (uint32_t at = translation->incoming; at != ~0u;) {
+// Nobody enters it again.
+void Translator::Retire(Translation& translation) {
+  translation.dead = true;
+  for (Translation** of : {&translation.block->translation, &translation.block->plain}) {
+    if (*of == &translation) *of = nullptr;
+  }
+  for (uint32_t at = translation.incoming; at != ~0u;) {
     Exit& exit = exits_[at];
     at = std::exchange(exit.next_incoming, ~0u);
     exit.to = nullptr;
     space_.PatchJump(exit.jump, exit.stub);
   }
-  translation->incoming = ~0u;
-  const auto code = reinterpret_cast<uint64_t>(space_.run(translation->from(FlagHome::kMemory)));
-  if (translation->elsewhere)
+  translation.incoming = ~0u;
+  const auto code = reinterpret_cast<uint64_t>(space_.run(translation.from(FlagHome::kMemory)));
+  if (translation.elsewhere)
     jumps_.Remove(code);
-  else if (translation->linear != Translation::kNoAddress)
-    jumps_.Remove(translation->linear, code);
+  else if (translation.linear != Translation::kNoAddress)
+    jumps_.Remove(translation.linear, code);
 }
 
 }  // namespace bt

@@ -22,7 +22,7 @@ struct Exit {
   CodeSpace::Offset stub;  // where it leads without a link
   FlagHome flags;          // on the way out
   bool plain = false;      // leads to code without spans
-  bool polled = false;     // attention was looked at before the jump
+  bool back = false;       // a loop may come by here, and nobody has looked at attention
   int32_t target;          // relative to the start of the block's page
   Translation* from = nullptr;
   Translation* to = nullptr;     // linked
@@ -34,14 +34,15 @@ struct Exit {
 // An instruction that the interpreter runs, always or when the memory check fails.
 struct Site {
   const Op* op;
-  const Block* block;
+  const Translation* from;
   uint16_t next;      // offset in its page of the instruction after it
-  uint16_t behind;    // instructions after it in its block
+  uint16_t behind;    // instructions after it in the translation
   int32_t stack = 0;  // what an indirect jump has already added to RSP
 };
 
 struct Translation {
-  Block* block = nullptr;
+  Block* block = nullptr;           // its first
+  bool dead = false;                // one of its blocks is stale
   bool plain = true;                // it has no spans
   CodeSpace::Offset entry[2] = {};  // by FlagHome
   uint32_t incoming = ~0u;          // first Exit that is linked here

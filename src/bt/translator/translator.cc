@@ -63,6 +63,7 @@ void Translator::Clear() {
   space_.Clear();
   exits_.clear();
   sites_.clear();
+  covering_.clear();
   page_numbers_.clear();
   jumps_.Clear();
   selected_ = {};
@@ -73,17 +74,24 @@ void Translator::Clear() {
   if (names_) NameStubs();
 }
 
-// A copy: another vCPU may write there while they are decoded. False: no memory.
-bool Translator::FetchBytes(const Block& block) {
+const Block* Translator::FindBlock(uint64_t phys) {
+  const Block* block = cpu_.blocks_.Find(phys, CodeSize::k64);
+  const bool warm = block && (block->translation || block->runs >= kWarmRuns);
+  return warm && !block->untranslatable ? block : nullptr;
+}
+
+// A copy: another vCPU may write there while they are decoded.
+const uint8_t* Translator::FetchBytes(const Block& block) {
   const uint64_t size = block.bytes;
   const uint64_t first = block.second_page ? vmm::kPageSize - (block.phys & ~kPageMask) : size;
   const uint8_t* head = cpu_.memory_.Host(vmm::GuestPhys(block.phys), first);
-  if (!head || size > bytes_.size() || size < first) return false;
+  if (!head || size > bytes_.size() || size < first) return nullptr;
   std::copy_n(head, first, bytes_.begin());
-  if (size == first) return true;
+  if (size == first) return bytes_.data();
   const uint8_t* tail = cpu_.memory_.Host(vmm::GuestPhys(block.second_page), size - first);
-  if (tail) std::copy_n(tail, size - first, bytes_.begin() + static_cast<ptrdiff_t>(first));
-  return tail != nullptr;
+  if (!tail) return nullptr;
+  std::copy_n(tail, size - first, bytes_.begin() + static_cast<ptrdiff_t>(first));
+  return bytes_.data();
 }
 
 // The number that stands for the page in JumpTable::pages.
@@ -109,9 +117,9 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
   const CodeSpace::Offset hot = space_.OffsetOf(space_.hot()),
                           cold = space_.OffsetOf(space_.cold());
   const size_t exits = exits_.size();
-  BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), exits_, sites_,
+  BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), *this, exits_, sites_,
                              LeaveOut::kNothing, counting_);
-  if (!FetchBytes(*block) || !translator.Translate(*block, bytes_.data(), plain, *translation)) {
+  if (!translator.Translate(*block, plain, *translation)) {
     block->untranslatable = true;
     return nullptr;
   }
@@ -123,10 +131,13 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
   }
   if (names_) NameCode("guest", cpu_.r[kRip], *block, hot, cold);
   ++done_.blocks;
-  done_.guest_bytes += block->bytes;
   done_.hot_bytes += space_.OffsetOf(space_.hot()) - hot - translator.count_bytes();
   done_.cold_bytes += space_.OffsetOf(space_.cold()) - cold;
   (plain ? block->plain : block->translation) = translation.get();
+  for (const Block* part : translator.blocks()) {
+    done_.guest_bytes += part->bytes;
+    covering_.emplace(part, translation.get());
+  }
   translations_.push_back(std::move(translation));
   return translations_.back().get();
 }
@@ -223,7 +234,7 @@ AfterSite Translator::RunSite(Translator* self, uint32_t index) noexcept {
     --self->done_.instructions;
   }
   if (cpu.CountedStop()) return AfterSite::kLeave;
-  if (more && !site.block->dead) {
+  if (more && !site.from->dead) {
     if (counts) cpu.instructions_ += site.behind;
     return AfterSite::kNext;
   }

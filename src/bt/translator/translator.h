@@ -16,7 +16,7 @@
 
 namespace bt {
 
-class Translator final : public Tier {
+class Translator final : public Tier, private BlockSource {
  public:
   explicit Translator(Cpu& cpu);
 
@@ -32,8 +32,9 @@ class Translator final : public Tier {
   }
 
  private:
-  // Runs of a block in the interpreter before it is worth translating.
-  static constexpr unsigned kHotRuns = 4;
+  // Runs of a block in the interpreter before it is worth translating, and before it may be a part
+  // of others.
+  static constexpr unsigned kHotRuns = 4, kWarmRuns = 2;
   static constexpr size_t kCodeBytes = 32 * vmm::kMiB;
   static constexpr size_t kStateBytes = vmm::kPageSize;
 
@@ -46,7 +47,7 @@ class Translator final : public Tier {
 
   static AfterSite RunSite(Translator* self, uint32_t site) noexcept;
   Translation* TranslationOf(Block* block, bool plain);
-  void Unlink(Translation* translation);
+  void Retire(Translation& translation);
   // For perf: the code from `hot` and `cold` to the present ends.
   void NameCode(std::string_view kind, uint64_t linear, const Block& block, CodeSpace::Offset hot,
                 CodeSpace::Offset cold);
@@ -56,8 +57,9 @@ class Translator final : public Tier {
   void EmitThunk(Exit& exit, const Translation& to);
   void Unlink(Exit& exit);
   uint16_t PageNumber(uint64_t page);
-  bool FetchBytes(const Block& block);
   void SelectJumps();
+  const Block* FindBlock(uint64_t phys) override;
+  const uint8_t* FetchBytes(const Block& block) override;
   void FaultAtTarget();
   // The code from `hot` and `cold` to the present ends.
   void Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,
@@ -77,6 +79,7 @@ class Translator final : public Tier {
   bool user_code_ = true;
   std::unordered_map<uint64_t, uint16_t> page_numbers_;
   std::vector<std::unique_ptr<Translation>> translations_;
+  std::unordered_multimap<const Block*, Translation*> covering_;  // that a block is a part of
   Way way_;
   std::array<uint8_t, BlockCache::kMaxBytes> bytes_;  // of the block that is being translated
   const Counting counting_;

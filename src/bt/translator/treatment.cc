@@ -206,6 +206,10 @@ unsigned MemoryBytes(const Insn& insn) {
   return 0;
 }
 
+int32_t StackReleased(const Insn& insn) {
+  return insn.operand_count == 0 ? 0 : static_cast<int32_t>(insn.operand[0].imm & 0xffff);
+}
+
 Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
   switch (insn.mnemonic) {
     case Mnemonic::NOP:

@@ -38,6 +38,9 @@ enum class Treatment : uint8_t {
 bool HasMemory(const Insn& insn);
 unsigned MemoryBytes(const Insn& insn);
 
+// What a near RET takes from the stack beyond its target, in bytes.
+int32_t StackReleased(const Insn& insn);
+
 // Of 64-bit code.
 Treatment TreatmentOf(const Insn& insn, const InsnUse& use);
 

@@ -20,7 +20,7 @@ inline uint32_t Call(uint64_t address, uint64_t rdi = 0, uint64_t rsi = 0, uint6
   asm volatile("call *%4"
                : "+a"(result), "+D"(rdi), "+S"(rsi), "+d"(rdx)
                : "r"(address)
-               : "rcx", "r8", "memory", "cc");
+               : "rcx", "r8", "r9", "r10", "r11", "memory", "cc");
   return static_cast<uint32_t>(result);
 }
 // What a program must do before it runs code that was written at another linear address.

@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "bt/isa/decoder.h"
@@ -38,6 +39,7 @@ class CodeWorkshop {
     bt::CodeVerifier::Range hot, cold;
     bt::Translation translation;
     std::vector<bt::Exit> exits;
+    size_t blocks;  // of which it consists
   };
 
   // `leave_out`: from the stubs.
@@ -56,31 +58,26 @@ class CodeWorkshop {
   // A block at physical 0x5100, or, with the number of a `second_page`, one that ends there.
   Emitted Translate(const std::vector<uint8_t>& code,
                     bt::LeaveOut leave_out = bt::LeaveOut::kNothing, bool plain = false,
-                    uint16_t second_page = 0,
+                    uint16_t second_page = 0, bt::Counting counting = bt::Counting::kNone) {
+    return Translate(Blocks{{second_page ? uint64_t{0x5fff} : uint64_t{0x5100}, code}}, leave_out,
+                     plain, second_page, counting);
+  }
 
+  // Blocks by their physical addresses: the one at the first, and what follows it.
+  using Blocks = std::vector<std::pair<uint64_t, std::vector<uint8_t>>>;
+  Emitted Translate(const Blocks& blocks, bt::LeaveOut leave_out = bt::LeaveOut::kNothing,
+                    bool plain = false, uint16_t second_page = 0,
                     bt::Counting counting = bt::Counting::kNone) {
-    std::vector<bt::Op> ops;
-    for (size_t at = 0; at < code.size();) {
-      bt::Insn insn;
-      REQUIRE(bt::Decode({code.data() + at, code.size() - at}, bt::CodeSize::k64, insn) ==
-              bt::DecodeStatus::kOk);
-      ops.emplace_back().length = insn.length;
-      at += insn.length;
-    }
-    ops.emplace_back();  // falls through
-    bt::Block block;
-    block.phys = second_page ? 0x5fff : 0x5100;
-    block.ops = ops.data();
-    block.op_count = static_cast<uint16_t>(ops.size());
-    block.bytes = static_cast<uint16_t>(code.size());
+    Source source(blocks);
     Emitted emitted{};
     emitted.translation.second_page = second_page;
     emitted.hot.begin = space.OffsetOf(space.hot());
     emitted.cold.begin = space.OffsetOf(space.cold());
     std::vector<bt::Site> sites;
-    bt::BlockTranslator translator(space, context, stubs, features, emitted.exits, sites, leave_out,
-                                   counting);
-    REQUIRE(translator.Translate(block, code.data(), plain, emitted.translation));
+    bt::BlockTranslator translator(space, context, stubs, features, source, emitted.exits, sites,
+                                   leave_out, counting);
+    REQUIRE(translator.Translate(source.first(), plain, emitted.translation));
+    emitted.blocks = translator.blocks().size();
     emitted.hot.end = space.OffsetOf(space.hot());
     emitted.cold.end = space.OffsetOf(space.cold());
     return emitted;
@@ -100,6 +97,52 @@ class CodeWorkshop {
   }
 
  private:
+  class Source final : public bt::BlockSource {
+   public:
+    explicit Source(const Blocks& blocks) {
+      for (const auto& [phys, bytes] : blocks) parts_.push_back(MakePart(phys, bytes));
+      for (Part& part : parts_) {
+        part.block.ops = part.ops.data();
+        part.block.op_count = static_cast<uint16_t>(part.ops.size());
+      }
+    }
+    const bt::Block& first() const { return parts_.front().block; }
+    const bt::Block* FindBlock(uint64_t phys) override {
+      for (const Part& part : parts_) {
+        if (part.block.phys == phys) return &part.block;
+      }
+      return nullptr;
+    }
+    const uint8_t* FetchBytes(const bt::Block& block) override {
+      for (const Part& part : parts_) {
+        if (&part.block == &block) return part.bytes.data();
+      }
+      return nullptr;
+    }
+
+   private:
+    struct Part {
+      bt::Block block;
+      std::vector<uint8_t> bytes;
+      std::vector<bt::Op> ops;
+    };
+    static Part MakePart(uint64_t phys, const std::vector<uint8_t>& bytes) {
+      Part part{{}, bytes, {}};
+      for (size_t at = 0; at < bytes.size();) {
+        bt::Insn insn;
+        REQUIRE(bt::Decode({bytes.data() + at, bytes.size() - at}, bt::CodeSize::k64, insn) ==
+                bt::DecodeStatus::kOk);
+        part.ops.emplace_back().length = insn.length;
+        at += insn.length;
+      }
+      part.ops.emplace_back();  // falls through
+      part.block.phys = phys;
+      part.block.bytes = static_cast<uint16_t>(bytes.size());
+      return part;
+    }
+    std::vector<Part> parts_;
+  };
+
   static constexpr size_t kState = 0x4000, kCode = 0x100000;
   static_assert(sizeof(Surroundings) <= kState);
 

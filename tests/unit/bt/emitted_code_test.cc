@@ -31,6 +31,7 @@ struct Sample {
   Code code;
   uint16_t second_page = 0;
   Counting counting = Counting::kNone;
+  CodeWorkshop::Blocks others = {};  // that follow it, which is at 0x5100
 };
 
 const Sample kSamples[] = {
@@ -88,6 +89,18 @@ const Sample kSamples[] = {
     {"JMP to itself", {0xeb, 0xfe}},
     {"across pages: MOV EAX, ECX", {0x89, 0xc8}, 5},
     {"CMP and JZ", {0x48, 0x39, 0xc8, 0x74, 0x10}},
+    {"two blocks: LEA R9, [RDI+1]; TEST RAX, RAX; JZ; CMP RAX, RCX; MOV [RSI], R9; JZ",
+     {0x4c, 0x8d, 0x4f, 0x01, 0x48, 0x85, 0xc0, 0x74, 0x10},
+     0,
+     Counting::kNone,
+     {{0x5109, {0x48, 0x39, 0xc8, 0x4c, 0x89, 0x0e, 0x74, 0x20}}}},
+    {"four blocks: PUSH RBX; CALL; TEST EAX, EAX; JZ; RET; ADD EAX, 1; POP RBX; RET",
+     {0x53, 0xe8, 0x20, 0, 0, 0},
+     0,
+     Counting::kNone,
+     {{0x5126, {0x85, 0xc0, 0x74, 0x10}},
+      {0x512a, {0xc3}},
+      {0x5106, {0x83, 0xc0, 0x01, 0x5b, 0xc3}}}},
     {"CALL", {0xe8, 0, 1, 0, 0}},
     {"RET", {0xc3}},
     {"RET 16", {0xc2, 0x10, 0}},
@@ -105,6 +118,11 @@ const Sample kSamples[] = {
     {"a vector store: MOVUPS [RDI], XMM0", {0x0f, 0x11, 0x07}},
     {"with --stats: CMP and JZ", {0x48, 0x39, 0xc8, 0x74, 0x10}, 0, Counting::kCount},
     {"in a deterministic run: CMP and JZ", {0x48, 0x39, 0xc8, 0x74, 0x10}, 0, Counting::kBounded},
+    {"with --stats, two blocks: CMP and JZ; DEC ECX and JZ",
+     {0x48, 0x39, 0xc8, 0x74, 0x10},
+     0,
+     Counting::kCount,
+     {{0x5105, {0xff, 0xc9, 0x74, 0x10}}}},
     {"with --stats: DEC ECX and JNZ to it", {0xff, 0xc9, 0x75, 0xfc}, 0, Counting::kCount},
     {"in a deterministic run: DEC R13D and JNZ to it",
      {0x41, 0xff, 0xcd, 0x75, 0xfb},
@@ -121,8 +139,10 @@ class Emitter {
   Emitter() { NameThings(); }
 
   std::string Emit(const Sample& sample) {
-    const CodeWorkshop::Emitted emitted = workshop_.Translate(
-        sample.code, LeaveOut::kNothing, false, sample.second_page, sample.counting);
+    CodeWorkshop::Blocks blocks = {{sample.second_page ? 0x5fffu : 0x5100u, sample.code}};
+    blocks.insert(blocks.end(), sample.others.begin(), sample.others.end());
+    const CodeWorkshop::Emitted emitted =
+        workshop_.Translate(blocks, LeaveOut::kNothing, false, sample.second_page, sample.counting);
     const Translation& translation = emitted.translation;
     labels_.clear();
     labels_[translation.from(FlagHome::kHost)] = "entry, flags in the host's:";
