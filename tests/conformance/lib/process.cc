@@ -76,17 +76,19 @@ Frame UserFrame(uint64_t rip, uint64_t rsp) {
   return frame;
 }
 
+void Enter(const Frame& state) {
+  asm volatile(
+      "mov %0, %%rsp\n"
+      "pop %%r15\n pop %%r14\n pop %%r13\n pop %%r12\n pop %%r11\n pop %%r10\n pop %%r9\n"
+      "pop %%r8\n pop %%rdi\n pop %%rsi\n pop %%rbp\n pop %%rbx\n pop %%rdx\n pop %%rcx\n"
+      "pop %%rax\n add $16, %%rsp\n iretq"
+      :
+      : "r"(&state)
+      : "memory");
+  __builtin_unreachable();
+}
 Trap Resume(const Frame& state) {
-  return Try([&] {
-    asm volatile(
-        "mov %0, %%rsp\n"
-        "pop %%r15\n pop %%r14\n pop %%r13\n pop %%r12\n pop %%r11\n pop %%r10\n pop %%r9\n"
-        "pop %%r8\n pop %%rdi\n pop %%rsi\n pop %%rbp\n pop %%rbx\n pop %%rdx\n pop %%rcx\n"
-        "pop %%rax\n add $16, %%rsp\n iretq"
-        :
-        : "r"(&state)
-        : "memory");
-  });
+  return Try([&] { Enter(state); });
 }
 
 void SaveFpu(FpuImage& image) {

@@ -43,6 +43,8 @@ void StartProcesses();
 
 // A state at CPL 3 with interrupts off.
 Frame UserFrame(uint64_t rip, uint64_t rsp = 0);
+// Goes on from `state`: with its stack, the present one is left.
+[[noreturn]] void Enter(const Frame& state);
 // Runs from `state` to the exception or INT 0x80 that no handler takes.
 Trap Resume(const Frame& state);
 
