@@ -362,17 +362,10 @@ void TryEverywhere(const Attempt& attempt, unsigned number) {
   }
 }
 
-void StartAvx() {
-  if (!Has(26)) return;
-  WriteCr4(ReadCr4() | 1u << 18);
-  asm volatile("xsetbv" : : "c"(0), "a"(Has(28) ? 7 : 3), "d"(0));
-}
-
 }  // namespace
 
 void GuestMain() {
   StartProcesses();
-  StartAvx();
   SetGateStack(0x80, 1);  // a reference run is at CPL 0 with any RSP
   asm volatile("fninit");
   SaveFpu(clean);

@@ -238,11 +238,12 @@ void Seen() {
 void Avx() {
   Section("AVX");
   if (!(Cpuid(1).ecx & 1u << 26) || !(Cpuid(1).ecx & 1u << 28)) return Skip("AVX");
-  EXPECT_TRAP(Resume(Program(uses_avx, 10)), kUD, 0);
-  WriteCr4(ReadCr4() | 1u << 18);
+  RunProgram(Program(uses_avx, 1000));
   asm volatile("xsetbv" : : "c"(0), "a"(3), "d"(0));
   EXPECT_TRAP(Resume(Program(uses_avx, 10)), kUD, 0);
-  asm volatile("xsetbv" : : "c"(0), "a"(7), "d"(0));
+  WriteCr4(ReadCr4() & ~(1ull << 18));
+  EXPECT_TRAP(Resume(Program(uses_avx, 10)), kUD, 0);
+  EnableAvx();
   SetHandler(0x81, [](Frame&) {});
   WriteMemory<uint64_t>(ram + 8, Double(5));
   RunProgram(Program(keeps_avx, 2000));

@@ -155,6 +155,7 @@ void OnFault(Frame& frame) {
 
 [[noreturn]] void Second(unsigned) {
   EnableApic();
+  EnableAvx();
   second_tss.rsp[0] = reinterpret_cast<uint64_t>(second_entry + sizeof second_entry);
   second_tss.io_map = sizeof second_tss;
   const auto base = reinterpret_cast<uint64_t>(&second_tss);

@@ -64,6 +64,15 @@ void StartProcesses() {
   // The uppermost 32 bits of the offset, which were zero. [SDM 3A] 6.14.1
   for (unsigned vector = 0; vector < 256; ++vector)
     WriteMemory<uint32_t>(idtr.base + 16 * vector + 8, kKernelHalf >> 32);
+  EnableAvx();
+}
+
+void EnableAvx() {
+  constexpr uint32_t kXsave = 1 << 26, kAvx = 1 << 28;
+  const uint32_t features = Cpuid(1).ecx;
+  if (!(features & kXsave)) return;
+  WriteCr4(ReadCr4() | 1u << 18);  // OSXSAVE
+  asm volatile("xsetbv" : : "c"(0), "a"(features & kAvx ? 7 : 3), "d"(0));
 }
 
 Frame UserFrame(uint64_t rip, uint64_t rsp) {

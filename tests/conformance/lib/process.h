@@ -38,8 +38,11 @@ class AddressSpace {
 // Everything that a user's page may have.
 inline constexpr uint64_t kUserPage = kPresent | kWrite | kUser;
 
-// Must be called first: interrupts enter by the kernel half, and each address space has it.
+// Must be called first: interrupts enter by the kernel half, which each address space has, and
+// programs have AVX where the processor has it.
 void StartProcesses();
+// The latter, for another processor.
+void EnableAvx();
 
 // A state at CPL 3 with interrupts off.
 Frame UserFrame(uint64_t rip, uint64_t rsp = 0);
