@@ -29,12 +29,14 @@ SSE42 = 21
 MOVBE = 23
 POPCNT = 24
 AVX = 29
+FMA = 13
+AVX2 = 64+6               // leaf 7, EBX
 
 AFTER = 1                       // the operand is the address of the next instruction
 LOW = 2                         // addresses have 32 bits
 RAX_AFTER = 4                   // RAX is, or what RDI points to
 RDI_AFTER = 8
-TCG_DIFFERS = 32                // QEMU's translator loses the flags, or writes a half
+TCG_DIFFERS = 32                // QEMU's translator loses flags, or reads or writes too much
 DATA = 16                       // by DS, though RBP is named
 
         .section .user, "ax"
@@ -89,7 +91,8 @@ attempts:
         .section .rodata.attempts
         .quad .Lloop\@ + SHIFT, .Lfault\@ + SHIFT, .Lafter\@ + SHIFT, .Lname\@
         .quad \bias, \fill, \fixed
-        .byte \access, \size, \reg, \align, \need, \flags, 0, 0
+        .word \size
+        .byte \access, \reg, \align, \need, \flags, 0
         .section .rodata
 .Lname\@: .asciz "\instruction"
         .endm
@@ -299,6 +302,19 @@ attempts:
         try READ, 16, "vpaddd (%r9), %xmm1, %xmm2", need=AVX, reg=9
         try READ, 4, "vbroadcastss (%r10), %ymm2", need=AVX, reg=10
         try WRITE, 16, "vextractf128 $1, %ymm0, (%rbx)", need=AVX, flags=TCG_DIFFERS
+        // Lanes that are masked out touch nothing.
+        try READ, 8, "vmaskmovps (%rbx), %xmm5, %xmm2", need=AVX, before="pcmpeqd %xmm5, %xmm5; psrldq $8, %xmm5", flags=TCG_DIFFERS
+        try WRITE, 8, "vmaskmovps %xmm0, %xmm5, (%rbx)", need=AVX, before="pcmpeqd %xmm5, %xmm5; psrldq $8, %xmm5", flags=TCG_DIFFERS
+        try READ, 16, "vmaskmovpd (%rbx), %ymm5, %ymm2", need=AVX, before="vpcmpeqd %xmm5, %xmm5, %xmm5", flags=TCG_DIFFERS
+        try READ, 8, "vpmaskmovq (%r9), %xmm5, %xmm2", reg=9, need=AVX2, before="pcmpeqd %xmm5, %xmm5; psrldq $8, %xmm5", flags=TCG_DIFFERS
+        try WRITE, 4, "vpmaskmovd %ymm0, %ymm5, (%r10)", reg=10, need=AVX2, before="pcmpeqd %xmm5, %xmm5; psrldq $12, %xmm5", flags=TCG_DIFFERS
+        try READ, 4, "vpgatherdd %xmm5, (%rbx,%xmm6,4), %xmm2", need=AVX2, before="pcmpeqd %xmm5, %xmm5; pxor %xmm6, %xmm6"
+        try READ, 8, "vgatherqpd %ymm5, (%r11,%ymm6,8), %ymm2", reg=11, need=AVX2, before="pcmpeqd %xmm5, %xmm5; pxor %xmm6, %xmm6"
+        try READ, 8, "vfmadd231sd (%rbx), %xmm1, %xmm0", need=FMA, flags=TCG_DIFFERS
+        // Whole states.
+        try WRITE, 512, "fxsave64 (%rbx)", align=16, flags=TCG_DIFFERS
+        try WRITE, 28, "fnstenv (%rbx)", before="fninit", flags=TCG_DIFFERS
+        try WRITE, 108, "fnsave (%rbx)", before="fninit", flags=TCG_DIFFERS
         // x87.
         try READ, 4, "flds (%rbx)", before="fninit"
         try READ, 8, "fldl (%rbx)", before="fninit"

@@ -11,7 +11,8 @@ struct Attempt {  // as user_attempts.S lays them out
   uint64_t loop, fault, after;
   const char* name;
   uint64_t bias, fill, fixed;
-  uint8_t access, size, reg, align, need, flags, unused[2];
+  uint16_t size;
+  uint8_t access, reg, align, need, flags, unused;
 };
 static_assert(sizeof(Attempt) == 64);
 enum Access : uint8_t { kReads = 1, kWrites = 2 };
@@ -84,7 +85,7 @@ constexpr unsigned kLowBases = 1, kLowBaseCount = 3;
 constexpr uint64_t kSummands[][2] = {
     {1, 1}, {0x7fffffffffffffff, 0x1f}, {~0ull, 1}, {0x8000000000000000, 0x8000000000000000}};
 constexpr uint64_t kArithmetic = 0x8d5, kRF = 0x10000, kMarker = 0x4d61726b6d61726b;
-constexpr unsigned kHot = 3000, kAround = 64;
+constexpr unsigned kHot = 3000, kAround = 128;
 
 AddressSpace* space;
 uint64_t frames[2];
@@ -334,6 +335,7 @@ bool Has(unsigned feature) {  // a bit of leaf 1, ECX
 }
 bool MayTry(const Attempt& attempt) {
   if ((attempt.flags & kTcgDiffers) && UnderTcg()) return false;
+  if (attempt.need > 64) return Cpuid(0).eax >= 7 && Cpuid(7).ebx >> (attempt.need - 65) & 1;
   return attempt.need == 0 || Has(attempt.need - 1);
 }
 

@@ -3,7 +3,7 @@
         .section .user, "ax"
         .global sums, rounds, small, divides, divide_at, divides_x87, divide_x87_at, wait_at
         .global images, pointers, pointer_at, pending, pending_at, uses_x87, uses_mmx, uses_sse
-        .global uses_avx, keeps_avx
+        .global uses_avx, keeps_avx, images_avx
 wrong:  ud2
 
         // RSI rounds, each with a call to the kernel: 8(RDI), a double, summed up in ST0 and, as
@@ -184,6 +184,33 @@ keeps_avx:
         jnz   1b
         vmovupd %ymm0, 16(%rdi)
         vmovupd %ymm15, 48(%rdi)
+        vzeroupper
+        int   $0x80
+
+        // As `images`, by XSAVE to 1024(RDI).
+images_avx:
+        xor   %ecx, %ecx
+        xgetbv
+        cmp   $7, %eax
+        jne   wrong
+        vbroadcastsd 8(%rdi), %ymm3
+        vbroadcastsd 8(%rdi), %ymm14
+1:      xsave64 1024(%rdi)
+        vzeroall
+        xrstor64 1024(%rdi)
+        vextractf128 $1, %ymm3, %xmm0
+        vpsubq %xmm14, %xmm0, %xmm0
+        vptest %xmm0, %xmm0
+        jnz   wrong
+        and   $~4, %eax                 // without AVX its upper half is not touched
+        xrstor64 1024(%rdi)
+        mov   $7, %eax
+        vextractf128 $1, %ymm14, %xmm0
+        movq  %xmm0, %r8
+        cmp   %r8, 8(%rdi)
+        jne   wrong
+        dec   %rsi
+        jnz   1b
         vzeroupper
         int   $0x80
         .section .note.GNU-stack, "", @progbits

@@ -10,6 +10,7 @@ namespace {
 extern "C" const char sums[], rounds[], small[], divides[], divide_at[], divides_x87[];
 extern "C" const char divide_x87_at[], wait_at[], images[], pointers[], pointer_at[], pending[];
 extern "C" const char pending_at[], uses_x87[], uses_mmx[], uses_sse[], uses_avx[], keeps_avx[];
+extern "C" const char images_avx[];
 
 constexpr uint64_t kRam = 0x7f2000000000, kTS = 8, kEM = 4;
 // Doubles.
@@ -248,6 +249,8 @@ void Avx() {
   WriteMemory<uint64_t>(ram + 8, Double(5));
   RunProgram(Program(keeps_avx, 2000));
   for (unsigned at = 16; at < 80; at += 8) EXPECT_EQ(Ram(at), Double(10000));
+  Section("XSAVE and XRSTOR");
+  RunProgram(Program(images_avx, 2000));
   SetHandler(0x81, nullptr);
 }
 

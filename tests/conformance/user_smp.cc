@@ -235,7 +235,7 @@ void TakenAway() {
   space->Map(kWatched, watched[0] | kReadOnly);
   Give(Program(looks, kWatched, kControl, kPoison), *space);
   ExpectProgress(1000);
-  for (unsigned round = 2; round < 60; ++round) {
+  for (unsigned round = 2; round < 40; ++round) {
     const unsigned now = round & 1, before = !now;
     WriteMemory<uint64_t>(watched[now], round);
     space->Map(kWatched, watched[now] | kReadOnly);
@@ -252,7 +252,7 @@ void TakenAway() {
     space->Map(kWatched, watched[0] | kUserPage);
     WriteMemory<uint64_t>(watched[0], 0);
     Give(Program(adds, kWatched, kControl), *space);
-    for (unsigned round = 0; round < 30; ++round) {
+    for (unsigned round = 0; round < 16; ++round) {
       ExpectProgress(200);
       space->Map(kWatched, left != 0 ? watched[0] | left : 0);
       Shootdown();
@@ -277,7 +277,7 @@ void Code() {
   Section("code, by the kernel");
   WriteMemory<uint64_t>(code, returning(kOld));
   Give(Program(calls, kCode, kControl, kOld, kNew), *space);
-  for (unsigned round = 0; round < 60; ++round) {
+  for (unsigned round = 0; round < 30; ++round) {
     const uint64_t value = round & 1 ? kOld : kNew;
     ExpectProgress(100);
     WriteMemory<uint64_t>(code, returning(value));
