@@ -29,9 +29,18 @@ unsigned LegacySize(const Cpu& cpu) {
 }
 
 bool StoreBlock(Cpu& cpu, uint64_t linear, const uint8_t* data, unsigned size, bool stack) {
+  if (void* host = cpu.WritePointer(linear, size)) {
+    std::memcpy(host, data, size);
+    return true;
+  }
   return cpu.StoreSlow(linear, data, size, stack, cpu.view_);
 }
 bool LoadBlock(Cpu& cpu, uint64_t linear, uint8_t* data, unsigned size, bool stack) {
+  const TlbEntry& entry = cpu.tlb_->read.At(linear);
+  if ((linear ^ entry.tag) <= vmm::kPageSize - size) {
+    std::memcpy(data, reinterpret_cast<const void*>(entry.page + (linear ^ entry.tag)), size);
+    return true;
+  }
   return cpu.LoadSlow(linear, data, size, stack, cpu.view_);
 }
 
@@ -114,7 +123,7 @@ uint64_t RequestedComponents(const Cpu& cpu) {
 }
 
 bool AllZero(const uint8_t* bytes, unsigned size) {
-  return std::all_of(bytes, bytes + size, [](uint8_t byte) { return byte == 0; });
+  return bytes[0] == 0 && std::memcmp(bytes, bytes + 1, size - 1) == 0;
 }
 
 // Component 0 is bytes 0-23 and 32-159, component 1 the XMM registers, component 2 the upper halves
