@@ -57,6 +57,8 @@ bool Copyable(Mnemonic mnemonic) {
     case Mnemonic::XCHG:
     case Mnemonic::XADD:
     case Mnemonic::CMPXCHG:
+    case Mnemonic::CMPXCHG8B:
+    case Mnemonic::CMPXCHG16B:
     case Mnemonic::BSWAP:
     case Mnemonic::CBW:
     case Mnemonic::CWDE:
@@ -334,6 +336,8 @@ X87Use X87UseOf(const Insn& insn) {
 unsigned AlignmentOf(const Insn& insn) {
   const unsigned bytes = MemoryBytes(insn);
   switch (insn.mnemonic) {
+    case Mnemonic::CMPXCHG16B:
+      return bytes;
     case Mnemonic::MOVUPS:
     case Mnemonic::MOVUPD:
     case Mnemonic::MOVDQU:
