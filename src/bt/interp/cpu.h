@@ -254,6 +254,8 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   bool DeliverEvent(uint8_t vector, EventKind kind, bool has_error, uint32_t error);
   // Delivers fault_, escalating to #DF and shutdown. False: triple fault.
   bool DeliverFault();
+  // The same where it meets no other fault; false: it does, and fault_ is as it was.
+  bool TryDeliverFault();
 
   // ---- V86 mode and the virtual interrupt flag (v86.cc)
   bool VirtualIf() const;
@@ -424,10 +426,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   void TakeInitAndSipi();
   void HandleInit();
   void RunPostedInvalidations();
-  void ForgetBlocks() {
-    banks_.ForgetBlocks();
-    UpdateKey();
-  }
+  void ForgetBlocks();
   void UpdateKey() {
     for (const bool user : {false, true})
       keys_[user] = (banks_.epoch(user) << 4) | (static_cast<uint64_t>(code_size_) << 1) | user;

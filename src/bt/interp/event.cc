@@ -1,4 +1,6 @@
 // Delivery of exceptions and interrupts through the IVT and the IDT. [SDM 3A] 6
+#include <utility>
+
 #include "bt/interp/cpu.h"
 
 namespace bt {
@@ -40,6 +42,18 @@ bool Cpu::DeliverFault() {
         (first.vector == kPF && (second.vector == kPF || Contributory(second.vector)));
     first = to_double ? Fault{true, kDF, true, 0} : second;
   }
+}
+
+// Whatever else may have changed, DeliverFault() does once more.
+bool Cpu::TryDeliverFault() {
+  const Fault first = std::exchange(fault_, {});
+  const uint64_t cr2 = cr2_;
+  pending_debug_ = 0;
+  if (first.vector != kDB) rflags_ |= eflags::RF;
+  if (DeliverEvent(first.vector, EventKind::kFault, first.has_error, first.error)) return true;
+  fault_ = first;
+  cr2_ = cr2;
+  return false;
 }
 
 bool Cpu::DeliverEvent(uint8_t vector, EventKind kind, bool has_error, uint32_t error) {

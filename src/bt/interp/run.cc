@@ -82,6 +82,8 @@ vmm::RunResult Cpu::Run() {
 
 Cpu::Next Cpu::RunLoop(vmm::RunResult& result) {
   vm_.EnterGuest(*this);
+  // What blocks do not look at; a tier sees to RF.
+  const uint64_t closely = tier_ ? eflags::TF : eflags::TF | eflags::RF;
   Next next = Next::kReturn;
   for (;;) {
     if (__builtin_expect(attention_.load(std::memory_order_relaxed) | recheck_, 0)) {
@@ -89,7 +91,7 @@ Cpu::Next Cpu::RunLoop(vmm::RunResult& result) {
       if (next != Next::kGoOn) break;
     }
     if (__builtin_expect(!fault_.active, 1)) {  // delivering an interrupt may have raised one
-      if (__builtin_expect((rflags_ & (eflags::TF | eflags::RF)) | careful_, 0)) {
+      if (__builtin_expect((rflags_ & closely) | careful_, 0)) {
         RunCarefully();
       } else if (Block* block = NextBlock()) {
         if (tier_)

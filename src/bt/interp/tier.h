@@ -12,7 +12,8 @@ class Tier {
  public:
   virtual ~Tier() = default;
   // Runs from `block`, on which RIP stands, for as long as nothing needs attention. Leaves the
-  // processor between two instructions, or with a fault active.
+  // processor between two instructions, or with a fault active. EFLAGS.RF, if it is set, goes with
+  // the first instruction.
   virtual void Run(Block* block) = 0;
   // `block` is stale: nothing may enter it again. May come from below Run(), from inside the block.
   virtual void Kill(Block* block) = 0;

@@ -192,6 +192,11 @@ void Tlb::DropWriteEntries(uint64_t host_page) {
 
 // ---- The processor's side
 
+void Cpu::ForgetBlocks() {
+  banks_.ForgetBlocks();
+  UpdateKey();
+}
+
 void Cpu::FlushTlb() {
   banks_.Flush();
   UpdateKey();

@@ -150,8 +150,11 @@ void Translator::Run(Block* block) {
   const Way way = std::exchange(way_, {});
   const bool linked =
       way.kind != Way::Kind::kNone && way.linear == cpu_.r[kRip] && way.key == cpu_.key_;
-  const bool plain = linked && way.kind == Way::Kind::kDirect && exits_[way.exit].plain;
-  Translation* translation = TranslationOf(block, plain);
+  // Plain code that ends in its page never leaves before its first instruction, which RF is for.
+  const bool resumes = cpu_.rflags_ & eflags::RF;
+  const bool plain =
+      resumes || (linked && way.kind == Way::Kind::kDirect && exits_[way.exit].plain);
+  Translation* translation = resumes && block->second_page ? nullptr : TranslationOf(block, plain);
   if (counting_ == Counting::kBounded &&
       (!translation || cpu_.instructions_ + translation->instructions > cpu_.turn_end_)) {
     // Events and the end of the turn come exactly, op by op.
@@ -159,8 +162,9 @@ void Translator::Run(Block* block) {
     cpu_.recheck_ = true;
     return;
   }
+  cpu_.rflags_ &= ~static_cast<uint64_t>(eflags::RF);
   if (!translation) return cpu_.Execute(block);
-  if (linked) Link(way, *translation);
+  if (linked && !resumes) Link(way, *translation);
   cpu_.last_block_ = nullptr;
   state_.page = cpu_.r[kRip] & kPageMask;
   if (translation->second_page != 0)
@@ -203,7 +207,7 @@ void Translator::FaultAtTarget() {
 
 // Both tables at once: while one is in use the other must not get another key.
 void Translator::SelectJumps() {
-  if (cpu_.keys_ != selected_) {
+  if (cpu_.keys_[0] != selected_[0] || cpu_.keys_[1] != selected_[1]) {
     selected_ = cpu_.keys_;
     for (unsigned user : {0, 1}) {
       const bool ours = user == 0 || user_code_;
@@ -225,16 +229,18 @@ AfterSite Translator::RunSite(Translator* self, uint32_t index) noexcept {
   cpu.incomplete_ = false;
   const bool more = site.op->fn(cpu, *site.op);
   self->SelectJumps();
-  if (cpu.fault_.active) {
+  const bool faulted = cpu.fault_.active;
+  if (faulted) {
     cpu.Rewind(*site.op);
-    return AfterSite::kLeave;
+    if (counts || cpu.careful_ != 0 || !cpu.TryDeliverFault()) return AfterSite::kLeave;
+    self->SelectJumps();
   }
   if (counts && !std::exchange(cpu.incomplete_, false)) {
     ++cpu.instructions_;
     --self->done_.instructions;
   }
   if (cpu.CountedStop()) return AfterSite::kLeave;
-  if (more && !site.from->dead) {
+  if (more && !faulted && !site.from->dead) {
     if (counts) cpu.instructions_ += site.behind;
     return AfterSite::kNext;
   }
