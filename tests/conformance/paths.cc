@@ -116,6 +116,33 @@ changing_at:
 2:  mov   $77, %eax
     ret
 
+    path  comparing                     # CF + 2 ZF of RDX and RSI, with C++ at RDI in between
+    xor   %eax, %eax
+    cmp   %rsi, %rdx
+    jo    1f
+    mov   (%rdi), %ecx
+    mov   (%rsp), %r9
+    setz  %cl
+    adc   $0, %eax
+    movzx %cl, %ecx
+    lea   (%rax,%rcx,2), %eax
+1:  ret
+
+    path  masking                       # the same of RDX AND RSI; the result is written over
+    xor   %eax, %eax
+    mov   %rdx, %r10
+    and   %rsi, %r10
+    jo    1f
+    push  %r10
+    mov   (%rdi), %ecx
+    pop   %r9
+    setz  %cl
+    mov   (%rsp), %r10
+    adc   $0, %eax
+    movzx %cl, %ecx
+    lea   (%rax,%rcx,2), %eax
+1:  ret
+
     path  waiting                       # for [RDI] to change; the ways back are in the midst
     mov   (%rdi), %eax
     jmp   3f
@@ -158,7 +185,8 @@ changing_at:
 extern "C" const char sides[], faulting[], faulting_first[], faulting_second[], returning[];
 extern "C" const char returning_usual[], returning_other[], returning_there[], releasing[],
     changing[];
-extern "C" const char changing_at[], changing_after[], waiting[], spinning[], round[];
+extern "C" const char comparing[], masking[], changing_at[], changing_after[], waiting[],
+    spinning[], round[];
 
 uint64_t At(const char* label) {
   return reinterpret_cast<uint64_t>(label);
@@ -229,6 +257,18 @@ void Returns() {
   }
 }
 
+// Flags that live across accesses of memory and of a device.
+void LivingFlags() {
+  Section("flags");
+  const uint64_t memory = 0, device = 0xfee00030;
+  for (uint64_t i = 0; i < 60; ++i) {
+    const uint64_t at = i % 10 > 7 ? device : reinterpret_cast<uint64_t>(&memory);
+    const uint64_t left = i % 3, right = i % 5;
+    EXPECT_EQ(Call(At(comparing), at, right, left), (left < right) + 2u * (left == right));
+    EXPECT_EQ(Call(At(masking), at, right, left), 2u * ((left & right) == 0));
+  }
+}
+
 void Changes() {
   Section("changes");
   uint32_t elsewhere = 0, value = 0;
@@ -278,6 +318,7 @@ void GuestMain() {
   Sides();
   Faults();
   Returns();
+  LivingFlags();
   Changes();
   Loops();
 }

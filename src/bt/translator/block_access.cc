@@ -10,7 +10,7 @@ using Xbyak::Reg64;
 
 BlockTranslator::Place BlockTranslator::ReachMemory(const Step& step, unsigned size, bool write) {
   if (Reached(step.memory)) return PlaceIn(step.memory);
-  FlagsToMemory();
+  FlagsAside();
   ReleaseTemps();
   EmitEffective(step);
   const CodeSpace::Offset misaligned = EmitAlignmentTest(AlignmentOf(step.insn));
@@ -22,7 +22,7 @@ BlockTranslator::Place BlockTranslator::ReachMemory(const Step& step, unsigned s
 BlockTranslator::Place BlockTranslator::ReachStack(const Step& step, const Reg64& base,
                                                    int32_t disp, bool write) {
   if (Reached(step.stack)) return PlaceIn(step.stack);
-  FlagsToMemory();
+  FlagsAside();
   ReleaseTemps();
   if (disp == 0)
     hot_.mov(hot_.r10, base);
@@ -55,7 +55,7 @@ void BlockTranslator::EmitSpanChecks(const Step& step) {
 // Where a look-up fails `step` and what comes after it run in code without spans.
 void BlockTranslator::EmitSpanCheck(const Step& step, uint16_t index) {
   const Span& span = spans_[index];
-  FlagsToMemory();
+  FlagsAside();
   ReleaseTemps();
   if (span.begin.base == MemoryOperand::kRip) {
     EmitPageOffset(static_cast<int32_t>(span.begin.disp));
@@ -78,9 +78,10 @@ void BlockTranslator::EmitSpanCheck(const Step& step, uint16_t index) {
     for (CodeSpace::Offset jump : {misaligned, failed}) {
       if (jump != 0) space_.PatchJump(jump, space_.OffsetOf(cold_));
     }
+    EmitOwed(cold_, owed_ ? recipe_ : FlagRecipe{});
     EmitX87Pointer(cold_);
     EmitUnrename(cold_);
-    AddExit(EmitJump(cold_), again, true);
+    AddExitFromMemory(EmitJump(cold_), again, true);
   }
   held_[0] = {index, false};
   recent_ = 0;

@@ -1,4 +1,6 @@
 // The ways out of a block: branches, calls, returns, and what lies behind its end.
+#include <utility>
+
 #include "bt/translator/block_translator.h"
 #include "bt/translator/host_registers.h"
 #include "bt/translator/jump_tables.h"
@@ -66,6 +68,7 @@ void BlockTranslator::EmitBranch(const Step& step) {
       return AddExit(taken, target);
     }
     case Treatment::kJump:
+      if (ends && owed_) FlagsToHost();
       went_back_ |= target < step.next;
       if (!ends) return;
       if (target == Start()) return EmitSelfLoop();
@@ -111,6 +114,7 @@ void BlockTranslator::EmitBranch(const Step& step) {
   }
   went_back_ |= !ends && target < step.next;
   if (!ends) return;
+  if (owed_) FlagsToHost();
   EmitUnrename(hot_);
   EmitExit(target);
 }
@@ -213,18 +217,33 @@ uint32_t BlockTranslator::AddSite(const Step& step, int32_t stack) {
 // The cold stub leaves for the run-time, which may link the jump.
 void BlockTranslator::AddExit(CodeSpace::Offset jump, int32_t target, bool plain) {
   jump = EmitUncount(jump, plain);
+  if (owed_) {
+    space_.PatchJump(jump, space_.OffsetOf(cold_));
+    EmitRecipe(cold_, recipe_);
+    jump = EmitJump(cold_);
+  }
+  const FlagHome flags = owed_ ? FlagHome::kHost : flags_;
   const CodeSpace::Offset stub = space_.OffsetOf(cold_);
   space_.PatchJump(jump, stub);
-  if (flags_ == FlagHome::kHost) EmitSaveFlags(cold_, context_);
+  if (flags == FlagHome::kHost) EmitSaveFlags(cold_, context_);
   cold_.mov(cold_.dword[cold_.At(context_.state.exit)], static_cast<uint32_t>(exits_.size()));
   space_.PatchJump(EmitJump(cold_), stubs_.leave);
   exits_.push_back({.jump = jump,
                     .stub = stub,
-                    .flags = flags_,
+                    .flags = flags,
                     .plain = plain,
                     .back = plain ? went_back_ : LeadsBack(target),
                     .target = target,
                     .from = translation_});
+}
+
+// The flags are in memory on this way.
+void BlockTranslator::AddExitFromMemory(CodeSpace::Offset jump, int32_t target, bool plain) {
+  const FlagHome flags = std::exchange(flags_, FlagHome::kMemory);
+  const bool owed = std::exchange(owed_, false);
+  AddExit(jump, target, plain);
+  flags_ = flags;
+  owed_ = owed;
 }
 
 }  // namespace bt

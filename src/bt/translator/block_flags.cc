@@ -1,8 +1,26 @@
 // Where the guest's arithmetic flags are: in the host's, or in memory.
+#include <algorithm>
+
 #include "bt/translator/block_translator.h"
 #include "bt/translator/host_registers.h"
 
 namespace bt {
+namespace {
+
+// Guest registers that have other values behind `step`.
+uint16_t RegistersChanged(const BlockStep& step) {
+  switch (step.how) {
+    case Treatment::kPush:
+    case Treatment::kPop:
+    case Treatment::kLeave:
+    case Treatment::kCall:
+      return step.use.gpr_written | 1 << kGuestRsp | (step.how == Treatment::kLeave ? 1 << 5 : 0);
+    default:
+      return step.use.gpr_written;
+  }
+}
+
+}  // namespace
 
 // The flags are in memory; the start may need some of them in the host's.
 void BlockTranslator::EmitFlagsForStart() {
@@ -12,6 +30,8 @@ void BlockTranslator::EmitFlagsForStart() {
 }
 
 void BlockTranslator::FlagsToMemory() {
+  if (owed_) FlagsToHost();
+  recipe_ = {};
   if (flags_ == FlagHome::kHost && !saved_ && leave_out_ != LeaveOut::kFlags) {
     Release(kTemp1);
     EmitSaveFlags(hot_, context_);
@@ -19,8 +39,112 @@ void BlockTranslator::FlagsToMemory() {
   flags_ = FlagHome::kMemory;
 }
 
+// Before code of ours that destroys the host's flags. Rather than to be saved they may be made once
+// more by whoever needs them.
+void BlockTranslator::FlagsAside() {
+  if (owed_) return;
+  if (flags_ == FlagHome::kHost && !saved_ && recipe_ && RecipeServes()) {
+    owed_ = true;
+    flags_ = FlagHome::kMemory;
+    return;
+  }
+  FlagsToMemory();
+}
+
+// Comparisons of registers and constants, and logic, the flags of which its result tells.
+BlockTranslator::FlagRecipe BlockTranslator::RecipeOf(const Step& step) const {
+  FlagRecipe recipe;
+  if (step.how != Treatment::kCopy || HasMemory(step.insn)) return recipe;
+  const Operand& to = step.insn.operand[0];
+  switch (step.insn.mnemonic) {
+    case Mnemonic::CMP:
+    case Mnemonic::TEST: {
+      uint8_t bytes[kMaxPatched];
+      recipe.length = static_cast<uint8_t>(PatchInsn(step.insn, plan_, bytes));
+      std::copy_n(bytes, recipe.length, recipe.bytes.begin());
+      recipe.registers = step.use.gpr_read;
+      return recipe;
+    }
+    case Mnemonic::AND:
+    case Mnemonic::OR:
+    case Mnemonic::XOR: {
+      if (to.kind != OperandKind::kReg || to.bits < 32) return recipe;
+      const uint8_t reg = plan_.gpr[to.reg], low = reg & 7, high = reg >> 3;
+      const auto rex = static_cast<uint8_t>(0x40 | (to.bits == 64 ? 8 : 0) | high * 5);
+      recipe.bytes = {rex, 0x85, static_cast<uint8_t>(0xc0 | low * 9)};  // TEST
+      recipe.length = 3;
+      recipe.registers = static_cast<uint16_t>(1 << to.reg);
+      return recipe;
+    }
+    default:
+      return recipe;
+  }
+}
+
+// Whether the flags, from the present step on, are needed in the host's or by slow ways only, and
+// for no longer than the recipe holds.
+bool BlockTranslator::RecipeServes() const {
+  bool holds = true;
+  for (size_t i = step_; i < steps_.size(); ++i) {
+    const Step& step = steps_[i];
+    switch (step.how) {
+      case Treatment::kCopy:
+      case Treatment::kMemory:
+      case Treatment::kAddress:
+      case Treatment::kNothing:
+      case Treatment::kPush:
+      case Treatment::kPop:
+      case Treatment::kLeave:
+      case Treatment::kJump:
+      case Treatment::kJumpIf:
+      case Treatment::kCall:
+        break;
+      default:
+        return false;
+    }
+    const bool x87 = step.x87 != X87Use::kNone;
+    if (step.vector > vectors_ || (x87 && !x87_)) return false;
+    const bool overwrites = OverwritesFlags(step.insn, step.use);
+    if (!holds) {  // lost, unless they do not matter any more
+      const bool harmless = step.how == Treatment::kCopy || step.how == Treatment::kAddress ||
+                            step.how == Treatment::kNothing;
+      if (!harmless || SpanStarts(static_cast<uint16_t>(i))) return false;
+      if (!overwrites && (step.use.flags_read || step.use.flags_written)) return false;
+    }
+    if (overwrites || step.use.flags_written) return true;
+    holds &= (RegistersChanged(step) & recipe_.registers) == 0;
+  }
+  return holds;
+}
+
+// The recipe after `step`, which has been emitted.
+void BlockTranslator::FollowRecipe(const Step& step) {
+  if (step.use.flags_written) {
+    recipe_ = RecipeOf(step);
+    owed_ = false;
+  } else if (RegistersChanged(step) & recipe_.registers) {
+    recipe_ = {};
+    owed_ = false;  // nobody wants them: RecipeServes()
+  }
+}
+
+void BlockTranslator::EmitRecipe(Assembler& code, const FlagRecipe& recipe) {
+  if (leave_out_ == LeaveOut::kRecipe) return;
+  for (unsigned i = 0; i < recipe.length; ++i) code.db(recipe.bytes[i]);
+}
+
+// To memory, while the guest's registers are in their places.
+void BlockTranslator::EmitOwed(Assembler& code, const FlagRecipe& recipe) {
+  if (!recipe) return;
+  EmitRecipe(code, recipe);
+  EmitSaveFlags(code, context_);
+}
+
 void BlockTranslator::FlagsToHost() {
-  if (flags_ == FlagHome::kMemory) {
+  if (owed_) {
+    EmitRecipe(hot_, recipe_);
+    owed_ = false;
+  } else if (flags_ == FlagHome::kMemory) {
     Release(kTemp1);
     EmitRestoreFlags(hot_, context_);
     saved_ = true;
@@ -30,6 +154,7 @@ void BlockTranslator::FlagsToHost() {
 
 // For what leaves the other flags as it likes.
 void BlockTranslator::CarryToHost() {
+  if (owed_) return FlagsToHost();
   if (flags_ == FlagHome::kMemory) EmitRestoreCarry(hot_, context_);
   flags_ = FlagHome::kHost;
 }
@@ -42,7 +167,10 @@ void BlockTranslator::FlagsFor(const Step& step) {
     CarryToHost();
   else if (step.use.flags_read || step.use.flags_written)
     FlagsToHost();
-  if (step.use.flags_written) saved_ = false;
+  if (step.use.flags_written) {
+    saved_ = owed_ = false;
+    recipe_ = {};
+  }
 }
 
 }  // namespace bt

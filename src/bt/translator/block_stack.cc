@@ -79,6 +79,7 @@ void BlockTranslator::EmitStack(const Step& step) {
     check.jump = to.check.jump;
     check.site = to.check.site;
     check.next = to.check.next;
+    check.owed = to.check.owed;
   }
   EndCheck(check, true);
 }

@@ -14,8 +14,6 @@ namespace {
 
 using Xbyak::Reg64;
 
-constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
-
 bool FitsInt32(int64_t value) {
   return value == static_cast<int32_t>(value);
 }
@@ -107,13 +105,18 @@ bool BlockTranslator::Translate(const Block& block, bool plain, Translation& tra
   if (!plain) spans_ = FindSpans(steps_);
   held_ = {};
   stack_moves_ = 0;
-  saved_ = went_back_ = false;
+  saved_ = went_back_ = owed_ = false;
+  recipe_ = {};
   translation.plain = spans_.empty();
   translation.instructions = static_cast<uint16_t>(steps_.size());
   EmitEntry(translation);
-  for (step_ = 0; step_ < steps_.size(); ++step_) EmitStep(steps_[step_]);
+  for (step_ = 0; step_ < steps_.size(); ++step_) {
+    EmitStep(steps_[step_]);
+    FollowRecipe(steps_[step_]);
+  }
   const Step& last = steps_.back();
   if (!IsBranch(last.how)) {
+    if (owed_) FlagsToHost();
     EmitX87Pointer(hot_);
     EmitUnrename(hot_);
     EmitExit(last.next);
@@ -313,7 +316,7 @@ void BlockTranslator::EmitSegmentBase(uint8_t segment) {
 }
 
 BlockTranslator::Check BlockTranslator::EmitCheck(const Step& step, unsigned size, bool write) {
-  return {EmitLookUp(size, write), AddSite(step), step.next};
+  return {EmitLookUp(size, write), AddSite(step), step.next, owed_ ? recipe_ : FlagRecipe{}};
 }
 
 CodeSpace::Offset BlockTranslator::EmitLookUp(unsigned size, bool write) {
@@ -342,6 +345,7 @@ void BlockTranslator::EndCheck(const Check& check, bool resumes) {
   for (CodeSpace::Offset jump : {check.jump, check.more[0], check.more[1]}) {
     if (jump != 0) space_.PatchJump(jump, space_.OffsetOf(cold_));
   }
+  EmitOwed(cold_, check.owed);
   EmitX87Pointer(cold_);
   EmitUnrename(cold_);
   EmitRunSite(cold_, check.site);
@@ -350,14 +354,15 @@ void BlockTranslator::EndCheck(const Check& check, bool resumes) {
     return;
   }
   if (SpansLive() && leave_out_ != LeaveOut::kSpanKept) {
-    const FlagHome flags = std::exchange(flags_, FlagHome::kMemory);
-    AddExit(EmitJump(cold_), check.next);
-    flags_ = flags;
-    return;
+    return AddExitFromMemory(EmitJump(cold_), check.next);
   }
   EmitExitUnlessRegisters(check.next);
   EmitRename(cold_);
-  if (flags_ == FlagHome::kHost) EmitRestoreFlags(cold_, context_);
+  FollowRecipe(steps_[step_]);
+  if (recipe_)
+    EmitRecipe(cold_, recipe_);
+  else if (flags_ == FlagHome::kHost)
+    EmitRestoreFlags(cold_, context_);
   space_.PatchJump(EmitJump(cold_), space_.OffsetOf(hot_));
 }
 
@@ -395,9 +400,7 @@ void BlockTranslator::EmitExitUnlessRegisters(int32_t next) {
   cold_.cmp(cold_.r10d, static_cast<uint32_t>(std::max(vectors_, VectorUse::kSse)));
   const CodeSpace::Offset refused = EmitJumpIf(cold_, kBelow);
   const CodeSpace::Offset loaded = EmitJump(cold_);
-  const FlagHome flags = std::exchange(flags_, FlagHome::kMemory);
-  AddExit(refused, next);
-  flags_ = flags;
+  AddExitFromMemory(refused, next);
   space_.PatchJump(loaded, space_.OffsetOf(cold_));
 }
 

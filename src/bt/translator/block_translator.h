@@ -73,6 +73,15 @@ class BlockTranslator {
     bool written;         // not only read
   };
 
+  // An instruction that makes the guest's flags once more, for as long as no register that it reads
+  // has changed. Empty: there is none.
+  struct FlagRecipe {
+    std::array<uint8_t, 15> bytes = {};
+    uint8_t length = 0;
+    uint16_t registers = 0;  // the guest's
+    explicit operator bool() const { return length != 0; }
+  };
+
   bool Decode(const Block& block);
   bool DecodePath(const Block& block);
   const Block* Follow(Step& last);
@@ -109,6 +118,7 @@ class BlockTranslator {
   void EmitSelfLoop();
   void EmitLeaveAtStart(CodeSpace::Offset jump);
   void AddExit(CodeSpace::Offset jump, int32_t target, bool plain = false);
+  void AddExitFromMemory(CodeSpace::Offset jump, int32_t target, bool plain = false);
   void EmitRename(Assembler& code);
   void EmitUnrename(Assembler& code);
   void EmitEffective(const Step& step);
@@ -126,6 +136,7 @@ class BlockTranslator {
     CodeSpace::Offset jump;  // 0: none
     uint32_t site;
     uint16_t next;
+    FlagRecipe owed = {};                        // of the flags, if they are not in memory
     std::array<CodeSpace::Offset, 2> more = {};  // other jumps there
   };
   Check EmitCheck(const Step& step, unsigned size, bool write);
@@ -160,6 +171,12 @@ class BlockTranslator {
   void Release(uint8_t temp);
   void ReleaseTemps();
   void FlagsToMemory();
+  void FlagsAside();
+  FlagRecipe RecipeOf(const Step& step) const;
+  bool RecipeServes() const;
+  void FollowRecipe(const Step& step);
+  void EmitRecipe(Assembler& code, const FlagRecipe& recipe);
+  void EmitOwed(Assembler& code, const FlagRecipe& recipe);
   void FlagsToHost();
   void CarryToHost();
   void FlagsFor(const Step& step);
@@ -198,6 +215,8 @@ class BlockTranslator {
   PatchPlan plan_;
   FlagHome flags_ = FlagHome::kHost;
   bool saved_ = false;      // the flags are in memory as well
+  FlagRecipe recipe_;       // of the present flags
+  bool owed_ = false;       // they are in memory only once it has been applied and they were saved
   uint16_t here_ = 0;       // offset in the page of the end of the step
   bool went_back_ = false;  // behind a jump back that did not look at attention
   // How the block begins: behind its ways in, with what of the flags where.

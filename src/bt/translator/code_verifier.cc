@@ -267,7 +267,7 @@ class Walk {
         IsGpr(operand(0), 0) && IsImm(1) && (operand(1).imm & 0xff) == 0x7f)
       state_.restoring = State::Restoring::kOverflow;
     if (IsOurs() || restoring == State::Restoring::kRead) {
-      Require(state_.in_memory, "the guest's flags are lost");
+      Require(state_.in_memory || state_.recipe, "the guest's flags are lost");
       state_.in_host = state_.carry = false;
       return;
     }
@@ -275,9 +275,7 @@ class Walk {
         state_.in_host || OverwritesFlags(insn_, use_) || (state_.carry && NeedsOnlyCarry(insn_)),
         "flags that are not there");
     if (use_.flags_written == 0) return;
-    state_.carry = false;
-    state_.in_host = true;
-    state_.in_memory = false;
+    state_.MakeFlags(State::RecipeOf(insn_, use_));
   }
 
   // What an instruction of ours tells of kTemp0 and kTemp1.
@@ -465,6 +463,7 @@ class Walk {
     CheckMemory();
     if (!fault_.empty()) return;
     FollowFlags();
+    if (IsOurs() || use_.flags_written == 0) state_.ForgetRecipe(use_.gpr_written);
     FollowPointers();
     FollowTemps();
     Reach(next, state_);

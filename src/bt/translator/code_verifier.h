@@ -24,7 +24,9 @@ namespace bt {
 // - Other pages are where they were, by JumpTable::pages.
 // - Vector and x87 registers are used only where they were looked for; aligned operands are
 // aligned.
-// - The guest's flags are nowhere lost, and are where the target of a jump takes them to be.
+// - The guest's flags are nowhere lost while somebody may need them, or a comparison that stays
+// true
+//   can make them once more, and are where the target of a jump takes them to be.
 class CodeVerifier {
  public:
   struct Range {

@@ -43,6 +43,7 @@ enum class LeaveOut : uint8_t {
   kCrossing,  // of the end of the page
   kAlignment,
   kFlags,      // are not saved
+  kRecipe,     // flags that were not saved are not made once more
   kRegisters,  // vector and x87: not loaded
   kTarget,     // of an indirect jump: not compared with the table's
   kTail,       // of a block: its page is not looked for

@@ -1,5 +1,6 @@
 #include "bt/translator/verifier_state.h"
 
+#include "bt/translator/treatment.h"
 #include "vmm/core/base/types.h"
 
 namespace bt {
@@ -34,6 +35,32 @@ VerifierState VerifierState::Answered(Mnemonic jump, bool taken) const {
   state.permitted = std::max(state.permitted, state.vectors);
   state.Ask(Asked::kNothing);
   return state;
+}
+
+VerifierState::FlagRecipe VerifierState::RecipeOf(const Insn& insn, const InsnUse& use) {
+  FlagRecipe recipe;
+  const Operand &to = insn.operand[0], &from = insn.operand[1];
+  if (HasMemory(insn) || to.kind != OperandKind::kReg) return recipe;
+  const auto name = [](const Operand& reg) {
+    return static_cast<uint8_t>(reg.reg + (reg.high ? 16 : 0));
+  };
+  switch (insn.mnemonic) {
+    case Mnemonic::CMP:
+    case Mnemonic::TEST:
+      recipe = {insn.mnemonic, use.gpr_read, to.bits, name(to)};
+      if (from.kind == OperandKind::kReg)
+        recipe.from = name(from);
+      else
+        recipe.constant = from.imm;
+      return recipe;
+    case Mnemonic::AND:
+    case Mnemonic::OR:
+    case Mnemonic::XOR:
+      if (to.bits < 32) return recipe;
+      return {Mnemonic::TEST, static_cast<uint16_t>(1 << to.reg), to.bits, name(to), name(to)};
+    default:
+      return recipe;
+  }
 }
 
 }  // namespace bt

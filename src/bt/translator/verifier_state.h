@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 
+#include "bt/isa/insn.h"
 #include "bt/isa/mnemonic.h"
 #include "bt/translator/block_span.h"
 
@@ -41,6 +42,30 @@ struct VerifierState {
     bool operator==(const Place&) const = default;
   };
   static constexpr uint32_t kUnknownPage = ~0u;
+  // A CMP or TEST of registers and constants; INVALID: none is known.
+  struct FlagRecipe {
+    Mnemonic mnemonic = Mnemonic::INVALID;
+    uint16_t registers = 0;
+    uint16_t bits = 0;
+    uint8_t to = 0, from = kConstant;  // registers; AH to BH are 16 to 19
+    uint64_t constant = 0;
+    static constexpr uint8_t kConstant = 0xff;
+    bool operator==(const FlagRecipe&) const = default;
+    explicit operator bool() const { return mnemonic != Mnemonic::INVALID; }
+  };
+  // What makes the flags of `insn` once more.
+  static FlagRecipe RecipeOf(const Insn& insn, const InsnUse& use);
+  // An instruction of the guest's does, or of ours as that did.
+  void MakeFlags(const FlagRecipe& by) {
+    in_memory &= by && by == recipe;  // the same once more
+    recipe = by;
+    carry = false;
+    in_host = true;
+  }
+  // These registers have other values.
+  void ForgetRecipe(uint16_t changed) {
+    if (changed & recipe.registers) recipe = {};
+  }
   // The host address of `size` bytes, a multiple of `alignment`, that the guest may read or write.
   struct Pointer {
     uint32_t size = 0, alignment = 1;
@@ -84,6 +109,7 @@ struct VerifierState {
   bool x87 = false;
   bool in_host = false, in_memory = false;  // where the guest's flags are right
   bool carry = false;                       // the host's is, the other flags may not be
+  FlagRecipe recipe;                        // makes the guest's flags once more
 
   bool operator==(const VerifierState&) const = default;
 
@@ -118,6 +144,7 @@ struct VerifierState {
     permitted = std::min(permitted, other.permitted);
     x87 &= other.x87;
     carry = (carry || in_host) && (other.carry || other.in_host);
+    keep(recipe, other.recipe, FlagRecipe{});
     in_host &= other.in_host;
     in_memory &= other.in_memory;
   }

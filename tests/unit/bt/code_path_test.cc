@@ -89,9 +89,16 @@ TEST_CASE("a check that is left out is noticed in every block of a path", "[veri
   CHECK(fault(loads, LeaveOut::kCrossing) == "more memory than was checked");
   CHECK(fault(span, LeaveOut::kSpanEnd) == "more memory than was checked");
   CHECK(fault(span, LeaveOut::kSpanWrite) == "a write that was checked as a read");
-  // CMP RAX, RCX; JZ; MOV EAX, [RDI]: the flags live on into the second block.
-  const Blocks flags = {{0x5100, Joined({0x48, 0x39, 0xc8}, kJumpIf)}, {0x5105, kLoad}};
+  // ADD RAX, RCX; JZ; MOV EAX, [RDI]: the flags live on into the second block.
+  const Blocks flags = {{0x5100, Joined({0x48, 0x01, 0xc8}, kJumpIf)}, {0x5105, kLoad}};
   CHECK(fault(flags, LeaveOut::kFlags) == "the guest's flags are lost");
+  // CMP RDX, RCX; and AND EDX, ECX: they are made once more where the look-up fails.
+  for (const Code& code : {Code{0x48, 0x39, 0xca}, Code{0x21, 0xca, 0x90}}) {
+    const Blocks recipe = {{0x5100, Joined(code, kJumpIf)}, {0x5105, Joined(kLoad, {0x31, 0xc0})}};
+    CHECK(fault(recipe, LeaveOut::kNothing) == "");
+    CHECK(fault(recipe, LeaveOut::kFlags) == "");  // nobody saves them
+    CHECK(fault(recipe, LeaveOut::kRecipe) == "flags that are not there");
+  }
   const Blocks call = {{0x5100, kCall}, {0x5120, kRet}, {0x5105, kRet}};
   CHECK(fault(call, LeaveOut::kTarget) == "a jump to where nobody has looked");
 }
