@@ -302,12 +302,13 @@ bool Debugger::WriteMemory(unsigned cpu, bool physical, uint64_t address,
 Result<void> Debugger::SetPoints(unsigned cpu, std::span<const DebugPoint> points) {
   std::vector<DebugPoint> old(points.begin(), points.end());
   points_.swap(old);
-  points_cpu_ = cpu;
-  points_are_in_ = false;
+  const unsigned old_cpu = std::exchange(points_cpu_, cpu);
+  const bool were_in = std::exchange(points_are_in_, false);
   auto put = PutPointsIn(cpu);
   if (!put) {
     points_.swap(old);
-    points_are_in_ = true;
+    points_cpu_ = old_cpu;
+    points_are_in_ = were_in;
   }
   return put;
 }

@@ -54,10 +54,17 @@ class FakeVm final : public Vm {
   void IoapicRouteChanged(unsigned, MsiMessage, bool, bool) override { ++route_changes; }
   Result<void> AddIoEventFd(bool, uint64_t, unsigned, int) override { return {}; }
   void OnHostWrite(GuestPhys, uint64_t length) override { host_written += length; }
+  Result<void> SetDebugPoints(std::span<const DebugPoint> wanted, const CpuState&) override {
+    if (wanted.size() > most_points) return Fail(ExitCode::kUnavailable, "no more breakpoints");
+    points.assign(wanted.begin(), wanted.end());
+    return {};
+  }
 
   std::vector<FakeVcpu*> cpus;
   std::atomic<unsigned> messages{0}, ext_int_changes{0}, route_changes{0};
   uint64_t host_written = 0;
+  std::vector<DebugPoint> points;
+  size_t most_points = 4;
 
  private:
   const VmParts parts_;

@@ -58,6 +58,7 @@ class FakeVcpu final : public Vcpu {
     ++loads_;
     return {};
   }
+  void SetDebugStep(DebugStep step) override { debug_step_ = step; }
 
   // For scripts: sleeps as a processor in HLT does, until Kick().
   void SleepUntilKicked() {
@@ -68,6 +69,7 @@ class FakeVcpu final : public Vcpu {
   unsigned id() const { return id_; }
   unsigned loads() const { return loads_; }
   CpuState& cpu_state() { return state_; }
+  DebugStep debug_step() const { return debug_step_; }
 
  private:
   const unsigned id_;
@@ -79,6 +81,7 @@ class FakeVcpu final : public Vcpu {
   bool halted_told_ = false;
   unsigned loads_ = 0;
   CpuState state_;
+  DebugStep debug_step_ = DebugStep::kOff;
 };
 
 }  // namespace vmm::test
