@@ -4,6 +4,7 @@
 
 #include "bt/interp/interpreter.h"
 #include "bt/translator/host_registers.h"
+#include "bt/translator/lockstep.h"
 #include "vmm/core/base/check.h"
 #include "vmm/core/base/log.h"
 
@@ -16,6 +17,11 @@ bool Canonical(uint64_t linear) {
   return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
 }
 
+Counting CountingFor(const vmm::VmParts& parts) {
+  if (parts.schedule || parts.lockstep) return Counting::kBounded;
+  return parts.count_instructions ? Counting::kCount : Counting::kNone;
+}
+
 CodeState& StateIn(Cpu& cpu) {
   CHECK(mprotect(cpu.Window(), vmm::kPageSize, PROT_READ | PROT_WRITE) == 0);
   return *new (cpu.Window()) CodeState;
@@ -23,7 +29,7 @@ CodeState& StateIn(Cpu& cpu) {
 
 }  // namespace
 
-Translator::Translator(Cpu& cpu)
+Translator::Translator(Cpu& cpu, const Trial& trial)
     : cpu_(cpu),
       names_(cpu.vm_.parts().perf_map ? PerfMap::Get() : nullptr),
       state_(StateIn(cpu)),
@@ -49,15 +55,17 @@ Translator::Translator(Cpu& cpu)
                cpu.instructions_,
                cpu.turn_end_},
       space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes, names_ != nullptr),
-      counting_(cpu.vm_.parts().schedule             ? Counting::kBounded
-                : cpu.vm_.parts().count_instructions ? Counting::kCount
-                                                     : Counting::kNone) {
+      counting_(CountingFor(cpu.vm_.parts())),
+      trial_(trial),
+      lockstep_(cpu.vm_.parts().lockstep ? std::make_unique<Lockstep>(*this) : nullptr) {
   static_assert(kStateBytes + kCodeBytes <= Cpu::kWindowBytes && sizeof(CodeState) <= kStateBytes);
   state_.run_site = reinterpret_cast<uint64_t>(&RunSite);
   state_.self = reinterpret_cast<uint64_t>(this);
   state_.apic = reinterpret_cast<uint64_t>(&cpu.apic().attention());
   Clear();
 }
+
+Translator::~Translator() = default;
 
 void Translator::Clear() {
   space_.Clear();
@@ -70,6 +78,7 @@ void Translator::Clear() {
   way_ = {};
   if (!translations_.empty()) ++done_.clears;
   translations_.clear();
+  if (lockstep_) lockstep_->Clear();
   stubs_ = Stubs::Emit(space_, context_);
   if (names_) NameStubs();
 }
@@ -118,7 +127,7 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
                           cold = space_.OffsetOf(space_.cold());
   const size_t exits = exits_.size();
   BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), *this, exits_, sites_,
-                             LeaveOut::kNothing, counting_);
+                             trial_.leave_out, counting_);
   if (!translator.Translate(*block, plain, *translation)) {
     block->untranslatable = true;
     return nullptr;
@@ -129,6 +138,7 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
             {translation->from(FlagHome::kMemory), FlagHome::kMemory}},
            {}, translation->second_page);
   }
+  if (lockstep_) lockstep_->Note(*translation, translator.blocks(), hot, cold);
   if (names_) NameCode("guest", cpu_.r[kRip], *block, hot, cold);
   ++done_.blocks;
   done_.hot_bytes += space_.OffsetOf(space_.hot()) - hot - translator.count_bytes();
@@ -171,10 +181,32 @@ void Translator::Run(Block* block) {
     jumps_.SetPage(translation->second_page, state_.page + vmm::kPageSize, cpu_.key_);
   SelectJumps();
   ++done_.exits;
-  done_.instructions -= cpu_.instructions_;
+  const uint64_t before = cpu_.instructions_, turn_end = cpu_.turn_end_;
+  const uint64_t stretch_end = std::min(turn_end, before + BlockTranslator::kMaxSteps);
+  if (lockstep_) {  // so far and no further: what would be longer refuses
+    cpu_.turn_end_ = stretch_end;
+    lockstep_->Expect(*translation, block->ops);
+  }
+  done_.instructions -= before;
   stubs_.enter(space_.run(translation->from(FlagHome::kMemory)));
   done_.instructions += cpu_.instructions_;
   Leave();
+  if (lockstep_) {
+    CompareInLockstep();
+    if (cpu_.turn_end_ == stretch_end) cpu_.turn_end_ = turn_end;  // else nothing is left of it
+  }
+  // Spans that do not hold lead to code that may be too long for what is left of the turn.
+  if (counting_ == Counting::kBounded && cpu_.instructions_ == before &&
+      state_.exit == CodeState::kLeft && !cpu_.fault_.active && before < cpu_.turn_end_)
+    cpu_.RunCarefully();
+}
+
+void Translator::CompareInLockstep() {
+  const std::string report = lockstep_->Compare();
+  if (report.empty()) return;
+  if (trial_.on_difference) return trial_.on_difference(report);
+  vmm::Log(vmm::LogLevel::kError, report);
+  CHECK(!"translated code and the interpreter agree");
 }
 
 // Sets RIP, and remembers the way out for Link().
@@ -223,9 +255,14 @@ AfterSite Translator::RunSite(Translator* self, uint32_t index) noexcept {
   const Site site = self->sites_[index];
   Cpu& cpu = self->cpu_;
   const bool counts = self->counting_ != Counting::kNone;
-  cpu.r[kRip] = self->state_.page + site.next;
-  ++self->done_.sites;
   if (counts) cpu.instructions_ -= site.behind + 1u;
+  cpu.r[kRip] = self->state_.page + site.next;
+  if (self->lockstep_) {
+    cpu.r[kRip] -= site.op->length;
+    self->CompareInLockstep();
+    cpu.r[kRip] += site.op->length;
+  }
+  ++self->done_.sites;
   cpu.incomplete_ = false;
   const bool more = site.op->fn(cpu, *site.op);
   self->SelectJumps();
@@ -241,9 +278,11 @@ AfterSite Translator::RunSite(Translator* self, uint32_t index) noexcept {
   }
   if (cpu.CountedStop()) return AfterSite::kLeave;
   if (more && !faulted && !site.from->dead) {
+    if (self->lockstep_) self->lockstep_->Expect(*site.from, site.op + 1);
     if (counts) cpu.instructions_ += site.behind;
     return AfterSite::kNext;
   }
+  if (self->lockstep_) return AfterSite::kLeave;
   const bool plain = cpu.In64() && cpu.careful_ == 0 &&
                      (cpu.rflags_ & (eflags::TF | eflags::RF)) == 0 && Canonical(cpu.r[kRip]);
   return plain ? AfterSite::kAtRip : AfterSite::kLeave;

@@ -18,7 +18,15 @@ namespace bt {
 
 class Translator final : public Tier, private BlockSource {
  public:
-  explicit Translator(Cpu& cpu);
+  // What tests have otherwise.
+  struct Trial {
+    LeaveOut leave_out = LeaveOut::kNothing;
+    // Hears of differences in lock-step. Null: the first ends the process.
+    void (*on_difference)(const std::string&) = nullptr;
+  };
+  explicit Translator(Cpu& cpu) : Translator(cpu, Trial{}) {}
+  Translator(Cpu& cpu, const Trial& trial);
+  ~Translator() override;
 
   void Run(Block* block) override;
   void Kill(Block* block) override;
@@ -32,6 +40,8 @@ class Translator final : public Tier, private BlockSource {
   }
 
  private:
+  class Lockstep;
+
   // Runs of a block in the interpreter before it is worth translating, and before it may be a part
   // of others.
   static constexpr unsigned kHotRuns = 4, kWarmRuns = 2;
@@ -61,6 +71,7 @@ class Translator final : public Tier, private BlockSource {
   const Block* FindBlock(uint64_t phys) override;
   const uint8_t* FetchBytes(const Block& block) override;
   void FaultAtTarget();
+  void CompareInLockstep();
   // The code from `hot` and `cold` to the present ends.
   void Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,
               std::vector<CodeVerifier::Entry> entries, std::vector<CodeVerifier::Entry> others,
@@ -87,6 +98,8 @@ class Translator final : public Tier, private BlockSource {
     uint64_t blocks, guest_bytes, hot_bytes, cold_bytes, exits, sites, indirect_misses, links,
         invalidations, clears, instructions;
   } done_{};
+  const Trial trial_;
+  const std::unique_ptr<Lockstep> lockstep_;  // null: unasked
   const bool verify_ = CodeVerifier::Wanted();
 };
 

@@ -1,5 +1,5 @@
 // What `vmm run --stats` tells of the translator; docs/statistics.md explains it.
-#include "bt/translator/translator.h"
+#include "bt/translator/lockstep.h"
 
 namespace bt {
 
@@ -25,6 +25,10 @@ void Translator::AddTo(vmm::Statistics& statistics) const {
       {"code cache clears", done_.clears},
   };
   statistics.insert(statistics.end(), own.begin(), own.end());
+  if (!lockstep_) return;
+  statistics.push_back({"instructions compared", lockstep_->compared()});
+  statistics.push_back(
+      {"% of translated instructions compared", lockstep_->compared(), done_.instructions, 100});
 }
 
 }  // namespace bt

@@ -132,6 +132,9 @@ void Parser::AddCommand(const CommandRow& row) {
                  "Print at the end how the engine spent the run (docs/statistics.md)");
     app.add_flag("--perf-map", line_.perf_map,
                  "Write names of translated code to /tmp/perf-PID.map, for perf report");
+    app.add_flag("--lockstep", line_.lockstep,
+                 "Compare translated code with the interpreter at every block of a deterministic "
+                 "run; the first difference ends it");
     AddTraceOptions(app);
   } else if (row.command == Command::kInspect) {
     app.add_option("--dtb", dtb_, "Write the machine as a flattened device tree")

@@ -25,6 +25,7 @@ struct CommandLine {
   TraceOptions trace;              // of run
   bool statistics = false;         // of run
   bool perf_map = false;           // of run
+  bool lockstep = false;           // of run
   bool json = false;               // of probe
   std::string explain;             // of config: a key; empty: all
   DiskOptions disk;                // of disk

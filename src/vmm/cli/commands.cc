@@ -70,9 +70,15 @@ RunOutcome RunCommand(const CommandLine& line) {
                       "--record, --replay and --state-hash are of deterministic runs; fix: add "
                       "--deterministic"});
   }
+  if (line.lockstep && (!config->deterministic || config->accel != AccelChoice::kBt)) {
+    return OutcomeOf({ExitCode::kUsage,
+                      "--lockstep is of deterministic runs of the translator; fix: add "
+                      "--deterministic --accel bt"});
+  }
   config->trace = line.trace;
   config->statistics = line.statistics;
   config->perf_map = line.perf_map;
+  config->lockstep = line.lockstep;
   Result<std::unique_ptr<Machine>> machine = Machine::Create(*config);
   if (!machine) return OutcomeOf(std::move(machine.error()));
   RunOutcome outcome = (*machine)->Run();

@@ -108,6 +108,7 @@ struct Config {
   TraceOptions trace;
   bool statistics = false;  // RunOutcome has them
   bool perf_map = false;
+  bool lockstep = false;
 
   GdbSpec gdb;
   bool gdb_wait = false;  // the first instruction waits for a debugger

@@ -43,6 +43,9 @@ struct VmParts {
   bool count_instructions = false;
   // Code that the engine makes at run-time shall have names in /tmp/perf-PID.map.
   bool perf_map = false;
+  // Code that the engine makes is held against its interpreter, block by block; the first
+  // difference ends the process with a report. With `schedule` only.
+  bool lockstep = false;
 };
 
 enum class RunExit : uint8_t {
