@@ -34,7 +34,8 @@ struct Block {
   bool untranslatable = false;
   uint8_t runs = 0;  // in the interpreter, while they are few
   Translation* translation = nullptr;
-  Translation* plain = nullptr;  // code without spans, for when they do not hold
+  Translation* plain = nullptr;   // code without spans, for when they do not hold
+  Translation* direct = nullptr;  // a user's, in a cell
 };
 
 class BlockCache {

@@ -12,6 +12,7 @@
 #include "bt/interp/block_cache.h"
 #include "bt/interp/debug_registers.h"
 #include "bt/interp/debugger.h"
+#include "bt/interp/event_kind.h"
 #include "bt/interp/flags.h"
 #include "bt/interp/op.h"
 #include "bt/interp/registers.h"
@@ -26,23 +27,6 @@
 namespace bt {
 
 class InterpreterVm;
-
-struct Fault {
-  bool active = false;
-  uint8_t vector = 0;
-  bool has_error = false;
-  uint32_t error = 0;
-  bool in_new_task = false;  // a task switch was done: RIP is the new task's, not the instruction's
-};
-
-// How an event reaches the guest through the IDT.
-// kSoftTrap: INT3 and INTO, which V86 mode lets through.
-enum class EventKind : uint8_t { kFault, kTrap, kIntN, kSoftTrap, kExternal };
-constexpr bool IsSoftware(EventKind kind) {
-  return kind == EventKind::kIntN || kind == EventKind::kSoftTrap;
-}
-
-enum class TaskSwitch : uint8_t { kJump, kCall, kEvent, kReturn };
 
 class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::LocalApic::Host {
  public:
@@ -182,6 +166,16 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
 
   // Translation with all checks; sets A and D. On success *phys is the guest-physical address.
   bool Translate(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page);
+  // What a TLB may hold of a page for the user's accesses, in long mode, by the page tables alone:
+  // nothing is changed, and false if anything stands in the way. [SDM 3A] 4.10.2
+  struct UserPage {
+    uint64_t phys;
+    unsigned shift;  // of the page's size
+    bool writable;   // and dirty already
+  };
+  bool PeekUserPage(uint64_t linear, UserPage* page) const;
+  // Whether the page tables have anything in 2 MiB pieces of `size` bytes from `first`.
+  bool MayBeMapped(uint64_t first, uint64_t size) const;
   bool LoadSlow(uint64_t linear, void* out, unsigned size, bool stack, View view);
   bool StoreSlow(uint64_t linear, const void* in, unsigned size, bool stack, View view);
   void FlushTlb();
@@ -352,6 +346,9 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
  private:
   friend class BlockBuilder;
   friend class Translator;
+  friend class Cell;
+  friend class CellPages;
+  friend class CellTier;
   struct JumpCacheEntry {
     uint64_t linear = 0, key = ~0ull;
     Block* block = nullptr;
@@ -489,6 +486,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
 
  private:
   std::atomic<uint32_t> attention_{0};
+  std::atomic<std::atomic<uint32_t>*> attention_mirror_{nullptr};  // set to 1 along with it
   std::atomic<bool> inside_{false};
   std::mutex posted_mutex_;
   std::vector<std::pair<uint64_t, uint64_t>> posted_;

@@ -143,6 +143,58 @@ bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* 
   }
 }
 
+bool Cpu::MayBeMapped(uint64_t first, uint64_t size) const {
+  const auto read = [this](uint64_t table, uint64_t index) {
+    const uint8_t* host =
+        vmm_memory().Host(vmm::GuestPhys((table & kAddressMask) + index * 8), sizeof(uint64_t));
+    return host ? LoadHost<uint64_t>(host) : 0;
+  };
+  constexpr unsigned kTop = 39, kNext = 30, kMiddle = 21;
+  const auto index = [](uint64_t linear, unsigned shift) { return linear >> shift & 511; };
+  constexpr uint64_t kStep = 1ull << kMiddle;
+  for (uint64_t at = first & ~(kStep - 1); at < first + size; at += kStep) {
+    const uint64_t top = read(cr3_, index(at, kTop));
+    if (!(top & kPresent)) {
+      at |= (1ull << kTop) - kStep;  // nor is anything else there
+      continue;
+    }
+    const uint64_t next = read(top, index(at, kNext));
+    if (!(next & kPresent)) {
+      at |= (1ull << kNext) - kStep;
+      continue;
+    }
+    if ((next & kLarge) || (read(next, index(at, kMiddle)) & kPresent)) return true;
+  }
+  return false;
+}
+
+bool Cpu::PeekUserPage(uint64_t linear, UserPage* page) const {
+  uint64_t table = cr3_ & kAddressMask;
+  uint64_t allowed = kPresent | kWritable | kUser | kAccessed;
+  for (const Level& level : kLong) {
+    const uint64_t index = (linear >> level.shift) & ((1u << level.bits) - 1);
+    const uint64_t at = (table + index * 8) & vm_.address_mask();
+    const uint8_t* host = vmm_memory().Host(vmm::GuestPhys(at), 8);
+    if (!host) return false;
+    const uint64_t entry = LoadHost<uint64_t>(host);
+    allowed &= entry;
+    if ((allowed & (kPresent | kUser | kAccessed)) != (kPresent | kUser | kAccessed)) return false;
+    if (level.shift > 12 && !(entry & kLarge)) {
+      table = entry & kAddressMask;
+      continue;
+    }
+    const uint64_t offset_mask = (1ull << level.shift) - 1;
+    if (level.shift > 12 && (entry & offset_mask & 0xffffffffffffe000)) return false;
+    if (entry & reserved_address_bits_ & kAddressMask) return false;
+    page->phys = ((entry & kAddressMask & ~offset_mask) | (linear & offset_mask & kPageMask)) &
+                 vm_.address_mask();
+    page->writable = (allowed & kWritable) && (entry & kDirty);
+    page->shift = level.shift;
+    return true;
+  }
+  return false;
+}
+
 bool Cpu::Translate(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page) {
   if (!(cr0_ & cr0::PG)) {
     *phys = linear & 0xffffffff & vm_.address_mask();

@@ -78,6 +78,7 @@ void Tlb::FlushBanks(Context& context) {
   for (std::unique_ptr<TlbBank>& bank : context.banks) {
     if (bank) bank->Flush();
   }
+  if (context.mirror) context.mirror->Flush();
   context.epoch = next_epoch_++;
 }
 
@@ -109,6 +110,7 @@ void Tlb::FlushPageOf(Context& context, uint64_t linear) {
   for (std::unique_ptr<TlbBank>& bank : context.banks) {
     if (bank) fetched |= FlushPageOf(*bank, linear, large);
   }
+  if (context.mirror) context.mirror->FlushPage(linear, large);
   if (fetched) context.epoch = next_epoch_++;
 }
 
@@ -187,7 +189,20 @@ void Tlb::DropWriteEntries(uint64_t host_page) {
     for (std::unique_ptr<TlbBank>& bank : context.banks) {
       if (bank && bank->used) bank->write.DropIf(here);
     }
+    if (context.mirror) context.mirror->DropWriteEntries(host_page);
   }
+}
+
+void Tlb::SetMirror(TlbMirror* mirror) {
+  for (Context& context : contexts_) {
+    if (!context.mirror) continue;
+    context.mirror->Flush();
+    context.mirror = nullptr;
+    context.epoch = next_epoch_++;
+  }
+  if (!mirror) return;
+  contexts_[current_].mirror = mirror;
+  contexts_[current_].epoch = next_epoch_++;
 }
 
 // ---- The processor's side

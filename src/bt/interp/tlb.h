@@ -156,6 +156,16 @@ constexpr bool IsUser(View view) {
 
 enum class Access : uint8_t { kRead, kWrite, kExecute };
 
+// Follows what one address space's users may see: something besides the banks that maps their
+// pages. Calls come on the vCPU's thread, or while it stands.
+class TlbMirror {
+ public:
+  virtual ~TlbMirror() = default;
+  virtual void Flush() = 0;                                 // everything
+  virtual void FlushPage(uint64_t linear, bool large) = 0;  // or all in the same 4 MiB
+  virtual void DropWriteEntries(uint64_t host_page) = 0;    // may not be written unseen any more
+};
+
 // The banks of the address spaces (PCIDs) that were used last, and one for View::kSupervisor that
 // all share: what a kernel looks at is mostly global. What is not is listed, and goes when another
 // address space comes. What is thrown away may be more than the guest asked for, never less.
@@ -203,12 +213,19 @@ class Tlb {
   // stands.
   void DropWriteEntries(uint64_t host_page);
 
+  // From now on `mirror` follows the current address space, and no other one; null: nobody does.
+  // Code that users' jumps led to has to be found anew.
+  void SetMirror(TlbMirror* mirror);
+  // Whether it follows the current address space.
+  bool mirrored() const { return contexts_[current_].mirror != nullptr; }
+
  private:
   struct Context {
     uint16_t pcid = 0;
     bool valid = false;
     uint64_t epoch = 0, last_used = 0;
     std::array<std::unique_ptr<TlbBank>, kViews> banks;
+    TlbMirror* mirror = nullptr;
   };
   static TlbBank& Bank(Context& context, View view) {
     std::unique_ptr<TlbBank>& bank = context.banks[static_cast<unsigned>(view)];

@@ -9,7 +9,8 @@ namespace bt {
 
 class Assembler : public Xbyak::CodeGenerator {
  public:
-  // Writes to `write`; the same bytes run at `write + to_run`.
+  // Writes to `write`; seen from the variables that it names, the same bytes run at
+  // `write + to_run`.
   Assembler(uint8_t* write, ptrdiff_t to_run, size_t size)
       : CodeGenerator(size, write), to_run_(to_run) {}
 

@@ -10,6 +10,10 @@ using Xbyak::Reg64;
 
 BlockTranslator::Place BlockTranslator::ReachMemory(const Step& step, unsigned size, bool write) {
   if (Reached(step.memory)) return PlaceIn(step.memory);
+  if (context_.direct) {
+    EmitDirectAddress(step);
+    return Direct(step, hot_.r10, 0);
+  }
   FlagsAside();
   ReleaseTemps();
   EmitEffective(step);
@@ -22,6 +26,7 @@ BlockTranslator::Place BlockTranslator::ReachMemory(const Step& step, unsigned s
 BlockTranslator::Place BlockTranslator::ReachStack(const Step& step, const Reg64& base,
                                                    int32_t disp, bool write) {
   if (Reached(step.stack)) return PlaceIn(step.stack);
+  if (context_.direct) return Direct(step, base, disp);
   FlagsAside();
   ReleaseTemps();
   if (disp == 0)
@@ -137,6 +142,7 @@ void BlockTranslator::EmitInterpreter(const Step& step, CodeSpace::Offset run) {
   EmitX87Pointer(hot_);
   x87_at_ = -1;
   EmitUnrename(hot_);
+  if (context_.direct) return EmitLeaveForSite(hot_, AddSite(step));
   hot_.mov(hot_.r10d, AddSite(step));
   EmitCall(hot_, run);
   EmitRename(hot_);

@@ -45,7 +45,9 @@ bool BlockTranslator::Decode(const Block& block) {
         step.vector = VectorUseOf(step.insn, step.use);
         step.x87 = X87UseOf(step.insn);
       }
+      if (step.how == Treatment::kLoadMxcsr) step.vector = VectorUse::kSse;
     }
+    if (context_.direct && !MayBeDirect(step.how)) step.how = Treatment::kInterpreter;
     steps_.push_back(step);
   }
   return true;

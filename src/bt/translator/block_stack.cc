@@ -41,8 +41,14 @@ void BlockTranslator::EmitStack(const Step& step) {
   const Reg64 sp(kHostOfRsp);
   if (step.how == Treatment::kLeave) {
     const Place place = ReachStack(step, hot_.rbp, 0, false);
-    hot_.lea(sp, hot_.ptr[hot_.rbp + 8]);
-    hot_.mov(hot_.rbp, hot_.ptr[place.address()]);
+    if (context_.direct) {  // nothing is changed before a fault
+      hot_.mov(hot_.r10, hot_.ptr[place.address()]);
+      hot_.lea(sp, hot_.ptr[hot_.rbp + 8]);
+      hot_.mov(hot_.rbp, hot_.r10);
+    } else {
+      hot_.lea(sp, hot_.ptr[hot_.rbp + 8]);
+      hot_.mov(hot_.rbp, hot_.ptr[place.address()]);
+    }
     return EndCheck(place.check, true);
   }
   const Operand& operand = step.insn.operand[0];
@@ -74,12 +80,14 @@ void BlockTranslator::EmitStack(const Step& step) {
     hot_.mov(hot_.ptr[to.address()], Reg64(plan_.gpr[operand.reg]));
   }
   MoveStack(-8);
-  if (to.check.jump != 0) {
-    check.more[1] = check.jump;
-    check.jump = to.check.jump;
-    check.site = to.check.site;
-    check.next = to.check.next;
-    check.owed = to.check.owed;
+  if (to.check.any()) {
+    check = {.jump = to.check.jump,
+             .site = to.check.site,
+             .next = to.check.next,
+             .owed = to.check.owed,
+             .more = {check.more[0], check.jump},
+             .direct = check.direct != 0 ? check.direct : to.check.direct,
+             .flags = to.check.flags};
   }
   EndCheck(check, true);
 }

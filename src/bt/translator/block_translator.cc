@@ -77,6 +77,7 @@ bool BlockTranslator::Expressible(const Step& step) const {
       return RipRelative(step.insn) ? reaches && step.insn.operand_bits == 64
                                     : PatchInsn(step.insn, plan, bytes) != 0;
     case Treatment::kDivide:
+    case Treatment::kLoadMxcsr:
     case Treatment::kPush:
     case Treatment::kJumpIndirect:
     case Treatment::kCallIndirect:
@@ -101,8 +102,14 @@ bool BlockTranslator::Translate(const Block& block, bool plain, Translation& tra
       step.x87 = X87Use::kNone;
     }
   }
+  if (context_.direct) {  // leaves for the interpreter, and does not come back
+    const auto site = std::find_if(steps_.begin(), steps_.end(), [](const Step& step) {
+      return step.how == Treatment::kInterpreter;
+    });
+    if (site != steps_.end()) steps_.erase(site + 1, steps_.end());
+  }
   spans_.clear();
-  if (!plain) spans_ = FindSpans(steps_);
+  if (!plain && !context_.direct) spans_ = FindSpans(steps_);
   held_ = {};
   stack_moves_ = 0;
   saved_ = went_back_ = owed_ = false;
@@ -115,7 +122,7 @@ bool BlockTranslator::Translate(const Block& block, bool plain, Translation& tra
     FollowRecipe(steps_[step_]);
   }
   const Step& last = steps_.back();
-  if (!IsBranch(last.how)) {
+  if (!IsBranch(last.how) && !(context_.direct && last.how == Treatment::kInterpreter)) {
     if (owed_) FlagsToHost();
     EmitX87Pointer(hot_);
     EmitUnrename(hot_);
@@ -132,13 +139,10 @@ void BlockTranslator::EmitEntry(Translation& translation) {
   x87_at_ = -1;
   needs_ = Needs::kAll;
   for (const Step& step : steps_) {
-    const auto index = static_cast<uint16_t>(&step - steps_.data());
-    const bool clobbers = translation.second_page != 0 || SpanStarts(index) ||
-                          step.vector != VectorUse::kNone || step.x87 != X87Use::kNone ||
-                          (step.how != Treatment::kCopy && step.how != Treatment::kAddress &&
-                           step.how != Treatment::kNothing && step.how != Treatment::kJumpIf &&
-                           step.how != Treatment::kJump);
+    const bool clobbers = translation.second_page != 0 ||
+                          ClobbersFlags(step, static_cast<uint16_t>(&step - steps_.data()));
     if (clobbers) flags_ = FlagHome::kMemory;
+    if (!clobbers && MayFault(step)) break;  // which shows them
     if (!clobbers && OverwritesFlags(step.insn, step.use)) needs_ = Needs::kNothing;
     if (!clobbers && NeedsOnlyCarry(step.insn)) needs_ = Needs::kCarry;
     if (clobbers || step.how == Treatment::kJumpIf || step.use.flags_read ||
@@ -163,6 +167,37 @@ void BlockTranslator::EmitEntry(Translation& translation) {
   EmitCount();
 }
 
+// Whether what is emitted for `step` has flags of its own.
+bool BlockTranslator::ClobbersFlags(const Step& step, uint16_t index) const {
+  switch (step.how) {
+    case Treatment::kNothing:
+    case Treatment::kAddress:
+    case Treatment::kJumpIf:
+    case Treatment::kJump:
+      return SpanStarts(index);
+    case Treatment::kCopy:
+      if (context_.direct) return false;
+      return SpanStarts(index) || step.vector != VectorUse::kNone || step.x87 != X87Use::kNone;
+    default:
+      return !MayFault(step);
+  }
+}
+
+// Whether it accesses memory without a check before it.
+bool BlockTranslator::MayFault(const Step& step) const {
+  switch (step.how) {
+    case Treatment::kMemory:
+    case Treatment::kRepeat:
+    case Treatment::kPush:
+    case Treatment::kPop:
+    case Treatment::kLeave:
+    case Treatment::kCall:
+      return context_.direct;
+    default:
+      return false;
+  }
+}
+
 void BlockTranslator::EmitRename(Assembler& code) {
   for (const Rename& rename : renames_) {
     code.mov(code.ptr[code.At(context_.r[rename.host])], Reg64(rename.host));
@@ -184,6 +219,7 @@ void BlockTranslator::EmitStep(const Step& step) {
     case Treatment::kInterpreter:
       return EmitInterpreter(step, stubs_.run_site);
     case Treatment::kRepeat:
+      if (context_.direct) return EmitDirectRepeat(step);
       return EmitInterpreter(step, stubs_.repeat[*RepeatIndex(step.insn)]);
     case Treatment::kNothing:
       return;
@@ -195,6 +231,8 @@ void BlockTranslator::EmitStep(const Step& step) {
       return EmitLea(step);
     case Treatment::kDivide:
       return EmitDivide(step);
+    case Treatment::kLoadMxcsr:
+      return EmitLoadMxcsr(step);
     case Treatment::kPushFlags:
       return EmitPushFlags(step);
     case Treatment::kClearIf:
@@ -227,6 +265,7 @@ void BlockTranslator::EmitCopy(const Step& step) {
 }
 
 void BlockTranslator::EmitMemory(const Step& step) {
+  if (context_.direct) return EmitDirectMemory(step);
   EnsureRegisters(step);
   if (Reached(step.memory)) FlagsFor(step);
   const Place place = ReachMemory(step, MemoryBytes(step.insn), step.use.memory_written);
@@ -268,11 +307,11 @@ void BlockTranslator::EmitDivide(const Step& step) {
     const Place place = ReachMemory(step, MemoryBytes(step.insn), false);
     ReleaseTemps();
     hot_.mov(divisor, hot_.ptr[place.address()]);
-    if (place.check.jump != 0) check = place.check;
+    if (place.check.any()) check = place.check;
   } else {
     hot_.mov(divisor, sized(Reg64(plan_.gpr[step.insn.operand[0].reg])));
   }
-  if (check.jump == 0) check.site = AddSite(step);
+  if (!check.any()) check.site = AddSite(step);
   if (step.insn.mnemonic == Mnemonic::DIV) {
     hot_.cmp(sized(hot_.rdx), divisor);
     check.more[0] = EmitJumpIf(hot_, kNotBelow);
@@ -341,7 +380,8 @@ CodeSpace::Offset BlockTranslator::EmitLookUp(unsigned size, bool write) {
 }
 
 void BlockTranslator::EndCheck(const Check& check, bool resumes) {
-  if (check.jump == 0 && check.more[0] == 0 && check.more[1] == 0) return;
+  if (!check.any()) return;
+  if (context_.direct) return EndDirect(check);
   for (CodeSpace::Offset jump : {check.jump, check.more[0], check.more[1]}) {
     if (jump != 0) space_.PatchJump(jump, space_.OffsetOf(cold_));
   }
@@ -407,6 +447,7 @@ void BlockTranslator::EmitExitUnlessRegisters(int32_t next) {
 // Before the first instruction that uses vector or x87 registers. Where the guest may not, the
 // interpreter runs the instruction, and what comes after it is another block.
 void BlockTranslator::EnsureRegisters(const Step& step) {
+  if (context_.direct) return;  // they are there
   const bool x87 = step.x87 != X87Use::kNone;
   if (step.vector <= vectors_ && (!x87 || x87_)) return;
   if (leave_out_ == LeaveOut::kRegisters) return;

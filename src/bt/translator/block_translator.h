@@ -35,6 +35,13 @@ class BlockSource {
   virtual const uint8_t* FetchBytes(const Block& block) = 0;
 };
 
+// Whether a user's instruction may run where memory is at its linear address (block_direct.cc).
+bool MayBeDirect(Treatment how);
+
+// The exception masks of MXCSR, and AMD's bit that allows misaligned operands: then some processors
+// access less than the whole operand. [SDM 1] 10.2.3, [APM 1] 4.2.2
+inline constexpr uint32_t kMxcsrMasks = 0x1f80, kMxcsrMisaligned = 1 << 17;
+
 class BlockTranslator {
  public:
   // Of one translation.
@@ -44,8 +51,8 @@ class BlockTranslator {
 
   BlockTranslator(CodeSpace& space, const CodeContext& context, const Stubs& stubs,
                   const FeatureSet& features, BlockSource& source, std::vector<Exit>& exits,
-                  std::vector<Site>& sites, LeaveOut leave_out = LeaveOut::kNothing,
-                  Counting counting = Counting::kNone)
+                  std::vector<Site>& sites, std::vector<DirectAccess>& accesses,
+                  LeaveOut leave_out = LeaveOut::kNothing, Counting counting = Counting::kNone)
       : space_(space),
         hot_(space.hot()),
         cold_(space.cold()),
@@ -55,6 +62,7 @@ class BlockTranslator {
         source_(source),
         exits_(exits),
         sites_(sites),
+        accesses_(accesses),
         leave_out_(leave_out),
         counting_(counting) {}
 
@@ -99,6 +107,7 @@ class BlockTranslator {
   void EmitMemory(const Step& step);
   void EmitLea(const Step& step);
   void EmitDivide(const Step& step);
+  void EmitLoadMxcsr(const Step& step);
   void EmitStack(const Step& step);
   void EmitPushFlags(const Step& step);
   void EmitSystem(const Step& step);
@@ -106,6 +115,9 @@ class BlockTranslator {
   void EmitPrivileged(const Step& step);
   void EmitSystemCall(const Step& step);
   void EmitInterpreter(const Step& step, CodeSpace::Offset run);
+  void EmitLeaveForSite(Assembler& code, uint32_t site);
+  bool ClobbersFlags(const Step& step, uint16_t index) const;
+  bool MayFault(const Step& step) const;
   void EmitBranch(const Step& step);
   void EmitTarget(const Step& step);
   void EmitSideExit(uint8_t condition, int32_t target);
@@ -138,6 +150,9 @@ class BlockTranslator {
     uint16_t next;
     FlagRecipe owed = {};                        // of the flags, if they are not in memory
     std::array<CodeSpace::Offset, 2> more = {};  // other jumps there
+    CodeSpace::Offset direct = 0;                // from here on the host may find a fault; 0: no
+    FlagHome flags = FlagHome::kMemory;          // there
+    bool any() const { return jump != 0 || more[0] != 0 || more[1] != 0 || direct != 0; }
   };
   Check EmitCheck(const Step& step, unsigned size, bool write);
   CodeSpace::Offset EmitLookUp(unsigned size, bool write);  // its jump; 0: none
@@ -153,11 +168,16 @@ class BlockTranslator {
     int32_t disp;
     Check check;
     Xbyak::RegExp address() const { return base + disp; }
-    // The one of kTemp0 and kTemp1 that is not its base.
-    uint8_t other() const { return static_cast<uint8_t>(kTemp0 + kTemp1 - base.getIdx()); }
+    // One of kTemp0 and kTemp1 that is not its base.
+    uint8_t other() const { return base.getIdx() == kTemp0 ? kTemp1 : kTemp0; }
   };
   Place ReachMemory(const Step& step, unsigned size, bool write);
   Place ReachStack(const Step& step, const Xbyak::Reg64& base, int32_t disp, bool write);
+  Place Direct(const Step& step, const Xbyak::Reg64& base, int32_t disp);
+  void EmitDirectAddress(const Step& step);
+  void EmitDirectMemory(const Step& step);
+  void EmitDirectRepeat(const Step& step);
+  void EndDirect(const Check& check);
   bool Reached(const SpanMember& member) const { return member.span != SpanMember::kNone; }
   void EmitSpanChecks(const Step& step);
   void EmitSpanCheck(const Step& step, uint16_t index);
@@ -195,6 +215,7 @@ class BlockTranslator {
   BlockSource& source_;
   std::vector<Exit>& exits_;
   std::vector<Site>& sites_;
+  std::vector<DirectAccess>& accesses_;
   const LeaveOut leave_out_;
   const Counting counting_;
 

@@ -1,4 +1,4 @@
-// The pointers of x87, which translated code keeps by itself.
+// The pointers of x87, which translated code keeps by itself, and MXCSR.
 #include "bt/interp/fpu.h"
 #include "bt/translator/block_translator.h"
 
@@ -20,6 +20,24 @@ void BlockTranslator::NoteX87(const Step& step) {
   Release(kTemp0);
   EmitOffset(step);
   hot_.mov(hot_.ptr[hot_.At(context_.fpu[FpuState::kFdp])], hot_.r10);
+}
+
+// LDMXCSR of a value that leaves every exception masked: others are the interpreter's, as is all
+// that such an exception could come of.
+void BlockTranslator::EmitLoadMxcsr(const Step& step) {
+  EnsureRegisters(step);
+  FlagsToMemory();
+  ReleaseTemps();
+  const Place place = ReachMemory(step, 4, false);
+  const Xbyak::Reg32 value(place.other());
+  hot_.mov(value, hot_.dword[place.address()]);
+  hot_.mov(hot_.dword[hot_.At(context_.state.scratch)], value);
+  hot_.and_(value, kMxcsrMasks | kMxcsrMisaligned | ~TheHostFpu().mxcsr_mask);
+  hot_.cmp(value, kMxcsrMasks);
+  Check check = place.check;
+  check.more[1] = EmitJumpIf(hot_, kNotZero);
+  hot_.ldmxcsr(hot_.dword[hot_.At(context_.state.scratch)]);
+  EndCheck(check, true);
 }
 
 }  // namespace bt

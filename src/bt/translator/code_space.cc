@@ -36,10 +36,22 @@ CodeSpace::CodeSpace(uint8_t* run, size_t size, bool nameless)
     : run_(run),
       size_(size),
       write_(nameless ? MapNamelessViews(run, size) : MapViews(run, size)),
+      seen_(run),
+      owner_(true),
       hot_(write_, run_ - write_, size / 2),
       cold_(write_ + size / 2, run_ - write_, size / 2) {}
 
+CodeSpace::CodeSpace(uint8_t* write, uint8_t* run, size_t size)
+    : run_(run),
+      size_(size),
+      write_(write),
+      seen_(write),
+      owner_(false),
+      hot_(write, 0, size / 2),
+      cold_(write + size / 2, 0, size / 2) {}
+
 CodeSpace::~CodeSpace() {
+  if (!owner_) return;
   munmap(write_, size_);
   munmap(run_, size_);
 }

@@ -20,6 +20,9 @@ class CodeSpace {
   // for what is rarely run. `nameless`: of no file, since perf asks its map of names (perf_map.h)
   // only then.
   CodeSpace(uint8_t* run, size_t size, bool nameless = false);
+  // Of memory that somebody else has mapped to be written at `write`, next to the variables that
+  // the code names, and in another process at `run`, next to the same variables.
+  CodeSpace(uint8_t* write, uint8_t* run, size_t size);
   ~CodeSpace();
   CodeSpace(const CodeSpace&) = delete;
   CodeSpace& operator=(const CodeSpace&) = delete;
@@ -29,7 +32,10 @@ class CodeSpace {
   Offset OffsetOf(const Assembler& code) const {
     return static_cast<Offset>(code.getCurr() - write_);
   }
+  // Where it runs.
   uint8_t* run(Offset offset) const { return run_ + offset; }
+  // Where it can be read, and is as far from the variables that it names as where it runs.
+  const uint8_t* seen(Offset offset) const { return seen_ + offset; }
 
   // Whether `bytes` fit in both halves.
   bool HasRoom(size_t bytes) const;
@@ -42,6 +48,8 @@ class CodeSpace {
   uint8_t* run_;
   size_t size_;
   uint8_t* write_;
+  const uint8_t* seen_;
+  bool owner_;  // of both mappings
   Assembler hot_, cold_;
 };
 

@@ -21,6 +21,8 @@ namespace bt {
 // - Jumps lead to code that was proved, to a stub, or to an entry of another block; indirect ones
 // to
 //   the code of a JumpTarget whose address was compared, and CodeState::page is its page.
+// - In direct code the guest's memory is named only between the bounds of a DirectAccess, never by
+//   kTemp1, and the flags are where its stub takes them to be.
 // - Other pages are where they were, by JumpTable::pages.
 // - Vector and x87 registers are used only where they were looked for; aligned operands are
 // aligned.
@@ -45,6 +47,7 @@ class CodeVerifier {
     std::span<const Exit> exits;  // jumps that will be linked to others' entries
     std::vector<Entry> others;    // entries elsewhere that it may jump to
     uint32_t second_page = 0;     // number of the next page, if its first instruction ends there
+    std::span<const DirectAccess> accesses = {};  // of direct code
   };
 
   CodeVerifier(const CodeSpace& space, const CodeContext& context, const Stubs& stubs)

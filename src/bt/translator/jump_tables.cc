@@ -17,15 +17,16 @@ void ForEach(const std::bitset<N>& bits, F&& visit) {
 
 }  // namespace
 
-std::unique_ptr<JumpTable> JumpTables::MakeEmpty() {
-  auto table = std::make_unique_for_overwrite<JumpTable>();
-  for (unsigned i = 0; i < JumpTable::kTargets; ++i) table->targets[i] = JumpTable::Empty(i);
-  std::fill_n(table->pages, JumpTable::kPages, JumpTable::kNowhere);
-  return table;
+void JumpTables::MakeEmpty(JumpTable& table) {
+  for (unsigned i = 0; i < JumpTable::kTargets; ++i) table.targets[i] = JumpTable::Empty(i);
+  std::fill_n(table.pages, JumpTable::kPages, JumpTable::kNowhere);
 }
 
 JumpTable* JumpTables::Nowhere() {
-  if (!nowhere_) nowhere_ = MakeEmpty();
+  if (!nowhere_) {
+    nowhere_ = std::make_unique_for_overwrite<JumpTable>();
+    MakeEmpty(*nowhere_);
+  }
   return nowhere_.get();
 }
 
@@ -47,7 +48,9 @@ void JumpTables::Find(uint64_t key) {
     if (space->table) {
       Void(*space);
     } else {
-      space->table = MakeEmpty();
+      if (!storage_) space->own = std::make_unique_for_overwrite<JumpTable>();
+      space->table = storage_ ? storage_ + (space - spaces_) : space->own.get();
+      MakeEmpty(*space->table);
     }
     space->key = key;
   }

@@ -41,14 +41,17 @@ struct alignas(64) JumpTable {
 // table is right until its place is needed.
 class JumpTables {
  public:
-  JumpTables() = default;
+  static constexpr unsigned kSpaces = 10;
+
+  // `storage`: where the tables are, kSpaces of them; null: in memory of their own, as needed.
+  explicit JumpTables(JumpTable* storage = nullptr) : storage_(storage) {}
 
   // A table that holds nothing: every jump out of a page leaves for the run loop.
   JumpTable* Nowhere();
   // The table of `key`, for code to look into.
   JumpTable* Select(uint64_t key) {
     if (spaces_[current_].key != key) Find(key);
-    return spaces_[current_].table.get();
+    return spaces_[current_].table;
   }
   void Insert(uint64_t linear, uint64_t key, uint64_t code);
   // Nothing leads to `code` any more, which is at `linear` and nowhere else.
@@ -60,20 +63,21 @@ class JumpTables {
   void Clear();
 
  private:
-  static constexpr unsigned kSpaces = 10;
   static constexpr uint64_t kNoKey = ~0ull;
   struct Space {
     uint64_t key = kNoKey;
     uint64_t last_used = 0;
-    std::unique_ptr<JumpTable> table;
+    JumpTable* table = nullptr;
+    std::unique_ptr<JumpTable> own;
     // Entries that may not be empty.
     std::bitset<JumpTable::kTargets> filled;
     std::bitset<JumpTable::kPages> pages;
   };
-  static std::unique_ptr<JumpTable> MakeEmpty();
+  static void MakeEmpty(JumpTable& table);
   static void Void(Space& space);
   void Find(uint64_t key);
 
+  JumpTable* storage_;
   Space spaces_[kSpaces];
   std::unique_ptr<JumpTable> nowhere_;
   unsigned current_ = 0;

@@ -56,7 +56,7 @@ void Translator::EmitThunk(Exit& exit, const Translation& to) {
   // A stub of this exit for flags that are in memory already.
   Assembler& cold = space_.cold();
   const CodeSpace::Offset stub = space_.OffsetOf(cold);
-  cold.mov(cold.dword[cold.At(state_.exit)], static_cast<uint32_t>(&exit - exits_.data()));
+  cold.mov(cold.dword[cold.At(context_.state.exit)], static_cast<uint32_t>(&exit - exits_.data()));
   cold.db(0xe9);
   cold.dd(0);
   space_.PatchJump(space_.OffsetOf(cold) - 4, stubs_.leave);
@@ -74,7 +74,7 @@ void Translator::EmitThunk(Exit& exit, const Translation& to) {
     const auto distance = static_cast<int32_t>(exit.target & static_cast<int64_t>(kPageMask));
     EmitComparePage(code, context_, distance, to.page);
     unless_equal();
-    code.mov(code.ptr[code.At(state_.page)], code.r10);
+    code.mov(code.ptr[code.At(context_.state.page)], code.r10);
   }
   code.db(0xe9);
   code.dd(0);
@@ -113,7 +113,8 @@ void Translator::Kill(Block* block) {
 // Nobody enters it again.
 void Translator::Retire(Translation& translation) {
   translation.dead = true;
-  for (Translation** of : {&translation.block->translation, &translation.block->plain}) {
+  Block& block = *translation.block;
+  for (Translation** of : {&block.translation, &block.plain, &block.direct}) {
     if (*of == &translation) *of = nullptr;
   }
   for (uint32_t at = translation.incoming; at != ~0u;) {

@@ -13,20 +13,6 @@ using Xbyak::Reg64;
 
 constexpr uint8_t kCalleeSaved[] = {3, 5, 12, 13, 14, 15};
 
-void EmitStoreRegisters(Assembler& code, const CodeContext& context) {
-  for (uint8_t i = 0; i < 16; ++i) {
-    if (kAtHome >> i & 1) code.mov(code.ptr[code.At(context.r[i])], Reg64(i));
-  }
-  code.mov(code.ptr[code.At(context.r[kGuestRsp])], Reg64(kHostOfRsp));
-}
-
-void EmitLoadRegisters(Assembler& code, const CodeContext& context) {
-  for (uint8_t i = 0; i < 16; ++i) {
-    if (kAtHome >> i & 1) code.mov(Reg64(i), code.ptr[code.At(context.r[i])]);
-  }
-  code.mov(Reg64(kHostOfRsp), code.ptr[code.At(context.r[kGuestRsp])]);
-}
-
 constexpr unsigned kXmm = FpuState::kXmm0, kYmmHigh = FpuState::kYmmHigh0;
 
 bool HostHasAvx() {
@@ -188,6 +174,22 @@ void EmitRunSite(Assembler& code, const CodeContext& context, CodeSpace& space,
   EmitReturn(code, context);
 }
 
+}  // namespace
+
+void EmitStoreRegisters(Assembler& code, const CodeContext& context) {
+  for (uint8_t i = 0; i < 16; ++i) {
+    if (kAtHome >> i & 1) code.mov(code.ptr[code.At(context.r[i])], Reg64(i));
+  }
+  code.mov(code.ptr[code.At(context.r[kGuestRsp])], Reg64(kHostOfRsp));
+}
+
+void EmitLoadRegisters(Assembler& code, const CodeContext& context) {
+  for (uint8_t i = 0; i < 16; ++i) {
+    if (kAtHome >> i & 1) code.mov(Reg64(i), code.ptr[code.At(context.r[i])]);
+  }
+  code.mov(Reg64(kHostOfRsp), code.ptr[code.At(context.r[kGuestRsp])]);
+}
+
 // The entry that the jump has looked at is not the target's; another of its set may be.
 void EmitIndirect(Assembler& code, const CodeContext& context, Xbyak::Label& leave) {
   Xbyak::Label hit, miss;
@@ -205,6 +207,8 @@ void EmitIndirect(Assembler& code, const CodeContext& context, Xbyak::Label& lea
   code.jne(miss);
   EmitJumpToTarget(code, context);
 }
+
+namespace {
 
 void EmitJumpAnywhere(Assembler& code, const CodeContext& context, CodeSpace& space,
                       CodeSpace::Offset indirect) {
@@ -244,7 +248,7 @@ void EmitRestoreCarry(Assembler& code, const CodeContext& context) {
 
 void EmitComparePage(Assembler& code, const CodeContext& context, int32_t distance, unsigned page) {
   code.mov(code.r10, code.ptr[code.At(context.state.page)]);
-  code.mov(code.r11, code.ptr[code.At(context.state.jumps)]);
+  code.mov(code.r11, code.ptr[code.At(context.jumps)]);
   code.add(code.r10, static_cast<uint32_t>(distance));
   code.cmp(code.r10, code.ptr[code.r11 + static_cast<int>(PageDisplacement(page))]);
 }
@@ -253,7 +257,7 @@ void EmitFindTarget(Assembler& code, const CodeContext& context) {
   code.imul(code.r11d, code.r10d, static_cast<int>(JumpTable::kHash));
   code.shr(code.r11d, JumpTable::kHashShift);
   code.and_(code.r11d, JumpTable::kIndexMask);
-  code.add(code.r11, code.ptr[code.At(context.state.jumps)]);
+  code.add(code.r11, code.ptr[code.At(context.jumps)]);
 }
 
 void EmitJumpToTarget(Assembler& code, const CodeContext& context) {

@@ -19,6 +19,7 @@ struct CodeContext {
   uint64_t& lookup_key;  // is that of Cpu::keys_ for the present CPL
   std::atomic<uint32_t>& attention;
   CodeState& state;
+  uint64_t& jumps;  // address of the JumpTable of the running key
   uint64_t& cr0;
   uint64_t& cr4;
   uint64_t& xcr0;
@@ -33,6 +34,9 @@ struct CodeContext {
   uint64_t* keys;
   uint64_t& instructions;
   uint64_t& turn_end;
+  // The code is a user's and runs where memory is at its linear address: nothing is looked up, a
+  // fault of the host's tells what the guest may not.
+  bool direct = false;
 };
 
 // A kind of check that tests leave out, to see that somebody notices.
@@ -87,6 +91,12 @@ struct Stubs {
   static Stubs Emit(CodeSpace& space, const CodeContext& context,
                     LeaveOut leave_out = LeaveOut::kNothing);
 };
+
+// The general registers to and from Cpu::r.
+void EmitStoreRegisters(Assembler& code, const CodeContext& context);
+void EmitLoadRegisters(Assembler& code, const CodeContext& context);
+// The body of Stubs::indirect; `leave`: that of Stubs::leave.
+void EmitIndirect(Assembler& code, const CodeContext& context, Xbyak::Label& leave);
 
 // Moves the arithmetic flags between the host's and Cpu::flags_. Destroys kTemp1.
 void EmitSaveFlags(Assembler& code, const CodeContext& context);

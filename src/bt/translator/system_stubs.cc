@@ -50,7 +50,7 @@ void EmitPrivilege(Assembler& code, const CodeContext& context, uint8_t cpl) {
   code.mov(code.r11, code.ptr[code.At(context.keys[cpl == 3])]);
   code.mov(code.ptr[code.At(context.lookup_key)], code.r11);
   code.mov(code.r11, code.ptr[code.At(context.state.tables[cpl == 3])]);
-  code.mov(code.ptr[code.At(context.state.jumps)], code.r11);
+  code.mov(code.ptr[code.At(context.jumps)], code.r11);
 }
 
 // To kTemp0, which is a canonical address or else faults there.

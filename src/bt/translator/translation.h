@@ -40,6 +40,12 @@ struct Site {
   int32_t stack = 0;  // what an indirect jump has already added to RSP
 };
 
+// Code between `begin` and `end` may touch memory that is not there: whoever finds a fault of the
+// host's in it goes on at `stub`.
+struct DirectAccess {
+  CodeSpace::Offset begin, end, stub;
+};
+
 struct Translation {
   Block* block = nullptr;           // its first
   bool dead = false;                // one of its blocks is stale
@@ -78,13 +84,14 @@ struct CodeState {
   uint32_t x87 = 0;         // not 0: so are its x87 registers, and the vector registers with them
   uint32_t host_mxcsr = 0x1f80;
   uint32_t exit = 0;  // the way out that was taken, or one of the values below
-  uint32_t site = 0;  // of the last indirect jump that missed
+  uint32_t site = 0;  // of the last indirect jump that missed, or of kSite
   // Host addresses of the spans of the running block (block_span.h).
   uint64_t span[kSpanSlots] = {};
 
   static constexpr uint32_t kIndirect = ~0u;  // RIP says where to
   static constexpr uint32_t kNoSite = ~0u;    // of a jump that cannot be undone
   static constexpr uint32_t kLeft = ~1u;      // an instruction needs the run-time: RIP is set
+  static constexpr uint32_t kSite = ~2u;      // the interpreter is to run `site`
 };
 
 }  // namespace bt

@@ -40,6 +40,7 @@ Translator::Translator(Cpu& cpu, const Trial& trial)
                cpu.key_,
                cpu.attention_,
                state_,
+               state_.jumps,
                cpu.cr0_,
                cpu.cr4_,
                cpu.xcr0_,
@@ -55,6 +56,7 @@ Translator::Translator(Cpu& cpu, const Trial& trial)
                cpu.instructions_,
                cpu.turn_end_},
       space_(static_cast<uint8_t*>(cpu.Window()) + kStateBytes, kCodeBytes, names_ != nullptr),
+      tables_run_(0),
       counting_(CountingFor(cpu.vm_.parts())),
       trial_(trial),
       lockstep_(cpu.vm_.parts().lockstep ? std::make_unique<Lockstep>(*this) : nullptr) {
@@ -65,12 +67,24 @@ Translator::Translator(Cpu& cpu, const Trial& trial)
   Clear();
 }
 
+Translator::Translator(Cpu& cpu, CodeState& state, const CodeContext& context, uint8_t* write,
+                       uint8_t* run, size_t size, JumpTable* tables, ptrdiff_t tables_run)
+    : cpu_(cpu),
+      names_(nullptr),
+      state_(state),
+      context_(context),
+      space_(write, run, size),
+      jumps_(tables),
+      tables_run_(tables_run),
+      counting_(CountingFor(cpu.vm_.parts())) {}
+
 Translator::~Translator() = default;
 
 void Translator::Clear() {
   space_.Clear();
   exits_.clear();
   sites_.clear();
+  accesses_.clear();
   covering_.clear();
   page_numbers_.clear();
   jumps_.Clear();
@@ -79,7 +93,7 @@ void Translator::Clear() {
   if (!translations_.empty()) ++done_.clears;
   translations_.clear();
   if (lockstep_) lockstep_->Clear();
-  stubs_ = Stubs::Emit(space_, context_);
+  stubs_ = EmitStubs();
   if (names_) NameStubs();
 }
 
@@ -109,10 +123,18 @@ uint16_t Translator::PageNumber(uint64_t page) {
       .first->second;
 }
 
+Translation* Translator::Find(const Block& block, bool plain) const {
+  if (block.translation && (!plain || block.translation->plain)) return block.translation;
+  return plain ? block.plain : nullptr;
+}
+
+void Translator::Keep(Block& block, bool plain, Translation* translation) const {
+  (plain ? block.plain : block.translation) = translation;
+}
+
 // `plain`: without spans.
 Translation* Translator::TranslationOf(Block* block, bool plain) {
-  if (block->translation && (!plain || block->translation->plain)) return block->translation;
-  if (plain && block->plain) return block->plain;
+  if (Translation* known = Find(*block, plain)) return known;
   if (block->runs < kHotRuns) {
     ++block->runs;
     return nullptr;
@@ -125,9 +147,9 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
   if (block->second_page) translation->second_page = PageNumber(block->second_page);
   const CodeSpace::Offset hot = space_.OffsetOf(space_.hot()),
                           cold = space_.OffsetOf(space_.cold());
-  const size_t exits = exits_.size();
+  const size_t exits = exits_.size(), accesses = accesses_.size();
   BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), *this, exits_, sites_,
-                             trial_.leave_out, counting_);
+                             accesses_, trial_.leave_out, counting_);
   if (!translator.Translate(*block, plain, *translation)) {
     block->untranslatable = true;
     return nullptr;
@@ -136,14 +158,14 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
     Verify(hot, cold, std::span(exits_).subspan(exits),
            {{translation->from(FlagHome::kHost), FlagHome::kHost},
             {translation->from(FlagHome::kMemory), FlagHome::kMemory}},
-           {}, translation->second_page);
+           {}, translation->second_page, std::span(accesses_).subspan(accesses));
   }
   if (lockstep_) lockstep_->Note(*translation, translator.blocks(), hot, cold);
   if (names_) NameCode("guest", cpu_.r[kRip], *block, hot, cold);
   ++done_.blocks;
   done_.hot_bytes += space_.OffsetOf(space_.hot()) - hot - translator.count_bytes();
   done_.cold_bytes += space_.OffsetOf(space_.cold()) - cold;
-  (plain ? block->plain : block->translation) = translation.get();
+  Keep(*block, plain, translation.get());
   for (const Block* part : translator.blocks()) {
     done_.guest_bytes += part->bytes;
     covering_.emplace(part, translation.get());
@@ -153,33 +175,8 @@ Translation* Translator::TranslationOf(Block* block, bool plain) {
 }
 
 void Translator::Run(Block* block) {
-  // A run may add code of one block, a thunk, and two pages.
-  if (!space_.HasRoom(BlockTranslator::kMaxCode) || page_numbers_.size() + 3 > JumpTable::kPages) {
-    return cpu_.ForgetCode();
-  }
-  const Way way = std::exchange(way_, {});
-  const bool linked =
-      way.kind != Way::Kind::kNone && way.linear == cpu_.r[kRip] && way.key == cpu_.key_;
-  // Plain code that ends in its page never leaves before its first instruction, which RF is for.
-  const bool resumes = cpu_.rflags_ & eflags::RF;
-  const bool plain =
-      resumes || (linked && way.kind == Way::Kind::kDirect && exits_[way.exit].plain);
-  Translation* translation = resumes && block->second_page ? nullptr : TranslationOf(block, plain);
-  if (counting_ == Counting::kBounded &&
-      (!translation || cpu_.instructions_ + translation->instructions > cpu_.turn_end_)) {
-    // Events and the end of the turn come exactly, op by op.
-    if (cpu_.instructions_ < cpu_.turn_end_) return cpu_.RunCarefully();
-    cpu_.recheck_ = true;
-    return;
-  }
-  cpu_.rflags_ &= ~static_cast<uint64_t>(eflags::RF);
-  if (!translation) return cpu_.Execute(block);
-  if (linked && !resumes) Link(way, *translation);
-  cpu_.last_block_ = nullptr;
-  state_.page = cpu_.r[kRip] & kPageMask;
-  if (translation->second_page != 0)
-    jumps_.SetPage(translation->second_page, state_.page + vmm::kPageSize, cpu_.key_);
-  SelectJumps();
+  const Translation* translation = Prepare(block);
+  if (!translation) return;
   ++done_.exits;
   const uint64_t before = cpu_.instructions_, turn_end = cpu_.turn_end_;
   const uint64_t stretch_end = std::min(turn_end, before + BlockTranslator::kMaxSteps);
@@ -199,6 +196,45 @@ void Translator::Run(Block* block) {
   if (counting_ == Counting::kBounded && cpu_.instructions_ == before &&
       state_.exit == CodeState::kLeft && !cpu_.fault_.active && before < cpu_.turn_end_)
     cpu_.RunCarefully();
+}
+
+// Everything that code of the block at RIP needs before it may run. Null: there is none, something
+// else was done.
+const Translation* Translator::Prepare(Block* block) {
+  // A run may add code of one block, a thunk, and two pages.
+  if (!space_.HasRoom(BlockTranslator::kMaxCode) || page_numbers_.size() + 3 > JumpTable::kPages) {
+    cpu_.ForgetCode();
+    return nullptr;
+  }
+  const Way way = std::exchange(way_, {});
+  const bool linked =
+      way.kind != Way::Kind::kNone && way.linear == cpu_.r[kRip] && way.key == cpu_.key_;
+  // Plain code that ends in its page never leaves before its first instruction, which RF is for.
+  const bool resumes = cpu_.rflags_ & eflags::RF;
+  const bool plain =
+      resumes || (linked && way.kind == Way::Kind::kDirect && exits_[way.exit].plain);
+  Translation* translation = resumes && block->second_page ? nullptr : TranslationOf(block, plain);
+  if (counting_ == Counting::kBounded &&
+      (!translation || cpu_.instructions_ + translation->instructions > cpu_.turn_end_)) {
+    // Events and the end of the turn come exactly, op by op.
+    if (cpu_.instructions_ < cpu_.turn_end_)
+      cpu_.RunCarefully();
+    else
+      cpu_.recheck_ = true;
+    return nullptr;
+  }
+  cpu_.rflags_ &= ~static_cast<uint64_t>(eflags::RF);
+  if (!translation) {
+    cpu_.Execute(block);
+    return nullptr;
+  }
+  if (linked && !resumes) Link(way, *translation);
+  cpu_.last_block_ = nullptr;
+  state_.page = cpu_.r[kRip] & kPageMask;
+  if (translation->second_page != 0)
+    jumps_.SetPage(translation->second_page, state_.page + vmm::kPageSize, cpu_.key_);
+  SelectJumps();
+  return translation;
 }
 
 void Translator::CompareInLockstep() {
@@ -290,14 +326,16 @@ AfterSite Translator::RunSite(Translator* self, uint32_t index) noexcept {
 
 void Translator::Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,
                         std::vector<CodeVerifier::Entry> entries,
-                        std::vector<CodeVerifier::Entry> others, uint16_t second_page) {
+                        std::vector<CodeVerifier::Entry> others, uint16_t second_page,
+                        std::span<const DirectAccess> accesses) {
   const std::string fault = CodeVerifier(space_, context_, stubs_)
                                 .Verify({{hot, space_.OffsetOf(space_.hot())},
                                          {cold, space_.OffsetOf(space_.cold())},
                                          entries,
                                          exits,
                                          std::move(others),
-                                         second_page});
+                                         second_page,
+                                         accesses});
   if (!fault.empty()) vmm::Log(vmm::LogLevel::kError, "translated code is wrong: " + fault);
   CHECK(fault.empty());
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "bt/interp/cpu.h"
@@ -16,7 +17,7 @@
 
 namespace bt {
 
-class Translator final : public Tier, private BlockSource {
+class Translator : public Tier, private BlockSource {
  public:
   // What tests have otherwise.
   struct Trial {
@@ -35,12 +36,25 @@ class Translator final : public Tier, private BlockSource {
 
   // Off: user code is run by something else. What enters it leaves for the run loop.
   void SetUserCode(bool on) {
-    user_code_ = on;
-    selected_ = {};
+    if (std::exchange(user_code_, on) != on) selected_ = {};
   }
 
- private:
+  // What it has done so far.
+  struct Done {
+    uint64_t blocks = 0, guest_bytes = 0, hot_bytes = 0, cold_bytes = 0, exits = 0, sites = 0,
+             indirect_misses = 0, links = 0, invalidations = 0, clears = 0, instructions = 0;
+    Done& operator+=(const Done& more);
+  };
+  const Done& done() const { return done_; }
+  // Together with what another one has done.
+  void AddTo(vmm::Statistics& statistics, const Done& other) const;
+
+ protected:
   class Lockstep;
+  // Of other code: the caller has yet to call Clear().
+  // `state`: what the run-time reads and writes, not what the code does.
+  Translator(Cpu& cpu, CodeState& state, const CodeContext& context, uint8_t* write, uint8_t* run,
+             size_t size, JumpTable* tables, ptrdiff_t tables_run);
 
   // Runs of a block in the interpreter before it is worth translating, and before it may be a part
   // of others.
@@ -56,6 +70,11 @@ class Translator final : public Tier, private BlockSource {
   };
 
   static AfterSite RunSite(Translator* self, uint32_t site) noexcept;
+  virtual Stubs EmitStubs() { return Stubs::Emit(space_, context_); }
+  // What there is of `block` already, or null.
+  virtual Translation* Find(const Block& block, bool plain) const;
+  virtual void Keep(Block& block, bool plain, Translation* translation) const;
+  const Translation* Prepare(Block* block);
   Translation* TranslationOf(Block* block, bool plain);
   void Retire(Translation& translation);
   // For perf: the code from `hot` and `cold` to the present ends.
@@ -67,7 +86,7 @@ class Translator final : public Tier, private BlockSource {
   void EmitThunk(Exit& exit, const Translation& to);
   void Unlink(Exit& exit);
   uint16_t PageNumber(uint64_t page);
-  void SelectJumps();
+  virtual void SelectJumps();
   const Block* FindBlock(uint64_t phys) override;
   const uint8_t* FetchBytes(const Block& block) override;
   void FaultAtTarget();
@@ -75,7 +94,7 @@ class Translator final : public Tier, private BlockSource {
   // The code from `hot` and `cold` to the present ends.
   void Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,
               std::vector<CodeVerifier::Entry> entries, std::vector<CodeVerifier::Entry> others,
-              uint16_t second_page);
+              uint16_t second_page, std::span<const DirectAccess> accesses = {});
 
   Cpu& cpu_;
   PerfMap* const names_;  // null: unasked
@@ -85,7 +104,9 @@ class Translator final : public Tier, private BlockSource {
   Stubs stubs_;
   std::vector<Exit> exits_;
   std::vector<Site> sites_;
+  std::vector<DirectAccess> accesses_;  // in ascending order
   JumpTables jumps_;
+  const ptrdiff_t tables_run_;          // from where the tables are to where code sees them
   std::array<uint64_t, 2> selected_{};  // Cpu::keys_ that CodeState::tables are for
   bool user_code_ = true;
   std::unordered_map<uint64_t, uint16_t> page_numbers_;
@@ -94,11 +115,8 @@ class Translator final : public Tier, private BlockSource {
   Way way_;
   std::array<uint8_t, BlockCache::kMaxBytes> bytes_;  // of the block that is being translated
   const Counting counting_;
-  struct {
-    uint64_t blocks, guest_bytes, hot_bytes, cold_bytes, exits, sites, indirect_misses, links,
-        invalidations, clears, instructions;
-  } done_{};
-  const Trial trial_;
+  Done done_;
+  const Trial trial_ = {};
   const std::unique_ptr<Lockstep> lockstep_;  // null: unasked
   const bool verify_ = CodeVerifier::Wanted();
 };

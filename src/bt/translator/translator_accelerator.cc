@@ -1,13 +1,13 @@
 #include "bt/translator/translator_accelerator.h"
 
+#include "bt/cell/cell_tier.h"
 #include "bt/interp/interpreter.h"
-#include "bt/translator/translator.h"
 
 namespace bt {
 
 vmm::Result<std::unique_ptr<vmm::Vm>> TranslatorAccelerator::CreateVm(const vmm::VmParts& parts) {
   return std::make_unique<InterpreterVm>(
-      parts, [](Cpu& cpu) -> std::unique_ptr<Tier> { return std::make_unique<Translator>(cpu); });
+      parts, [](Cpu& cpu) -> std::unique_ptr<Tier> { return std::make_unique<CellTier>(cpu); });
 }
 
 vmm::Result<std::unique_ptr<vmm::InstructionRescuer>> TranslatorAccelerator::CreateRescuer(

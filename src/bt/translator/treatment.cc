@@ -240,6 +240,8 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
       return Treatment::kPush;
     case Mnemonic::PUSHFQ:
       return Treatment::kPushFlags;
+    case Mnemonic::LDMXCSR:
+      return Treatment::kLoadMxcsr;
     case Mnemonic::CLI:
       return Treatment::kClearIf;
     case Mnemonic::STI:
@@ -294,9 +296,7 @@ VectorUse VectorUseOf(const Insn& insn, const InsnUse& use) {
   switch (insn.mnemonic) {
     case Mnemonic::EMMS:
     case Mnemonic::LDMXCSR:
-    case Mnemonic::STMXCSR:
     case Mnemonic::VLDMXCSR:
-    case Mnemonic::VSTMXCSR:
     case Mnemonic::MASKMOVQ:
     case Mnemonic::MASKMOVDQU:
     case Mnemonic::VMASKMOVDQU:

@@ -9,11 +9,12 @@ namespace bt {
 
 enum class Treatment : uint8_t {
   kInterpreter,
-  kNothing,  // hints
-  kCopy,     // registers only
-  kMemory,   // a copy that names its memory operand by a host address
-  kAddress,  // LEA
-  kDivide,   // checked first: it must not trap on the host
+  kNothing,    // hints
+  kCopy,       // registers only
+  kMemory,     // a copy that names its memory operand by a host address
+  kAddress,    // LEA
+  kDivide,     // checked first: it must not trap on the host
+  kLoadMxcsr,  // of what masks every exception
   kPush,
   kPushFlags,
   kClearIf,

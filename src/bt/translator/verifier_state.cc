@@ -32,6 +32,8 @@ VerifierState VerifierState::Answered(Mnemonic jump, bool taken) const {
     state.x87 = true;
     state.vectors = std::max(state.vectors, 1u);
   }
+  state.mxcsr = mxcsr == Mxcsr::kCompared && zero ? Mxcsr::kGood : Mxcsr::kNo;
+  if (state.mxcsr == Mxcsr::kNo) state.mxcsr_in = 0;
   state.permitted = std::max(state.permitted, state.vectors);
   state.Ask(Asked::kNothing);
   return state;

@@ -90,6 +90,9 @@ struct VerifierState {
     kOther
   };
   enum class Restoring : uint8_t { kNo, kRead, kOverflow };
+  // The steps, one directly behind the other, that show that CodeState::scratch is an MXCSR which
+  // masks all exceptions.
+  enum class Mxcsr : uint8_t { kNo, kStored, kMasked, kCompared, kGood };
 
   Temp0 temp0 = Temp0::kUnknown;
   bool write_bank = false;
@@ -104,6 +107,8 @@ struct VerifierState {
   Asked asked = Asked::kNothing;
   uint32_t value = 0;  // that it was compared with
   Restoring restoring = Restoring::kNo;
+  Mxcsr mxcsr = Mxcsr::kNo;
+  uint8_t mxcsr_in = 0;  // the register that was stored
   uint32_t vectors = 0;
   uint32_t permitted = 0;  // that load_vectors is sure to give: nothing but C++ changes it
   bool x87 = false;
@@ -135,6 +140,9 @@ struct VerifierState {
     if (value != other.value) asked = Asked::kNothing;
     keep(asked, other.asked, Asked::kNothing);
     keep(restoring, other.restoring, Restoring::kNo);
+    keep(mxcsr, other.mxcsr, Mxcsr::kNo);
+    if (mxcsr_in != other.mxcsr_in) mxcsr = Mxcsr::kNo;
+    if (mxcsr == Mxcsr::kNo) mxcsr_in = 0;
     write_bank = temp0 != Temp0::kUnknown && write_bank;
     size = temp0 == Temp0::kUnknown ? 0 : size;
     index = temp1 == Temp1::kUnknown ? 0 : index;

@@ -40,17 +40,36 @@ class CodeWorkshop {
     bt::Translation translation;
     std::vector<bt::Exit> exits;
     size_t blocks;  // of which it consists
+    std::vector<bt::DirectAccess> accesses;
   };
 
   // `leave_out`: from the stubs.
-  explicit CodeWorkshop(bt::LeaveOut leave_out = bt::LeaveOut::kNothing)
+  explicit CodeWorkshop(bt::LeaveOut leave_out = bt::LeaveOut::kNothing, bool direct = false)
       : around(*Reserve()),
         space(reinterpret_cast<uint8_t*>(&around) + kState, kCode),
-        context{around.r,         around.flags, around.tlb,   around.seg_base, around.key,
-                around.attention, around.state, around.cr0,   around.cr4,      around.xcr0,
-                around.rflags,    around.cpl,   around.fpu,   around.msr,      around.efer,
-                around.seg,       around.view,  around.views, around.keys,     around.instructions,
-                around.turn_end},
+        context{around.r,
+                around.flags,
+                around.tlb,
+                around.seg_base,
+                around.key,
+                around.attention,
+                around.state,
+                around.state.jumps,
+                around.cr0,
+                around.cr4,
+                around.xcr0,
+                around.rflags,
+                around.cpl,
+                around.fpu,
+                around.msr,
+                around.efer,
+                around.seg,
+                around.view,
+                around.views,
+                around.keys,
+                around.instructions,
+                around.turn_end,
+                direct},
         stubs(bt::Stubs::Emit(space, context, leave_out)),
         features(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})) {}
   ~CodeWorkshop() { munmap(&around, kState); }
@@ -75,7 +94,7 @@ class CodeWorkshop {
     emitted.cold.begin = space.OffsetOf(space.cold());
     std::vector<bt::Site> sites;
     bt::BlockTranslator translator(space, context, stubs, features, source, emitted.exits, sites,
-                                   leave_out, counting);
+                                   emitted.accesses, leave_out, counting);
     REQUIRE(translator.Translate(source.first(), plain, emitted.translation));
     emitted.blocks = translator.blocks().size();
     emitted.hot.end = space.OffsetOf(space.hot());
@@ -93,7 +112,8 @@ class CodeWorkshop {
                   {emitted.translation.from(FlagHome::kMemory), FlagHome::kMemory}},
                  emitted.exits,
                  {},
-                 emitted.translation.second_page});
+                 emitted.translation.second_page,
+                 emitted.accesses});
   }
 
  private:

@@ -1,0 +1,59 @@
+// Runs hot user code of the guest in a process of its own, at nearly the host's speed: memory is at
+// its linear address there, so the code looks nothing up.
+#pragma once
+
+#include <memory>
+
+#include "bt/cell/cell_pages.h"
+#include "bt/cell/cell_process.h"
+#include "bt/translator/translator.h"
+
+namespace bt {
+
+// Of one vCPU, on its thread.
+class Cell final : public Translator {
+ public:
+  // Null: the host does not let us.
+  static std::unique_ptr<Cell> Create(Cpu& cpu);
+  ~Cell() override;
+
+  // Whether user code may run there as the processor stands: with its vector and x87 registers, no
+  // exception of them unmasked, no alignment check, nothing watched, strings that go upwards.
+  static bool Suits(const Cpu& cpu);
+  // The users of the current address space run here from now on, and no others.
+  void Adopt();
+  void Release();
+  bool Adopted() const;
+  // Whether the guest has put something where the cell itself is.
+  bool Collides() const;
+  // False: the host has refused memory; this will not get better.
+  bool healthy() const { return healthy_; }
+  // Since it began: costs microseconds each.
+  uint64_t hand_overs() const { return hand_overs_; }
+
+  void Run(Block* block) override;
+
+ private:
+  Cell(Cpu& cpu, std::unique_ptr<CellProcess> process);
+  static CodeContext Context(CellProcess& process, Cpu& cpu);
+  Stubs EmitStubs() override;
+  Translation* Find(const Block& block, bool plain) const override;
+  void Keep(Block& block, bool plain, Translation* translation) const override;
+  void SelectJumps() override;
+  void GiveState();
+  void TakeState();
+  uint64_t OnFault();
+  void RunSiteHere();
+
+  CodeState left_;  // what TakeState() believes of the cell's
+  std::unique_ptr<CellProcess> process_;
+  CellStubs cell_stubs_;
+  CellPages pages_;
+  bool healthy_ = true;
+  uint64_t hand_overs_ = 0;
+  // The last fault that no page could be mapped for: the interpreter may make it possible.
+  uint64_t wanted_ = 0;
+  bool wanted_write_ = false;
+};
+
+}  // namespace bt

@@ -1,0 +1,137 @@
+#include "bt/cell/cell_tier.h"
+
+#include <chrono>
+#include <cstdlib>
+#include <string_view>
+
+#include "bt/interp/interpreter.h"
+#include "vmm/core/base/log.h"
+
+namespace bt {
+namespace {
+
+constexpr uint64_t kMicrosecond = 1000, kMillisecond = 1000 * kMicrosecond;
+
+// A user that is found running twice, so far apart, is worth a cell.
+constexpr uint64_t kApart = 2 * kMillisecond;
+constexpr unsigned kTimes = 2;
+// It stays there as long as hand-overs take less than about a quarter of the time. Its memory has
+// to get there first, so that several bad windows are forgiven.
+constexpr uint64_t kWindow = 64, kPerHandOver = 24 * kMicrosecond;
+constexpr unsigned kForgiven = 12;
+constexpr unsigned kMostCollisions = 4;
+constexpr uint64_t kShortestRefusal = 20 * kMillisecond, kLongestRefusal = 2000 * kMillisecond;
+
+uint64_t Now() {
+  return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+}
+
+}  // namespace
+
+CellTier::CellTier(Cpu& cpu) : cpu_(cpu), translator_(cpu) {
+  possible_ = when_ != When::kNever && !cpu.vm_.parts().schedule && !cpu.vm_.parts().lockstep;
+}
+
+CellTier::When CellTier::Wanted() {
+  const char* value = std::getenv("VMM_CELL");
+  const std::string_view when = value ? value : "";
+  return when == "never" ? When::kNever : when == "always" ? When::kAlways : When::kWorthIt;
+}
+
+void CellTier::Run(Block* block) {
+  if (cpu_.cpl_ == 3 && possible_) {
+    if (Takes()) return cell_->Run(block);
+    // What the cell can't run for the moment comes back as soon as it can.
+    translator_.SetUserCode(!cell_ || !cell_->Adopted());
+  }
+  translator_.Run(block);
+}
+
+void CellTier::Kill(Block* block) {
+  translator_.Kill(block);
+  if (cell_) cell_->Kill(block);
+}
+
+void CellTier::Clear() {
+  translator_.Clear();
+  if (cell_) cell_->Clear();
+}
+
+void CellTier::AddTo(vmm::Statistics& statistics) const {
+  translator_.AddTo(statistics, cell_ ? cell_->done() : Translator::Done{});
+  statistics.push_back({"hand-overs to the cell", cell_ ? cell_->hand_overs() : 0});
+}
+
+// Whether the user that is to run now does so in the cell.
+bool CellTier::Takes() {
+  if (!Cell::Suits(cpu_)) return false;
+  if (cell_ && cell_->Adopted()) {
+    if (cell_->Collides()) {  // the next one will be elsewhere
+      cell_->Release();
+      cell_.reset();
+      possible_ = ++collisions_ < kMostCollisions;
+      return false;
+    }
+    if (when_ == When::kAlways && cell_->healthy()) return true;
+    if (cell_->hand_overs() - count_ < kWindow) return true;
+    if (cell_->healthy() && StillWorthIt(Now())) return true;
+    cell_->Release();
+    possible_ = cell_->healthy();
+    return false;
+  }
+  return (when_ == When::kAlways || WorthIt(Now())) && Adopt();
+}
+
+bool CellTier::WorthIt(uint64_t now) {
+  const uint64_t space = cpu_.cr3_;
+  if (space != candidate_) {
+    candidate_ = space;
+    seen_ = now;
+    times_ = 0;
+    return false;
+  }
+  if (now - seen_ < kApart) return false;
+  seen_ = now;
+  return ++times_ >= kTimes && RefusalOf(space).until <= now;
+}
+
+bool CellTier::StillWorthIt(uint64_t now) {
+  const uint64_t count = cell_->hand_overs() - count_;
+  const bool bad = now - window_ < count * kPerHandOver;
+  window_ = now;
+  count_ += count;
+  bad_windows_ = bad ? bad_windows_ + 1 : 0;
+  if (bad_windows_ < kForgiven) return true;
+  Refusal& refusal = RefusalOf(cpu_.cr3_);
+  refusal.length = std::clamp(refusal.length * 2, kShortestRefusal, kLongestRefusal);
+  refusal.until = now + refusal.length;
+  return false;
+}
+
+CellTier::Refusal& CellTier::RefusalOf(uint64_t space) {
+  Refusal* oldest = &refusals_[0];
+  for (Refusal& refusal : refusals_) {
+    if (refusal.space == space) return refusal;
+    if (refusal.until < oldest->until) oldest = &refusal;
+  }
+  *oldest = {space, 0, 0};
+  return *oldest;
+}
+
+bool CellTier::Adopt() {
+  if (!cell_) cell_ = Cell::Create(cpu_);
+  if (!cell_) {
+    vmm::Log(vmm::LogLevel::kWarning,
+             "user code of the guest stays in this process: the host gives no other one");
+    possible_ = false;
+    return false;
+  }
+  cell_->Adopt();
+  window_ = Now();
+  count_ = cell_->hand_overs();
+  bad_windows_ = 0;
+  candidate_ = ~0ull;
+  return true;
+}
+
+}  // namespace bt

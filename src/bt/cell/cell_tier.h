@@ -1,0 +1,52 @@
+// What stands above the interpreter of a vCPU: its translator, and a cell for users that are worth
+// one.
+#pragma once
+
+#include <array>
+#include <memory>
+
+#include "bt/cell/cell.h"
+#include "bt/translator/translator.h"
+
+namespace bt {
+
+class CellTier final : public Tier {
+ public:
+  explicit CellTier(Cpu& cpu);
+
+  void Run(Block* block) override;
+  void Kill(Block* block) override;
+  void Clear() override;
+  void AddTo(vmm::Statistics& statistics) const override;
+
+ private:
+  // When users go to the cell: VMM_CELL=never|always in the environment, for tests.
+  enum class When : uint8_t { kWorthIt, kNever, kAlways };
+  static When Wanted();
+  bool Takes();
+  bool WorthIt(uint64_t now);
+  bool StillWorthIt(uint64_t now);
+  bool Adopt();
+
+  // An address space that was tried: for how long not again.
+  struct Refusal {
+    uint64_t space = 0, until = 0, length = 0;
+  };
+  Refusal& RefusalOf(uint64_t space);
+
+  Cpu& cpu_;
+  Translator translator_;
+  std::unique_ptr<Cell> cell_;
+  const When when_ = Wanted();
+  bool possible_ = true;  // the host lets us
+
+  // Times are nanoseconds of the host.
+  uint64_t candidate_ = ~0ull,
+           seen_ = 0;                // address space whose user ran, and when it was looked at
+  unsigned times_ = 0;               // that it was the same
+  uint64_t window_ = 0, count_ = 0;  // since when hand-overs are counted, and from which number
+  unsigned bad_windows_ = 0, collisions_ = 0;
+  std::array<Refusal, 8> refusals_{};
+};
+
+}  // namespace bt

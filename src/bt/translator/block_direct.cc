@@ -1,0 +1,98 @@
+// A user's code that runs where guest memory is at its linear address, or nowhere: accesses as the
+// guest made them. One that may not be faults on the host, with nothing of its instruction done,
+// and goes on in its cold stub, which leaves for the interpreter.
+#include "bt/translator/block_translator.h"
+
+namespace bt {
+
+using Xbyak::Reg64;
+
+namespace {
+
+bool OfFsOrGs(const MemoryOperand& memory) {
+  return memory.segment >= static_cast<uint8_t>(vmm::Seg::FS);
+}
+
+}  // namespace
+
+// What a user's code may do where it runs.
+bool MayBeDirect(Treatment how) {
+  switch (how) {
+    case Treatment::kClearIf:
+    case Treatment::kSetIf:
+    case Treatment::kSwapGs:
+    case Treatment::kSetAc:
+    case Treatment::kClearAc:
+    case Treatment::kSystemCall:
+    case Treatment::kSystemReturn:
+      return false;
+    default:
+      return true;
+  }
+}
+
+// The linear address to kTemp0. Changes no flag.
+void BlockTranslator::EmitDirectAddress(const Step& step) {
+  EmitOffset(step);
+  if (!OfFsOrGs(step.insn.mem)) return;
+  hot_.mov(hot_.r11, hot_.ptr[hot_.At(context_.seg_base[step.insn.mem.segment])]);
+  hot_.lea(hot_.r10, hot_.ptr[hot_.r10 + hot_.r11]);
+}
+
+BlockTranslator::Place BlockTranslator::Direct(const Step& step, const Reg64& base, int32_t disp) {
+  Check check{0, AddSite(step), step.next};
+  check.direct = space_.OffsetOf(hot_);
+  check.flags = flags_;
+  return {base, disp, check};
+}
+
+// With its own memory operand, where that can be.
+void BlockTranslator::EmitDirectMemory(const Step& step) {
+  const FlagHome before = flags_;
+  FlagsFor(step);
+  uint8_t bytes[kMaxPatched];
+  unsigned size = 0;
+  if (step.insn.mem.base != MemoryOperand::kRip && !OfFsOrGs(step.insn.mem))
+    size = PatchInsn(step.insn, plan_, bytes);
+  if (size == 0) {
+    EmitDirectAddress(step);
+    PatchPlan plan = plan_;
+    plan.replace_memory = true;
+    plan.memory_base = kTemp0;
+    plan.memory_disp = 0;
+    size = PatchInsn(step.insn, plan, bytes);
+  }
+  Place place = Direct(step, hot_.r10, 0);
+  place.check.flags = before;
+  EmitBytes(bytes, size);
+  EndDirect(place.check);
+  NoteX87(step);
+}
+
+// REP MOVS and REP STOS as they are: a fault leaves them between two of their parts.
+void BlockTranslator::EmitDirectRepeat(const Step& step) {
+  const Place place = Direct(step, hot_.r10, 0);
+  EmitBytes(step.insn.bytes.data(), step.insn.length);
+  EndDirect(place.check);
+}
+
+void BlockTranslator::EndDirect(const Check& check) {
+  const CodeSpace::Offset stub = space_.OffsetOf(cold_);
+  for (CodeSpace::Offset jump : {check.jump, check.more[0], check.more[1]}) {
+    if (jump != 0) space_.PatchJump(jump, stub);
+  }
+  if (check.direct != 0) accesses_.push_back({check.direct, space_.OffsetOf(hot_), stub});
+  EmitX87Pointer(cold_);
+  EmitUnrename(cold_);
+  if (check.flags == FlagHome::kHost) EmitSaveFlags(cold_, context_);
+  EmitLeaveForSite(cold_, check.site);
+}
+
+// With the registers at home and the flags in memory.
+void BlockTranslator::EmitLeaveForSite(Assembler& code, uint32_t site) {
+  code.mov(code.dword[code.At(context_.state.site)], site);
+  code.mov(code.dword[code.At(context_.state.exit)], CodeState::kSite);
+  space_.PatchJump(EmitJump(code), stubs_.leave);
+}
+
+}  // namespace bt

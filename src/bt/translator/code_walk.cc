@@ -1,0 +1,206 @@
+// What each instruction changes of what the verifier knows.
+#include "bt/translator/code_walk.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "bt/translator/block_translator.h"
+
+namespace bt {
+
+using State = VerifierState;
+
+std::string CodeWalk::Run() {
+  for (const CodeVerifier::Entry& entry : code_.entries) {
+    State state;
+    (entry.flags == FlagHome::kHost ? state.in_host : state.in_memory) = true;
+    if (context_.direct) {
+      state.vectors = static_cast<uint32_t>(VectorUse::kAvx);
+      state.x87 = true;
+    }
+    Reach(entry.at, state);
+  }
+  while (!open_.empty() && fault_.empty()) {
+    at_ = open_.back();
+    open_.pop_back();
+    Node& node = nodes_.at(at_);
+    node.open = false;
+    state_ = node.before;
+    insn_ = node.insn;
+    use_ = node.use;
+    Step();
+  }
+  if (fault_.empty()) return {};
+  return fmt::format("{} at {:#x}: {:02x}", fault_, at_,
+                     fmt::join(insn_.bytes.begin(), insn_.bytes.begin() + insn_.length, " "));
+}
+
+void CodeWalk::FollowPointers() {
+  const CodeState& state = context_.state;
+  if (const int slot = OverlapsSlots() ? SlotNamed() : -1; slot >= 0 && use_.memory_written) {
+    state_.slots[slot] = Named(kTemp0) ? state_.pointer0() : state_.pointer1;
+    return;
+  }
+  if (!use_.memory_written || insn_.mem.base != MemoryOperand::kRip) return;
+  if (Within(context_.r, kSlots) || Within(&context_.flags, 1) || Within(&state, 1) ||
+      Within(context_.fpu + FpuState::kFip, 16))
+    return;
+  const uint64_t changed = insn_.mnemonic == Mnemonic::AND ? ~operand(1).imm : operand(1).imm;
+  if (Within(&context_.rflags, 1) && IsImm(1) &&
+      (static_cast<uint32_t>(changed) & ~static_cast<uint32_t>(eflags::IF)) == 0)
+    return;
+  state_.ForgetPointers();
+}
+
+void CodeWalk::FollowFlags() {
+  const State::Restoring restoring = std::exchange(state_.restoring, State::Restoring::kNo);
+  if (Is(context_.flags) && use_.memory_written) {
+    Require(state_.in_host, "flags that are not there are saved");
+    state_.in_memory = true;
+    return;
+  }
+  if (Is(context_.flags) && insn_.mnemonic == Mnemonic::BT) {
+    Require(state_.in_memory && operand(0).bits == 16 && IsImm(1) && operand(1).imm == 8,
+            "no carry flag is brought back");
+    state_.Ask(State::Asked::kNothing);
+    state_.in_host = false;
+    state_.carry = true;
+    return;
+  }
+  if (Is(context_.flags)) {
+    Require(state_.in_memory, "flags that are not there are brought back");
+    state_.restoring = State::Restoring::kRead;
+    return;
+  }
+  if (restoring == State::Restoring::kOverflow && insn_.mnemonic == Mnemonic::SAHF) {
+    state_.in_host = state_.in_memory;
+    return;
+  }
+  if (use_.flags_read == 0 && use_.flags_written == 0) return;
+  state_.asked = State::Asked::kNothing;
+  if (restoring == State::Restoring::kRead && insn_.mnemonic == Mnemonic::ADD &&
+      IsGpr(operand(0), 0) && IsImm(1) && (operand(1).imm & 0xff) == 0x7f)
+    state_.restoring = State::Restoring::kOverflow;
+  if (IsOurs() || restoring == State::Restoring::kRead) {
+    Require(state_.in_memory || state_.recipe, "the guest's flags are lost");
+    state_.in_host = state_.carry = false;
+    return;
+  }
+  Require(state_.in_host || OverwritesFlags(insn_, use_) || (state_.carry && NeedsOnlyCarry(insn_)),
+          "flags that are not there");
+  if (use_.flags_written == 0) return;
+  state_.MakeFlags(State::RecipeOf(insn_, use_));
+}
+
+void CodeWalk::FollowMxcsr() {
+  using Mxcsr = State::Mxcsr;
+  const Mxcsr before = std::exchange(state_.mxcsr, Mxcsr::kNo);
+  const uint8_t in = std::exchange(state_.mxcsr_in, 0);
+  const auto step = [&](Mxcsr to, unsigned reg) {
+    state_.mxcsr = to;
+    state_.mxcsr_in = static_cast<uint8_t>(reg);
+  };
+  const auto on = [&](Mnemonic what, uint64_t with) {
+    return insn_.mnemonic == what && IsGpr(operand(0), in) && operand(0).bits == 32 && IsImm(1) &&
+           static_cast<uint32_t>(operand(1).imm) == static_cast<uint32_t>(with);
+  };
+  if (insn_.mnemonic == Mnemonic::MOV && Is(context_.state.scratch) && use_.memory_written &&
+      operand(1).kind == OperandKind::kReg && operand(1).bits == 32)
+    step(Mxcsr::kStored, operand(1).reg);
+  if (before == Mxcsr::kStored &&
+      on(Mnemonic::AND, kMxcsrMasks | kMxcsrMisaligned | ~TheHostFpu().mxcsr_mask))
+    step(Mxcsr::kMasked, in);
+  if (before == Mxcsr::kMasked && on(Mnemonic::CMP, kMxcsrMasks)) step(Mxcsr::kCompared, in);
+}
+
+void CodeWalk::FollowTemps() {
+  using T0 = State::Temp0;
+  using T1 = State::Temp1;
+  using Asked = State::Asked;
+  const State before = state_;
+  if (use_.gpr_written >> kTemp1 & 1) state_.ForgetTemp1();
+  if (use_.gpr_written >> kTemp0 & 1) state_.ForgetTemp0();
+  const bool wide = operand(0).bits == 64;
+  const bool on_temp0 = IsGpr(operand(0), kTemp0), on_temp1 = IsGpr(operand(0), kTemp1);
+  const auto disp = static_cast<uint64_t>(insn_.mem.disp);
+  const bool of_bank = HasMemory(insn_) && insn_.mem.base == kTemp1;
+  switch (insn_.mnemonic) {
+    case Mnemonic::AND:
+      if (on_temp0 && wide && before.temp1 == T1::kTarget && IsImm(1) &&
+          operand(1).imm == ~(vmm::kPageSize - 1)) {
+        state_.temp1 = T1::kTarget;
+        state_.temp0 = T0::kPage;
+      }
+      if (!on_temp1 || operand(0).bits < 32 || !IsImm(1)) break;
+      if (operand(1).imm % sizeof(TlbEntry) != 0 || operand(1).imm >> 31) break;
+      state_.temp1 = T1::kIndex;
+      state_.index = static_cast<uint32_t>(operand(1).imm);
+      break;
+    case Mnemonic::ADD:
+      if (on_temp1 && wide && before.temp1 == T1::kIndex && Is(context_.tlb)) {
+        state_.temp1 = T1::kBank;
+        state_.index = before.index;
+      }
+      if (on_temp1 && wide && before.temp1 == T1::kIndex && before.index <= JumpTable::kIndexMask &&
+          Is(context_.jumps))
+        state_.temp1 = T1::kEntry;
+      if (on_temp0 && wide && of_bank && before.temp0 == T0::kInPage &&
+          disp == Bank(before.write_bank) + offsetof(TlbEntry, page)) {
+        state_ = before;
+        state_.temp0 = T0::kHost;
+      }
+      if (on_temp0 && wide && before.temp0 == T0::kNear && IsImm(1)) {
+        state_.temp0 = T0::kNear;
+        state_.near.distance = before.near.distance + static_cast<int64_t>(operand(1).imm);
+      }
+      break;
+    case Mnemonic::XOR:
+      if (!on_temp0 || !wide || !of_bank || before.temp1 != T1::kBank) break;
+      if (disp != Bank(false) && disp != Bank(true)) break;
+      state_.temp0 = T0::kTag;
+      state_.write_bank = disp == Bank(true);
+      state_.alignment = before.alignment;
+      break;
+    case Mnemonic::MOV:
+      if (on_temp0 && wide && Is(context_.state.apic)) state_.temp0 = T0::kApic;
+      if (OverlapsSlots() && IsMem(1)) state_.LoadSlot(SlotNamed(), on_temp1);
+      if (on_temp1 && wide && Is(context_.jumps)) state_.temp1 = T1::kTable;
+      if (on_temp0 && wide && Is(context_.state.page)) {
+        state_.temp0 = T0::kNear;
+        state_.near = state_.running;
+      }
+      if (!Is(context_.state.page) || !use_.memory_written) break;
+      state_.running = {0, State::kUnknownPage};
+      if (state_.temp0 == T0::kFound && IsGpr(operand(1), kTemp0)) state_.running = state_.near;
+      if (state_.temp1 == T1::kPaged) state_.ForgetTemp1();
+      if (state_.temp1 == T1::kTarget && state_.temp0 == T0::kPage && IsGpr(operand(1), kTemp0))
+        state_.temp1 = T1::kPaged;
+      break;
+    case Mnemonic::TEST:
+      if (on_temp0 && operand(0).bits == 8 && IsImm(1)) {
+        const uint64_t alignment = (operand(1).imm & 0xff) + 1;
+        state_.Ask(std::has_single_bit(alignment) ? Asked::kAlignment : Asked::kOther, alignment);
+      } else {
+        state_.Ask(Asked::kOther);
+      }
+      break;
+    case Mnemonic::CMP:
+      state_.Ask(Asked::kOther);
+      if (on_temp0 && wide && of_bank && before.temp1 == T1::kEntry) state_.Ask(Asked::kTarget);
+      if (on_temp0 && wide && of_bank && before.temp1 == T1::kTable && before.temp0 == T0::kNear)
+        state_.Ask(Asked::kPage, PageNamed());
+      if (!IsImm(1)) break;
+      if (on_temp0 && wide && before.temp0 == T0::kTag && operand(1).imm <= vmm::kPageSize)
+        state_.Ask(Asked::kSize, vmm::kPageSize - operand(1).imm);
+      if (on_temp0 && (before.temp0 == T0::kVectors || before.temp0 == T0::kX87))
+        state_.Ask(Asked::kLoaded, operand(1).imm);
+      if (Is(context_.state.vector)) state_.Ask(Asked::kVectors, operand(1).imm);
+      if (Is(context_.state.x87)) state_.Ask(Asked::kX87, operand(1).imm);
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace bt
