@@ -15,6 +15,11 @@ bool OfFsOrGs(const MemoryOperand& memory) {
 
 }  // namespace
 
+// Whether the host's instruction can name the operand as the guest's does.
+bool HasOwnAddress(const Insn& insn) {
+  return insn.mem.base != MemoryOperand::kRip && !OfFsOrGs(insn.mem);
+}
+
 // What a user's code may do where it runs.
 bool MayBeDirect(Treatment how) {
   switch (how) {
@@ -52,8 +57,7 @@ void BlockTranslator::EmitDirectMemory(const Step& step) {
   FlagsFor(step);
   uint8_t bytes[kMaxPatched];
   unsigned size = 0;
-  if (step.insn.mem.base != MemoryOperand::kRip && !OfFsOrGs(step.insn.mem))
-    size = PatchInsn(step.insn, plan_, bytes);
+  if (HasOwnAddress(step.insn)) size = PatchInsn(step.insn, plan_, bytes);
   if (size == 0) {
     EmitDirectAddress(step);
     PatchPlan plan = plan_;

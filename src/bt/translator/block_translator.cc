@@ -70,6 +70,8 @@ bool BlockTranslator::Expressible(const Step& step) const {
     case Treatment::kCopy:
       return PatchInsn(step.insn, plan, bytes) != 0;
     case Treatment::kMemory:
+      if (context_.direct && HasOwnAddress(step.insn) && PatchInsn(step.insn, plan, bytes) != 0)
+        return true;
       plan.replace_memory = true;
       plan.memory_disp = kMaxSpan;  // as long as one can get
       return addresses && MemoryBytes(step.insn) != 0 && PatchInsn(step.insn, plan, bytes) != 0;

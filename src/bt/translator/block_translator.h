@@ -37,6 +37,7 @@ class BlockSource {
 
 // Whether a user's instruction may run where memory is at its linear address (block_direct.cc).
 bool MayBeDirect(Treatment how);
+bool HasOwnAddress(const Insn& insn);
 
 // The exception masks of MXCSR, and AMD's bit that allows misaligned operands: then some processors
 // access less than the whole operand. [SDM 1] 10.2.3, [APM 1] 4.2.2

@@ -287,6 +287,7 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
 }
 
 VectorUse VectorUseOf(const Insn& insn, const InsnUse& use) {
+  if (insn.mnemonic == Mnemonic::STMXCSR) return VectorUse::kSse;
   const Family family = FamilyOf(insn.mnemonic);
   if ((family != Family::kSse && family != Family::kVex) || use.x87 || use.implicit_memory ||
       (use.memory_read && use.memory_written)) {

@@ -1,0 +1,88 @@
+// Code of a user that runs where guest memory is at its linear address (bt/cell).
+#include <catch2/catch.hpp>
+
+#include "tests/unit/bt/code_workshop.h"
+
+using namespace bt;
+
+namespace {
+
+using Code = std::vector<uint8_t>;
+
+struct Sample {
+  const char* what;
+  Code code;
+  size_t accesses;  // that the host may find a fault in
+};
+
+const Sample kSamples[] = {
+    {"MOV EAX, [RDI]", {0x8b, 0x07}, 1},
+    {"ADD [RDI+RCX*8+8], RAX", {0x48, 0x01, 0x44, 0xcf, 0x08}, 1},
+    {"ADC EAX, [RSP+4]", {0x13, 0x44, 0x24, 0x04}, 1},
+    {"MOV R10, [R9+R11]", {0x4f, 0x8b, 0x14, 0x19}, 1},
+    {"MOV EAX, [RIP+0x10]", {0x8b, 0x05, 0x10, 0, 0, 0}, 1},
+    {"MOV RAX, FS:[0x28]", {0x64, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0}, 1},
+    {"MOV EAX, [EDI]", {0x67, 0x8b, 0x07}, 1},
+    {"MOV [RDI], AH", {0x88, 0x27}, 1},
+    {"LOCK XADD [RDI], EAX", {0xf0, 0x0f, 0xc1, 0x07}, 1},
+    {"MOVAPS XMM0, [RDI]", {0x0f, 0x28, 0x07}, 1},
+    {"FLD QWORD [RDI]", {0xdd, 0x07}, 1},
+    {"PUSH RBX; POP RCX", {0x53, 0x59}, 2},
+    {"PUSH QWORD [RDI]", {0xff, 0x37}, 1},
+    {"LEAVE", {0xc9}, 1},
+    {"DIV QWORD [RDI]", {0x48, 0xf7, 0x37}, 1},
+    {"REP MOVSB", {0xf3, 0xa4}, 1},
+    {"CALL [RDI]", {0xff, 0x17}, 2},
+    {"RET", {0xc3}, 1},
+    {"LDMXCSR [RDI]; STMXCSR [RDI]", {0x0f, 0xae, 0x17, 0x0f, 0xae, 0x1f}, 2},
+    {"CMP EAX, EBX; MOV ECX, [RDI]; JZ", {0x39, 0xd8, 0x8b, 0x0f, 0x74, 0x10}, 1},
+};
+
+}  // namespace
+
+TEST_CASE("accesses of direct code lead to the interpreter when they fault", "[verifier]") {
+  CodeWorkshop workshop(LeaveOut::kNothing, true);
+  for (const Sample& sample : kSamples) {
+    INFO(sample.what);
+    CodeWorkshop::Emitted emitted = workshop.Translate(sample.code);
+    CHECK(workshop.Verify(emitted) == "");
+    CHECK(emitted.translation.plain);
+    REQUIRE(emitted.accesses.size() >= 1);
+    size_t faults = 0;
+    for (const DirectAccess& access : emitted.accesses) {
+      CHECK(access.begin < access.end);
+      CHECK(emitted.cold.Contains(access.stub));
+      ++faults;
+    }
+    CHECK(faults >= sample.accesses);
+    emitted.accesses.clear();
+    CHECK(workshop.Verify(emitted) != "");
+  }
+}
+
+TEST_CASE("direct code leaves for what only the interpreter does, and does not come back",
+          "[verifier]") {
+  CodeWorkshop workshop(LeaveOut::kNothing, true);
+  const Code cpuid_and_load = {0x0f, 0xa2, 0x8b, 0x07};
+  for (const Code& code : {cpuid_and_load, Code{0x0f, 0x05}, Code{0xfa}, Code{0x0f, 0x01, 0xf8}}) {
+    const CodeWorkshop::Emitted emitted = workshop.Translate(code);
+    CHECK(workshop.Verify(emitted) == "");
+    CHECK(emitted.accesses.empty());
+    CHECK(emitted.exits.empty());
+  }
+}
+
+TEST_CASE("a fault of direct code that loses the flags is noticed", "[verifier]") {
+  CodeWorkshop workshop(LeaveOut::kNothing, true);
+  CodeWorkshop::Emitted emitted = workshop.Translate({0x39, 0xd8, 0x8b, 0x0f, 0x74, 0x10});
+  REQUIRE(emitted.accesses.size() == 1);
+  constexpr CodeSpace::Offset kSaveFlags = 3 + 1 + 3 + 7 + 3;  // what the stub begins with
+  emitted.accesses[0].stub += kSaveFlags;
+  CHECK(workshop.Verify(emitted) != "");
+}
+
+TEST_CASE("MXCSR is loaded behind a look at its masks", "[verifier]") {
+  CodeWorkshop workshop;
+  const CodeWorkshop::Emitted emitted = workshop.Translate({0x0f, 0xae, 0x17, 0x0f, 0xae, 0x1f});
+  CHECK(workshop.Verify(emitted) == "");
+}
