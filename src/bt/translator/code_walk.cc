@@ -77,6 +77,8 @@ void CodeWalk::FollowFlags() {
     state_.in_host = state_.in_memory;
     return;
   }
+  // Strings look at DF alone.
+  if (context_.direct && TreatmentOf(insn_, use_) == Treatment::kRepeat) return;
   if (use_.flags_read == 0 && use_.flags_written == 0) return;
   state_.asked = State::Asked::kNothing;
   if (restoring == State::Restoring::kRead && insn_.mnemonic == Mnemonic::ADD &&
