@@ -15,10 +15,10 @@ constexpr uint64_t kMicrosecond = 1000, kMillisecond = 1000 * kMicrosecond;
 // A user that is found running twice, so far apart, is worth a cell.
 constexpr uint64_t kApart = 2 * kMillisecond;
 constexpr unsigned kTimes = 2;
-// It stays there as long as hand-overs take less than about a quarter of the time. Its memory has
+// It stays there as long as hand-overs, with what they bring, are so far apart. Its memory has
 // to get there first, so that several bad windows are forgiven.
-constexpr uint64_t kWindow = 64, kPerHandOver = 24 * kMicrosecond;
-constexpr unsigned kForgiven = 12;
+constexpr uint64_t kWindow = 64, kPerHandOver = 60 * kMicrosecond;
+constexpr unsigned kForgiven = 8;
 constexpr unsigned kMostCollisions = 4;
 constexpr uint64_t kShortestRefusal = 20 * kMillisecond, kLongestRefusal = 2000 * kMillisecond;
 
