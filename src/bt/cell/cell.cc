@@ -1,12 +1,9 @@
 #include "bt/cell/cell.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "bt/interp/fpu.h"
 #include "bt/interp/interpreter.h"
-#include "vmm/core/base/check.h"
 #include "vmm/core/base/log.h"
 
 namespace bt {
@@ -15,6 +12,7 @@ namespace {
 constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
 constexpr uint64_t kPageFault = 14;  // of the host: [SDM 3A] 6.3.1
 constexpr uint64_t kErrorWrite = 2;
+constexpr uint64_t kLeft = ~0ull;  // instead of where to go on
 // What FXSAVE writes of its image. [SDM 1] 10.5.1
 constexpr size_t kFxsaveBytes = 416, kYmmHighBytes = 256;
 
@@ -74,6 +72,10 @@ Cell::Cell(Cpu& cpu, std::unique_ptr<CellProcess> process)
 
 Cell::~Cell() {
   process_->Stop();
+  for (const std::unique_ptr<Translation>& translation : translations_) {
+    Translation*& of_block = translation->block->direct;
+    if (of_block == translation.get()) of_block = nullptr;
+  }
   cpu_.attention_mirror_ = nullptr;
   cpu_.banks_.SetMirror(nullptr);
 }
@@ -146,20 +148,26 @@ void Cell::GiveState() {
   CopyVectors(cpu_.fpu_, state.fpu);
 }
 
-void Cell::TakeState() {
+// False: it is none that code can have left.
+bool Cell::TakeState() {
   const CellState& state = process_->state();
-  std::copy_n(state.r, 16, cpu_.r);
-  cpu_.r[kRip] = state.r[kRip];
-  cpu_.flags_ = state.flags;
-  cpu_.instructions_ = state.instructions;
-  CopyVectors(state.fpu, cpu_.fpu_);
-  // The guest's user may have written there: an address must be one.
+  // The guest's user may have written there: an address must be one, and so on.
   left_.page = static_cast<uint64_t>(static_cast<int64_t>(state.code.page << 16) >> 16) & kPageMask;
   left_.exit = state.code.exit;
   left_.site = state.code.site;
   const bool direct = left_.exit < exits_.size();
   const bool at_site = left_.exit == CodeState::kIndirect || left_.exit == CodeState::kSite;
-  CHECK(direct || left_.exit == CodeState::kLeft || (at_site && left_.site < sites_.size()));
+  if (!direct && left_.exit != CodeState::kLeft && !(at_site && left_.site < sites_.size()))
+    return false;
+  done_.instructions -= cpu_.instructions_;
+  std::copy_n(state.r, 16, cpu_.r);
+  if (!direct) cpu_.r[kRip] = state.r[kRip];
+  cpu_.flags_ = state.flags;
+  cpu_.instructions_ = state.instructions;
+  CopyVectors(state.fpu, cpu_.fpu_);
+  done_.instructions += cpu_.instructions_;
+  ++done_.exits;
+  return true;
 }
 
 void Cell::Run(Block* block) {
@@ -170,46 +178,49 @@ void Cell::Run(Block* block) {
   if (!translation) return;
   CellState& state = process_->state();
   GiveState();
-  state.entry = reinterpret_cast<uint64_t>(space_.run(translation->from(FlagHome::kMemory)));
-  for (;;) {
-    process_->HandOver();
+  uint64_t entry = reinterpret_cast<uint64_t>(space_.run(translation->from(FlagHome::kMemory)));
+  do {
+    state.entry = entry;
+    if (entry == 0 || !process_->HandOver()) return Lose();
     ++hand_overs_;
     healthy_ &= pages_.GoodSoFar();
-    if (state.event == static_cast<uint32_t>(CellState::Event::kLeft)) break;
-    state.entry = OnFault();
-  }
-  done_.instructions -= cpu_.instructions_;
-  TakeState();
-  done_.instructions += cpu_.instructions_;
-  ++done_.exits;
+    entry = state.event == static_cast<uint32_t>(CellState::Event::kFault) ? OnFault() : kLeft;
+  } while (entry != kLeft);
+  if (!TakeState()) return Lose();
   if (left_.exit != CodeState::kSite) return Leave();
   RunSiteHere();
 }
 
-// Where to go on.
+// Where to go on; 0: nowhere, the fault is none of the code's.
 uint64_t Cell::OnFault() {
   const CellState& state = process_->state();
-  const uint64_t rip = state.fault_rip;
+  const uint64_t rip = state.fault_rip, address = state.fault_address;
   const auto offset =
       static_cast<CodeSpace::Offset>(rip - reinterpret_cast<uint64_t>(space_.run(0)));
   auto access = std::upper_bound(
       accesses_.begin(), accesses_.end(), offset,
       [](CodeSpace::Offset at, const DirectAccess& one) { return at < one.begin; });
-  const bool known = access != accesses_.begin() && offset < (--access)->end;
-  if (!known) {
-    vmm::Log(vmm::LogLevel::kError,
-             fmt::format("exception {} in a cell at {:#x}, which is no access to memory",
-                         state.fault_vector, offset));
-  }
-  CHECK(known);
-  const bool write = state.fault_error & kErrorWrite;
+  if (access == accesses_.begin() || offset >= (--access)->end) return 0;
   wanted_ = 0;
   if (state.fault_vector == kPageFault && healthy_) {
-    if (pages_.Map(state.fault_address, write)) return rip;
-    wanted_ = state.fault_address;
-    wanted_write_ = write;
+    wanted_write_ = state.fault_error & kErrorWrite;
+    if (pages_.Map(address, wanted_write_)) return reinterpret_cast<uint64_t>(space_.run(offset));
+    wanted_ = address;
   }
   return reinterpret_cast<uint64_t>(space_.run(access->stub));
+}
+
+// Somebody has killed the process, or the guest's user has written over what is no page of its own.
+// The state is that of before it ran: its program gets a fault, and the cell is not used again.
+void Cell::Lose() {
+  vmm::Log(
+      vmm::LogLevel::kError,
+      "the process that ran user code of the guest is lost: the guest's program gets a general "
+      "protection fault, and users run in this process from now on");
+  process_->Stop();
+  healthy_ = false;
+  way_ = {};
+  cpu_.Raise(kGP, 0);
 }
 
 // One instruction, by the interpreter.

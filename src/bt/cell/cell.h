@@ -26,7 +26,7 @@ class Cell final : public Translator {
   bool Adopted() const;
   // Whether the guest has put something where the cell itself is.
   bool Collides() const;
-  // False: the host has refused memory; this will not get better.
+  // False: the host has refused memory, or the process is lost; this will not get better.
   bool healthy() const { return healthy_; }
   // Since it began: costs microseconds each.
   uint64_t hand_overs() const { return hand_overs_; }
@@ -41,8 +41,9 @@ class Cell final : public Translator {
   void Keep(Block& block, bool plain, Translation* translation) const override;
   void SelectJumps() override;
   void GiveState();
-  void TakeState();
+  bool TakeState();
   uint64_t OnFault();
+  void Lose();
   void RunSiteHere();
 
   CodeState left_;  // what TakeState() believes of the cell's

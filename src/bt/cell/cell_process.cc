@@ -1,6 +1,5 @@
 #include "bt/cell/cell_process.h"
 
-#include <fmt/format.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/futex.h>
@@ -21,10 +20,6 @@
 #include <cstddef>
 #include <cstring>
 #include <new>
-#include <utility>
-
-#include "vmm/core/base/check.h"
-#include "vmm/core/base/log.h"
 
 namespace bt {
 namespace {
@@ -178,8 +173,9 @@ void CellProcess::Follow() {
   sched_setaffinity(pid_, sizeof(set), &set);
 }
 
-void CellProcess::HandOver() {
+bool CellProcess::HandOver() {
   constexpr auto kCell = static_cast<uint32_t>(Turn::kCell);
+  if (pid_ < 0) return false;
   Follow();
   std::copy_n(calls_.begin(), queued_, state().call);
   state().calls = queued_;
@@ -190,22 +186,19 @@ void CellProcess::HandOver() {
     const timespec slice{1, 0};
     if (Futex(turn, FUTEX_WAIT, kCell, &slice) == 0 || errno != ETIMEDOUT) continue;
     if (waitpid(pid_, nullptr, WNOHANG) != pid_) continue;
-    vmm::Log(vmm::LogLevel::kError,
-             "the process that ran guest user code was killed, and the guest's registers with it");
-    CHECK(turn != kCell);
+    pid_ = -1;
+    return false;
   }
   refused_ = false;
   for (unsigned i = 0; i < queued_; ++i)
     refused_ |= static_cast<int64_t>(state().call[i].result) < 0;
   queued_ = 0;
+  return true;
 }
 
 void CellProcess::MakeCalls() {
-  const uint64_t entry = std::exchange(state().entry, 0);
-  const uint32_t event = state().event;
+  state().entry = 0;
   HandOver();
-  state().event = event;
-  state().entry = entry;
 }
 
 bool CellProcess::Queue(const CellState::Call& call) {

@@ -36,8 +36,8 @@ class CellProcess {
   bool Start(CodeSpace& space, const CellStubs& stubs);
   bool started() const { return pid_ > 0; }
   // To the cell and back: its calls are made, it goes on at state().entry, until it wants
-  // something. Ends the process if the cell is gone.
-  void HandOver();
+  // something. False: the process is gone.
+  bool HandOver();
   // Has the cell make its calls, and nothing else.
   void MakeCalls();
   // Whether the host's kernel refused any of the calls of the last hand-over.

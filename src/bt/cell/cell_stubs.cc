@@ -13,16 +13,6 @@ namespace {
 
 constexpr uint64_t kUserEnd = 0x7ffffffff000;  // of every x86-64 Linux; nothing is mapped beyond
 
-bool HostHasAvx() {
-  return __builtin_cpu_supports("avx");
-}
-
-void EmitCall(Assembler& code, CodeSpace& space, CodeSpace::Offset target) {
-  code.db(0xe8);
-  code.dd(0);
-  space.PatchJump(space.OffsetOf(code) - 4, target);
-}
-
 void EmitUnmap(Assembler& code, uint64_t begin, uint64_t end) {
   code.mov(code.eax, SYS_munmap);
   code.mov(code.rdi, begin);

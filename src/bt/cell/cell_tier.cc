@@ -72,9 +72,10 @@ bool CellTier::Takes() {
       possible_ = ++collisions_ < kMostCollisions;
       return false;
     }
-    if (when_ == When::kAlways && cell_->healthy()) return true;
-    if (cell_->hand_overs() - count_ < kWindow) return true;
-    if (cell_->healthy() && StillWorthIt(Now())) return true;
+    const bool takes =
+        cell_->healthy() &&
+        (when_ == When::kAlways || cell_->hand_overs() - count_ < kWindow || StillWorthIt(Now()));
+    if (takes) return true;
     cell_->Release();
     possible_ = cell_->healthy();
     return false;

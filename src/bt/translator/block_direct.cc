@@ -56,19 +56,14 @@ void BlockTranslator::EmitDirectMemory(const Step& step) {
   const FlagHome before = flags_;
   FlagsFor(step);
   uint8_t bytes[kMaxPatched];
-  unsigned size = 0;
-  if (HasOwnAddress(step.insn)) size = PatchInsn(step.insn, plan_, bytes);
-  if (size == 0) {
-    EmitDirectAddress(step);
-    PatchPlan plan = plan_;
-    plan.replace_memory = true;
-    plan.memory_base = kTemp0;
-    plan.memory_disp = 0;
-    size = PatchInsn(step.insn, plan, bytes);
-  }
+  const unsigned own = HasOwnAddress(step.insn) ? PatchInsn(step.insn, plan_, bytes) : 0;
+  if (own == 0) EmitDirectAddress(step);
   Place place = Direct(step, hot_.r10, 0);
   place.check.flags = before;
-  EmitBytes(bytes, size);
+  if (own != 0)
+    EmitBytes(bytes, own);
+  else
+    EmitWithOperand(step, place);
   EndDirect(place.check);
   NoteX87(step);
 }

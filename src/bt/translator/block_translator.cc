@@ -272,14 +272,19 @@ void BlockTranslator::EmitMemory(const Step& step) {
   if (Reached(step.memory)) FlagsFor(step);
   const Place place = ReachMemory(step, MemoryBytes(step.insn), step.use.memory_written);
   if (!Reached(step.memory)) FlagsFor(step);
+  EmitWithOperand(step, place);
+  EndCheck(place.check, true);
+  NoteX87(step);
+}
+
+// A copy with its memory operand at `place`.
+void BlockTranslator::EmitWithOperand(const Step& step, const Place& place) {
   PatchPlan plan = plan_;
   plan.replace_memory = true;
   plan.memory_base = static_cast<uint8_t>(place.base.getIdx());
   plan.memory_disp = place.disp;
   uint8_t bytes[kMaxPatched];
   EmitBytes(bytes, PatchInsn(step.insn, plan, bytes));
-  EndCheck(place.check, true);
-  NoteX87(step);
 }
 
 void BlockTranslator::EmitLea(const Step& step) {

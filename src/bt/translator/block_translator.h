@@ -172,6 +172,7 @@ class BlockTranslator {
     // One of kTemp0 and kTemp1 that is not its base.
     uint8_t other() const { return base.getIdx() == kTemp0 ? kTemp1 : kTemp0; }
   };
+  void EmitWithOperand(const Step& step, const Place& place);
   Place ReachMemory(const Step& step, unsigned size, bool write);
   Place ReachStack(const Step& step, const Xbyak::Reg64& base, int32_t disp, bool write);
   Place Direct(const Step& step, const Xbyak::Reg64& base, int32_t disp);

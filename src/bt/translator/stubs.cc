@@ -15,16 +15,6 @@ constexpr uint8_t kCalleeSaved[] = {3, 5, 12, 13, 14, 15};
 
 constexpr unsigned kXmm = FpuState::kXmm0, kYmmHigh = FpuState::kYmmHigh0;
 
-bool HostHasAvx() {
-  return __builtin_cpu_supports("avx");
-}
-
-void EmitCall(Assembler& code, CodeSpace& space, CodeSpace::Offset target) {
-  code.db(0xe8);
-  code.dd(0);
-  space.PatchJump(space.OffsetOf(code) - 4, target);
-}
-
 void EmitJump(Assembler& code, CodeSpace& space, CodeSpace::Offset target) {
   code.db(0xe9);
   code.dd(0);
@@ -175,6 +165,16 @@ void EmitRunSite(Assembler& code, const CodeContext& context, CodeSpace& space,
 }
 
 }  // namespace
+
+bool HostHasAvx() {
+  return __builtin_cpu_supports("avx");
+}
+
+void EmitCall(Assembler& code, CodeSpace& space, CodeSpace::Offset target) {
+  code.db(0xe8);
+  code.dd(0);
+  space.PatchJump(space.OffsetOf(code) - 4, target);
+}
 
 void EmitStoreRegisters(Assembler& code, const CodeContext& context) {
   for (uint8_t i = 0; i < 16; ++i) {

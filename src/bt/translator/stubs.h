@@ -92,6 +92,8 @@ struct Stubs {
                     LeaveOut leave_out = LeaveOut::kNothing);
 };
 
+bool HostHasAvx();
+void EmitCall(Assembler& code, CodeSpace& space, CodeSpace::Offset target);
 // The general registers to and from Cpu::r.
 void EmitStoreRegisters(Assembler& code, const CodeContext& context);
 void EmitLoadRegisters(Assembler& code, const CodeContext& context);
