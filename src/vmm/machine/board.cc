@@ -47,6 +47,8 @@ Board::Board(const Parts& parts, Events events)
       router_(pic_, ioapic_),
       irq0_(router_.Line(Gsi(legacy::pit::kIrq))),
       irq8_(router_.Line(Gsi(legacy::rtc::kIrq))),
+      pirqs_(router_),
+      decoder_(ports_, mmio_),
       pit_(irq0_.first(), parts.clock, parts.timers),
       rtc_(irq8_.first(), parts.clock, parts.timers, CmosOf(parts)),
       hpet_(HpetWires(), parts.clock, parts.timers),
@@ -63,9 +65,13 @@ Board::Board(const Parts& parts, Events events)
       debug_console_("debug-console", parts.debug_console),
       firmware_console_("firmware-console", parts.debug_console),
       host_bridge_(&reset_control_.reset_control()),
+      piix3_isa_([this](unsigned pirq, Piix3Isa::Route route) { pirqs_.Route(pirq, route); }),
       piix4_pm_([this](Piix4Pm::Block block, Piix4Pm::Placement placement) {
         MovePmBlock(block, placement);
       }) {
+  for (unsigned pirq = 0; pirq < Piix3Isa::kPirqs; ++pirq) {
+    pirqs_.Route(pirq, piix3_isa_.RouteOf(pirq));
+  }
   if (parts.config.testdev) {
     legacy::TestDevice::Lines lines{};
     for (unsigned gsi = 0; gsi < lines.size(); ++gsi) {
@@ -232,7 +238,7 @@ void Board::Describe(MachineDescription& out) const {
   }
   for (uint8_t device = 0; device < 32; ++device) {
     for (uint8_t number = 0; number < 8; ++number) {
-      const PciFunction* function = host_bridge_.Find({device, number});
+      PciFunction* function = host_bridge_.Find({device, number});
       if (function == nullptr) continue;
       const auto get = [&](uint16_t offset, unsigned size) {
         uint32_t value = 0;

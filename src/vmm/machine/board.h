@@ -32,9 +32,11 @@
 #include "vmm/core/irq/pic8259.h"
 #include "vmm/core/memory/guest_memory.h"
 #include "vmm/core/pci/i440fx.h"
+#include "vmm/core/pci/pci_decoder.h"
 #include "vmm/core/pci/pci_host_bridge.h"
 #include "vmm/core/pci/piix3_isa.h"
 #include "vmm/core/pci/piix4_pm.h"
+#include "vmm/core/pci/pirq_router.h"
 #include "vmm/core/time/clock.h"
 #include "vmm/machine/machine_description.h"
 #include "vmm/machine/vm_plug.h"
@@ -139,6 +141,8 @@ class Board {
   Ioapic ioapic_;
   IrqRouter router_;
   IrqSwitch irq0_, irq8_;  // 8254 and RTC, or the HPET
+  PirqRouter pirqs_;
+  PciDecoder decoder_;
 
   legacy::Pit8254 pit_;
   legacy::RtcMc146818 rtc_;

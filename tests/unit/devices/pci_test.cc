@@ -130,13 +130,13 @@ TEST_CASE("only writable bits take what is written") {
 
 TEST_CASE("PIRQ routes are kept, and only to IRQs that can be chosen") {  // [PIIX3] PIRQRC
   Board b;
-  CHECK(b.isa.Route(0) == Gsi(10));
-  CHECK(b.isa.Route(3) == Gsi(11));
+  CHECK(b.isa.RouteOf(0) == Gsi(10));
+  CHECK(b.isa.RouteOf(3) == Gsi(11));
   b.Write(1, 0, 0x60, 0x0505'8005, 4);
-  CHECK(b.isa.Route(0) == Gsi(5));
-  CHECK(b.isa.Route(1) == std::nullopt);
+  CHECK(b.isa.RouteOf(0) == Gsi(5));
+  CHECK(b.isa.RouteOf(1) == std::nullopt);
   b.Write(1, 0, 0x60, 0x08, 1);  // the clock's
-  CHECK(b.isa.Route(0) == std::nullopt);
+  CHECK(b.isa.RouteOf(0) == std::nullopt);
   CHECK(b.Read(1, 0, 0x60, 1) == 0x08);
 }
 
@@ -192,7 +192,7 @@ TEST_CASE("a saved bridge and its functions continue where they were") {
   REQUIRE(b.pm.Load(a.pm.Save()));
   CHECK(b.isa.Save() == a.isa.Save());
   CHECK(In(b.bridge, 4, 4) == 0xB001);  // the address register too
-  CHECK(b.isa.Route(0) == Gsi(5));
+  CHECK(b.isa.RouteOf(0) == Gsi(5));
   CHECK(b.moves == std::vector<Move>{{Piix4Pm::Block::kPowerManagement, 0xB000, true}});
 }
 

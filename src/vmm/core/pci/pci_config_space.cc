@@ -15,6 +15,21 @@ void PciConfigSpace::Define(uint16_t offset, unsigned size, uint32_t value, uint
   }
 }
 
+void PciConfigSpace::AddWritable16(uint16_t offset, uint16_t writable) {
+  CHECK(offset + 2 <= pci::kConfigSize);
+  for (unsigned i = 0; i < 2; ++i) writable_[offset + i] |= ByteOf(writable, i);
+}
+
+void PciConfigSpace::SetInitial32(uint16_t offset, uint32_t value) {
+  CHECK(offset + 4 <= pci::kConfigSize);
+  for (unsigned i = 0; i < 4; ++i) {
+    const uint8_t writable = writable_[offset + i];
+    uint8_t& reset = reset_[offset + i];
+    reset = static_cast<uint8_t>((reset & ~writable) | (ByteOf(value, i) & writable));
+    bytes_[offset + i] = reset;
+  }
+}
+
 uint32_t PciConfigSpace::Get(uint16_t offset, unsigned size) const {
   CHECK(offset + size <= pci::kConfigSize);
   return static_cast<uint32_t>(LoadLittleEndian(std::span(bytes_).subspan(offset, size)));

@@ -27,6 +27,11 @@ class PciConfigSpace {
     Define(offset, 4, value, writable, write_clears);
   }
 
+  // The guest can write these bits too.
+  void AddWritable16(uint16_t offset, uint16_t writable);
+  // What Reset() gives the writable bits from now on; they take it at once.
+  void SetInitial32(uint16_t offset, uint32_t value);
+
   uint8_t Get8(uint16_t offset) const { return bytes_[offset]; }
   uint16_t Get16(uint16_t offset) const { return static_cast<uint16_t>(Get(offset, 2)); }
   uint32_t Get32(uint16_t offset) const { return Get(offset, 4); }

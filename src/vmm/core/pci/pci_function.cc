@@ -12,9 +12,10 @@ PciFunction::PciFunction(std::string name, const Identity& identity) : name_(std
   config_.Define32(pci::kRevisionId, identity.class_code << 8 | identity.revision);
 }
 
-void PciFunction::ReadConfig(uint16_t offset, std::span<uint8_t> data) const {
+void PciFunction::ReadConfig(uint16_t offset, std::span<uint8_t> data) {
   std::lock_guard lock(mutex_);
   config_.Read(offset, data);
+  OnConfigRead(offset, data);
 }
 
 void PciFunction::WriteConfig(uint16_t offset, std::span<const uint8_t> data) {
@@ -24,6 +25,8 @@ void PciFunction::WriteConfig(uint16_t offset, std::span<const uint8_t> data) {
 }
 
 void PciFunction::OnConfigWritten(uint16_t, size_t) {}
+
+void PciFunction::OnConfigRead(uint16_t, std::span<uint8_t>) {}
 
 void PciFunction::Reset() {
   std::lock_guard lock(mutex_);

@@ -40,7 +40,7 @@ class PciFunction {
   std::string_view name() const { return name_; }  // lower case, unique in a machine ("piix4-pm")
 
   // Any size at any offset; the host bridge never crosses a 32-bit register.
-  void ReadConfig(uint16_t offset, std::span<uint8_t> data) const;
+  void ReadConfig(uint16_t offset, std::span<uint8_t> data);
   void WriteConfig(uint16_t offset, std::span<const uint8_t> data);
 
   void Reset();
@@ -54,6 +54,9 @@ class PciFunction {
   // Bytes [offset, offset + size) were written, or the whole space by Reset() or Load(). With the
   // lock held; must not access this function's configuration space by any other way than config().
   virtual void OnConfigWritten(uint16_t offset, size_t size);
+  // `data` is what the guest reads from `offset` on: may put in bits that live elsewhere. With the
+  // lock held.
+  virtual void OnConfigRead(uint16_t offset, std::span<uint8_t> data);
 
   PciConfigSpace& config() { return config_; }  // in the constructor, or with the lock held
   const PciConfigSpace& config() const { return config_; }

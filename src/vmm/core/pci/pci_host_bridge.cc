@@ -72,7 +72,7 @@ void PciHostBridge::Read(uint64_t offset, std::span<uint8_t> data) {
     if (reset_control_ != nullptr) reset_control_->Read(0, data);
   } else if (IsDataAccess(offset, data.size())) {
     uint16_t reg = 0;
-    if (const PciFunction* function = Selected(&reg))
+    if (PciFunction* function = Selected(&reg))
       function->ReadConfig(static_cast<uint16_t>(reg + offset - kDataOffset), data);
   }
 }

@@ -1,5 +1,7 @@
 #include "vmm/core/pci/piix3_isa.h"
 
+#include <utility>
+
 #include "vmm/core/base/check.h"
 
 namespace vmm {
@@ -8,15 +10,15 @@ namespace {
 
 constexpr uint8_t kNotRouted = 0x80;
 constexpr uint8_t kPirqMask = 0x8F;
-constexpr uint16_t kRoutable = 0xDEF8;  // IRQ 3-7, 9-12, 14, 15
 
 }  // namespace
 
 // Values after reset as in the data sheet's register descriptions, but for the routes, which are
 // what a BIOS chooses: a guest that starts without one finds its interrupts. [PIIX3]
-Piix3Isa::Piix3Isa()
+Piix3Isa::Piix3Isa(std::function<void(unsigned pirq, Route)> routed)
     : PciFunction("piix3-isa",
-                  {.vendor = 0x8086, .device = 0x7000, .revision = 0x00, .class_code = 0x060100}) {
+                  {.vendor = 0x8086, .device = 0x7000, .revision = 0x00, .class_code = 0x060100}),
+      routed_(std::move(routed)) {
   PciConfigSpace& c = config();
   c.Define16(pci::kCommand, 0x0007, 0x0008);  // I/O, memory and bus master for ever; special cycles
   c.Define16(pci::kStatus, 0x0200, 0, 0x7800);
@@ -39,15 +41,29 @@ Piix3Isa::Piix3Isa()
   c.Define16(kSmireq, 0x0000, 0, 0x01FF);
   c.Define8(kCtlTmr, 0x00, 0xFF);
   c.Define8(kCthTmr, 0x00, 0xFF);
+  for (unsigned i = 0; i < kPirqs; ++i) routes_[i] = Decode(i);
 }
 
-std::optional<Gsi> Piix3Isa::Route(unsigned pirq) const {
-  CHECK(pirq < kPirqs);
-  std::lock_guard lock(mutex());
+Piix3Isa::Route Piix3Isa::Decode(unsigned pirq) const {
   const uint8_t value = config().Get8(static_cast<uint16_t>(kPirqrc + pirq));
   const unsigned irq = value & 0x0F;
   if ((value & kNotRouted) != 0 || (kRoutable >> irq & 1) == 0) return std::nullopt;
   return Gsi(irq);
+}
+
+Piix3Isa::Route Piix3Isa::RouteOf(unsigned pirq) const {
+  CHECK(pirq < kPirqs);
+  std::lock_guard lock(mutex());
+  return routes_[pirq];
+}
+
+void Piix3Isa::OnConfigWritten(uint16_t, size_t) {
+  for (unsigned pirq = 0; pirq < kPirqs; ++pirq) {
+    const Route now = Decode(pirq);
+    if (now == routes_[pirq]) continue;
+    routes_[pirq] = now;
+    if (routed_) routed_(pirq, now);
+  }
 }
 
 }  // namespace vmm

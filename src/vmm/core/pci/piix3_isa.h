@@ -1,6 +1,8 @@
 // Function 00:01.0: the PCI-to-ISA bridge of the 82371SB. [PIIX3]
 #pragma once
 
+#include <array>
+#include <functional>
 #include <optional>
 
 #include "vmm/core/base/types.h"
@@ -30,12 +32,24 @@ class Piix3Isa final : public PciFunction {
     kCthTmr = 0xAE,
   };
   static constexpr unsigned kPirqs = 4;
+  static constexpr uint16_t kRoutable = 0xDEF8;  // IRQ 3-7, 9-12, 14, 15
 
-  Piix3Isa();
+  using Route = std::optional<Gsi>;
+
+  // `routed` is called when the route of a PIRQ changes, with the function's lock held, so that
+  // calls come in the order of the writes; it must not come back here. Null: nobody wants to know.
+  explicit Piix3Isa(std::function<void(unsigned pirq, Route)> routed = {});
 
   // The ISA IRQ that PIRQA (0) to PIRQD (3) go to; none if they aren't routed. As the data sheet
   // says, IRQ 0, 1, 2, 8 and 13 can't be chosen.
-  std::optional<Gsi> Route(unsigned pirq) const;
+  Route RouteOf(unsigned pirq) const;
+
+ private:
+  void OnConfigWritten(uint16_t offset, size_t size) override;
+  Route Decode(unsigned pirq) const;
+
+  const std::function<void(unsigned pirq, Route)> routed_;
+  std::array<Route, kPirqs> routes_;
 };
 
 }  // namespace vmm

@@ -1,0 +1,43 @@
+// Which function answers at which addresses: what base address registers ask for, on the buses.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "vmm/core/bus/bus.h"
+
+namespace vmm {
+
+// A guest may put two ranges on the same addresses for a while. The one that was there first
+// answers; the other takes its place as soon as that leaves.
+//
+// Threads: any; the caller may hold its own lock. Lock rank: before the bus.
+class PciDecoder {
+ public:
+  enum class Space : uint8_t { kPorts, kMemory };
+
+  PciDecoder(Bus& ports, Bus& mmio) : ports_(ports), mmio_(mmio) {}
+  PciDecoder(const PciDecoder&) = delete;
+  PciDecoder& operator=(const PciDecoder&) = delete;
+
+  // From here on `device` answers at [start, start + length), and nowhere else; without a start it
+  // doesn't answer at all. It outlives its place, and the vCPUs.
+  void Place(Device& device, Space space, std::optional<uint64_t> start, uint64_t length);
+
+ private:
+  struct Wish {
+    Device* device;
+    Bus* bus;
+    uint64_t start, length;
+    bool granted;
+  };
+
+  Bus& ports_;
+  Bus& mmio_;
+  std::mutex mutex_;
+  std::vector<Wish> wishes_;  // in the order in which they came
+};
+
+}  // namespace vmm
