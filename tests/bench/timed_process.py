@@ -1,5 +1,6 @@
 """A program under measurement: when its console shows a text, what it costs, how big it is."""
 
+import glob
 import os
 import re
 import select
@@ -18,6 +19,7 @@ class TimedProcess:
         self.pipes = [self.process.stdout, self.process.stderr]
         self.console = b''
         self.messages = b''
+        self.cpu = {}  # seconds by PID
         self.arrival = self.start  # of what stands last in console
 
     def wait_for(self, text, limit):
@@ -59,24 +61,43 @@ class TimedProcess:
         tail = (self.console[-600:] + b'\n' + self.messages[-600:]).decode(errors='replace')
         raise RuntimeError(f'{" ".join(self.command)}: {why}\n{tail}')
 
+    def processes(self):
+        """Its PID, and those of the processes that it has started."""
+        pids = [self.process.pid]
+        for pid in pids:
+            for thread in glob.glob(f'/proc/{pid}/task/*/children'):
+                try:
+                    with open(thread, encoding='ascii') as file:
+                        pids += map(int, file.read().split())
+                except OSError:  # the thread has ended
+                    pass
+        return pids
+
     def cpu_seconds(self):
-        """What all its threads have used, by the process's CPU clock (clock_getcpuclockid(3))."""
-        return time.clock_gettime(~self.process.pid << 3 | 2)
+        """What all threads of its processes have used, by the processes' CPU clocks
+        (clock_getcpuclockid(3))."""
+        for pid in self.processes():
+            try:
+                self.cpu[pid] = time.clock_gettime(~pid << 3 | 2)
+            except OSError:  # it has ended
+                pass
+        return sum(self.cpu.values())
 
     def memory_kib(self, guest_ram):
-        """(PSS without the guest's RAM, PSS of the guest's RAM), the latter being the mappings of
-        files whose name contains guest_ram."""
+        """(PSS without the guest's RAM, PSS of the guest's RAM) of all its processes, the latter being
+        the mappings of files whose name contains guest_ram."""
         own = ram = 0
         is_ram = False
-        with open(f'/proc/{self.process.pid}/smaps', encoding='utf-8') as file:
-            for line in file:
-                if re.match(r'[0-9a-f]+-[0-9a-f]+ ', line):
-                    is_ram = guest_ram in line
-                elif line.startswith('Pss:'):
-                    if is_ram:
-                        ram += int(line.split()[1])
-                    else:
-                        own += int(line.split()[1])
+        for pid in self.processes():
+            with open(f'/proc/{pid}/smaps', encoding='utf-8') as file:
+                for line in file:
+                    if re.match(r'[0-9a-f]+-[0-9a-f]+ ', line):
+                        is_ram = guest_ram in line
+                    elif line.startswith('Pss:'):
+                        if is_ram:
+                            ram += int(line.split()[1])
+                        else:
+                            own += int(line.split()[1])
         return own, ram
 
     def stop(self):

@@ -78,16 +78,12 @@ void EmitStoreVectors(Assembler& code, const CodeContext& context) {
   code.mov(code.ptr[code.At(context.fpu[FpuState::kFip])], code.r10);
   code.mov(code.ptr[code.At(context.fpu[FpuState::kFdp])], code.r11);
   code.mov(code.word[code.At(context.fpu[FpuState::kFop])], code.ax);
-  for (int i = 0; i < 16 && HostHasAvx(); ++i)
-    code.vextractf128(code.ptr[code.At(context.fpu[FpuState::kYmmHigh0 + 16 * i])], Xbyak::Ymm(i),
-                      1);
+  EmitStoreVectorRegisters(code, context);
 }
 
 void EmitLoadVectors(Assembler& code, const CodeContext& context) {
   code.fxrstor64(context.fpu);
-  for (int i = 0; i < 16 && HostHasAvx(); ++i)
-    code.vinsertf128(Xbyak::Ymm(i), Xbyak::Ymm(i),
-                     code.ptr[code.At(context.fpu[FpuState::kYmmHigh0 + 16 * i])], 1);
+  EmitLoadVectorRegisters(code, context);
 }
 
 int OfContext(int reg) {

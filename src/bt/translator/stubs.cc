@@ -45,14 +45,7 @@ void EmitDropVectors(Assembler& code, const CodeContext& context) {
   Xbyak::Label in_memory;
   code.cmp(code.dword[code.At(context.state.vector)], 0);
   code.je(in_memory, Assembler::T_NEAR);
-  for (int i = 0; i < 16; ++i) {
-    if (HostHasAvx()) {
-      code.vmovups(code.ptr[code.At(context.fpu[kXmm + 16 * i])], Xbyak::Xmm(i));
-      code.vextractf128(code.ptr[code.At(context.fpu[kYmmHigh + 16 * i])], Xbyak::Ymm(i), 1);
-    } else {
-      code.movups(code.ptr[code.At(context.fpu[kXmm + 16 * i])], Xbyak::Xmm(i));
-    }
-  }
+  EmitStoreVectorRegisters(code, context);
   if (HostHasAvx()) code.vzeroupper();
   code.stmxcsr(code.dword[code.At(context.fpu[FpuState::kMxcsr])]);
   code.ldmxcsr(code.dword[code.At(context.state.host_mxcsr)]);
@@ -89,15 +82,7 @@ void EmitLoadVectors(Assembler& code, const CodeContext& context, CodeSpace& spa
   code.L(load);
   code.mov(code.dword[code.At(context.state.vector)], code.r10d);
   code.ldmxcsr(code.dword[code.At(context.fpu[FpuState::kMxcsr])]);
-  for (int i = 0; i < 16; ++i) {
-    if (HostHasAvx()) {
-      code.vmovups(Xbyak::Xmm(i), code.ptr[code.At(context.fpu[kXmm + 16 * i])]);
-      code.vinsertf128(Xbyak::Ymm(i), Xbyak::Ymm(i),
-                       code.ptr[code.At(context.fpu[kYmmHigh + 16 * i])], 1);
-    } else {
-      code.movups(Xbyak::Xmm(i), code.ptr[code.At(context.fpu[kXmm + 16 * i])]);
-    }
-  }
+  EmitLoadVectorRegisters(code, context);
   code.ret();
   code.L(no);
   code.xor_(code.r10d, code.r10d);
@@ -174,6 +159,38 @@ void EmitCall(Assembler& code, CodeSpace& space, CodeSpace::Offset target) {
   code.db(0xe8);
   code.dd(0);
   space.PatchJump(space.OffsetOf(code) - 4, target);
+}
+
+void EmitStoreVectorRegisters(Assembler& code, const CodeContext& context) {
+  for (int i = 0; i < 16; ++i) {
+    if (HostHasAvx()) {
+      code.vmovups(code.ptr[code.At(context.fpu[kXmm + 16 * i])], Xbyak::Xmm(i));
+      code.vextractf128(code.ptr[code.At(context.fpu[kYmmHigh + 16 * i])], Xbyak::Ymm(i), 1);
+    } else {
+      code.movups(code.ptr[code.At(context.fpu[kXmm + 16 * i])], Xbyak::Xmm(i));
+    }
+  }
+}
+
+void EmitLoadVectorRegisters(Assembler& code, const CodeContext& context) {
+  if (!HostHasAvx()) {
+    for (int i = 0; i < 16; ++i)
+      code.movups(Xbyak::Xmm(i), code.ptr[code.At(context.fpu[kXmm + 16 * i])]);
+    return;
+  }
+  Xbyak::Label done;
+  const auto high = [&](int i) { return code.ptr[code.At(context.fpu[kYmmHigh + 16 * i])]; };
+  code.vmovups(code.ymm0, high(0));
+  for (int i = 2; i < 16; i += 2) code.vorps(code.ymm0, code.ymm0, high(i));
+  code.vextractf128(code.xmm1, code.ymm0, 1);
+  code.vorps(code.xmm0, code.xmm0, code.xmm1);
+  code.vptest(code.xmm0, code.xmm0);
+  code.vzeroupper();
+  for (int i = 0; i < 16; ++i)
+    code.vmovups(Xbyak::Xmm(i), code.ptr[code.At(context.fpu[kXmm + 16 * i])]);
+  code.jz(done, Assembler::T_NEAR);
+  for (int i = 0; i < 16; ++i) code.vinsertf128(Xbyak::Ymm(i), Xbyak::Ymm(i), high(i), 1);
+  code.L(done);
 }
 
 void EmitStoreRegisters(Assembler& code, const CodeContext& context) {

@@ -97,6 +97,12 @@ void EmitCall(Assembler& code, CodeSpace& space, CodeSpace::Offset target);
 // The general registers to and from Cpu::r.
 void EmitStoreRegisters(Assembler& code, const CodeContext& context);
 void EmitLoadRegisters(Assembler& code, const CodeContext& context);
+// XMM0 to XMM15 to and from the XSAVE area, and their upper halves if the host has any. Halves that
+// are zero stay untouched as the processor knows it: once it has to keep them, each SSE instruction
+// waits for the register that it writes, several times as slow. Loading destroys the flags.
+// [OPT] 15.3
+void EmitStoreVectorRegisters(Assembler& code, const CodeContext& context);
+void EmitLoadVectorRegisters(Assembler& code, const CodeContext& context);
 // The body of Stubs::indirect; `leave`: that of Stubs::leave.
 void EmitIndirect(Assembler& code, const CodeContext& context, Xbyak::Label& leave);
 
