@@ -8,34 +8,15 @@
 namespace bt {
 namespace {
 
-constexpr unsigned kMaxHead = 8;
+constexpr unsigned kMaxHead = 8, kMaxLength = 15;
 
 struct Head {
   uint64_t bytes = 0;
   uint8_t length = 0;  // 0: not to be cached
 };
 
-bool IsPrefix(uint8_t byte, CodeSize code_size) {
-  switch (byte) {
-    case 0x26:
-    case 0x2e:
-    case 0x36:
-    case 0x3e:
-    case 0x64:
-    case 0x65:
-    case 0x66:
-    case 0x67:
-    case 0xf0:
-    case 0xf2:
-    case 0xf3:
-      return true;
-    default:
-      return code_size == CodeSize::k64 && (byte & 0xf0) == 0x40;  // REX
-  }
-}
-
 // [SDM 2D] tables
-bool HasModrm(uint8_t opcode) {
+constexpr bool HasModrm(uint8_t opcode) {
   if (opcode < 0x40) return (opcode & 7) < 4;
   switch (opcode) {
     case 0x63:
@@ -55,40 +36,65 @@ bool HasModrm(uint8_t opcode) {
   }
 }
 
+// What a byte at the beginning of an instruction, or behind prefixes, is.
+struct FirstBytes {
+  enum Kind : uint8_t { kPlain, kModrm, kPrefix, kEscape, kVex };
+  std::array<Kind, 256> kind{};
+  constexpr explicit FirstBytes(CodeSize code_size) {
+    for (unsigned byte = 0; byte < 256; ++byte)
+      kind[byte] = HasModrm(static_cast<uint8_t>(byte)) ? kModrm : kPlain;
+    for (uint8_t byte : {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3})
+      kind[byte] = kPrefix;
+    kind[0x0f] = kEscape;
+    kind[0xc4] = kind[0xc5] = kVex;
+    for (unsigned rex = 0x40; rex < 0x50 && code_size == CodeSize::k64; ++rex) kind[rex] = kPrefix;
+  }
+};
+constexpr FirstBytes kFirst64(CodeSize::k64), kFirstOther(CodeSize::k32);
+
 // Where the displacement or the immediate begins. One byte too many costs hits, one that is missing
 // is noticed by Add().
 Head HeadOf(std::span<const uint8_t> bytes, CodeSize code_size) {
-  std::array<uint8_t, 16> padded{};
-  std::copy_n(bytes.begin(), std::min<size_t>(bytes.size(), 15), padded.begin());
+  std::array<uint8_t, kMaxLength + 1> padded{};
+  const uint8_t* text = bytes.data();
+  if (bytes.size() < kMaxLength) {
+    std::copy(bytes.begin(), bytes.end(), padded.begin());
+    text = padded.data();
+  }
+  const FirstBytes& first = code_size == CodeSize::k64 ? kFirst64 : kFirstOther;
   unsigned at = 0;
-  while (at < kMaxHead && IsPrefix(padded[at], code_size)) ++at;
+  while (at < kMaxHead && first.kind[text[at]] == FirstBytes::kPrefix) ++at;
   if (at >= kMaxHead) return {};
-  const uint8_t opcode = padded[at++];
+  const uint8_t opcode = text[at++];
   bool modrm = true;
-  if (opcode == 0x0f) {
-    const uint8_t second = padded[at++];
-    if (second == 0x38 || second == 0x3a) ++at;
-    modrm = (second & 0xf0) != 0x80;  // Jcc
-  } else if (opcode == 0xc4 || opcode == 0xc5) {
-    if (code_size != CodeSize::k64) return {};
-    at += opcode == 0xc4 ? 3 : 2;
-  } else {
-    modrm = HasModrm(opcode);
+  switch (first.kind[opcode]) {
+    case FirstBytes::kEscape: {
+      const uint8_t second = text[at++];
+      if (second == 0x38 || second == 0x3a) ++at;
+      modrm = (second & 0xf0) != 0x80;  // Jcc
+      break;
+    }
+    case FirstBytes::kVex:
+      if (code_size != CodeSize::k64) return {};
+      at += opcode == 0xc4 ? 3 : 2;
+      break;
+    default:
+      modrm = first.kind[opcode] == FirstBytes::kModrm;
   }
   if (modrm) {
-    const uint8_t byte = padded[at++];
+    const uint8_t byte = text[at++];
     if (byte < 0xc0 && (byte & 7) == 4) ++at;
   }
   if (at > kMaxHead || at > bytes.size()) return {};
   Head head{0, static_cast<uint8_t>(at)};
-  std::memcpy(&head.bytes, padded.data(), kMaxHead);
+  std::memcpy(&head.bytes, text, kMaxHead);
   if (at < kMaxHead) head.bytes &= (1ull << at * 8) - 1;
   return head;
 }
 
-size_t IndexOf(const Head& head, CodeSize code_size, unsigned entries) {
+size_t IndexOf(const Head& head, CodeSize code_size, unsigned sets) {
   const uint64_t mixed = (head.bytes + static_cast<unsigned>(code_size)) * 0x9e3779b97f4a7c15;
-  return mixed >> 40 & (entries - 1);
+  return mixed >> 40 & (sets - 1);
 }
 
 uint64_t ValueAt(const uint8_t* bytes, unsigned count, bool is_signed) {
@@ -115,15 +121,23 @@ bool IsSaidByHead(const Insn& insn, const Head& head) {
 
 }  // namespace
 
-bool DecodeCache::Find(std::span<const uint8_t> bytes, CodeSize code_size, Insn& insn) const {
-  if (!entries_) return false;
+void DecodeCache::Set::ToFront(unsigned way) {
+  std::rotate(head, head + way, head + way + 1);
+  std::rotate(at, at + way, at + way + 1);
+}
+
+bool DecodeCache::Find(std::span<const uint8_t> bytes, CodeSize code_size, Insn& insn) {
+  if (!sets_) return false;
   const Head head = HeadOf(bytes, code_size);
-  const Entry& entry = entries_[IndexOf(head, code_size, kEntries)];
-  if (head.length == 0 || entry.head != head.bytes || entry.head_length != head.length ||
-      entry.insn.code_size != code_size || entry.insn.length > bytes.size()) {
-    return false;
-  }
-  insn = entry.insn;
+  if (head.length == 0) return false;
+  Set& set = sets_[IndexOf(head, code_size, kSets)];
+  unsigned way = 0;
+  while (way < Set::kWays && set.head[way] != head.bytes) ++way;
+  if (way == Set::kWays) return false;
+  const Insn& known = set.insn[set.at[way]];
+  if (known.code_size != code_size || known.length > bytes.size()) return false;
+  insn = known;
+  if (way != 0) set.ToFront(way);
   std::copy_n(bytes.begin(), insn.length, insn.bytes.begin());
   if (insn.disp_bytes != 0) {
     insn.mem.disp = static_cast<int64_t>(ValueAt(&bytes[insn.disp_offset], insn.disp_bytes, true));
@@ -138,11 +152,17 @@ bool DecodeCache::Find(std::span<const uint8_t> bytes, CodeSize code_size, Insn&
   return true;
 }
 
+// In the place of the one that was not used for longest.
 void DecodeCache::Add(const Insn& insn) {
   const Head head = HeadOf({insn.bytes.data(), insn.length}, insn.code_size);
   if (head.length == 0 || !IsSaidByHead(insn, head)) return;
-  if (!entries_) entries_ = std::make_unique<Entry[]>(kEntries);
-  entries_[IndexOf(head, insn.code_size, kEntries)] = {head.bytes, head.length, insn};
+  if (!sets_) sets_ = std::make_unique<Set[]>(kSets);
+  Set& set = sets_[IndexOf(head, insn.code_size, kSets)];
+  unsigned way = 0;
+  while (way + 1 < Set::kWays && set.head[way] != head.bytes) ++way;
+  set.head[way] = head.bytes;
+  set.insn[set.at[way]] = insn;
+  set.ToFront(way);
 }
 
 }  // namespace bt

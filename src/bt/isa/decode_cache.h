@@ -14,19 +14,26 @@ namespace bt {
 class DecodeCache {
  public:
   // True: `insn` is what DecodeByZydis() would say of `bytes`, which is kOk.
-  bool Find(std::span<const uint8_t> bytes, CodeSize code_size, Insn& insn) const;
+  bool Find(std::span<const uint8_t> bytes, CodeSize code_size, Insn& insn);
   // `insn` as DecodeByZydis() gave it.
   void Add(const Insn& insn);
 
  private:
-  struct Entry {
-    uint64_t head = 0;        // its bytes, the first one lowest
-    uint8_t head_length = 0;  // 0: none
-    Insn insn;
-  };
-  static constexpr unsigned kEntries = 2048;
+  // Bytes of a head, the first one lowest, which say by themselves how many they are. No
+  // instruction begins with eight times FF.
+  static constexpr uint64_t kNoHead = ~0ull;
+  // Heads that share a place. The one that was used last stands first.
+  struct Set {
+    static constexpr unsigned kWays = 4;
+    uint64_t head[kWays] = {kNoHead, kNoHead, kNoHead, kNoHead};
+    uint8_t at[kWays] = {0, 1, 2, 3};  // where its instruction is
+    Insn insn[kWays];
 
-  std::unique_ptr<Entry[]> entries_;
+    void ToFront(unsigned way);
+  };
+  static constexpr unsigned kSets = 1024;
+
+  std::unique_ptr<Set[]> sets_;
 };
 
 }  // namespace bt

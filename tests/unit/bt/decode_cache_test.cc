@@ -1,8 +1,11 @@
 #include "bt/isa/decode_cache.h"
 
+#include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
 #include <random>
+#include <string>
+#include <vector>
 
 #include "bt/isa/decoder.h"
 
@@ -41,12 +44,12 @@ Bytes RandomBytes(std::mt19937& random, CodeSize size) {
 TEST_CASE("the cache of decoded instructions says what the decoder says") {
   std::mt19937 random(1);
   unsigned found = 0, wrong = 0;
+  DecodeCache cache;  // which is too small for them all
   for (unsigned round = 0; round < 60'000 && wrong == 0; ++round) {
     const auto size = static_cast<CodeSize>(random() % 3);
     const Bytes first = RandomBytes(random, size);
     Insn insn;
     if (DecodeByZydis(first, size, insn) != DecodeStatus::kOk) continue;
-    DecodeCache cache;
     cache.Add(insn);
     // The same head with other bytes behind it, and sometimes a byte of the head changed as well.
     for (unsigned i = 0; i < 6; ++i) {
@@ -81,6 +84,36 @@ TEST_CASE("the cache does not find an instruction that was cut off") {
   REQUIRE(cache.Find(other, CodeSize::k64, insn));
   CHECK(insn.operand[1].imm == ~0ull);
   CHECK(insn.bytes[3] == 0xff);
+}
+
+TEST_CASE("the cache keeps what was used last of heads that share a place") {
+  constexpr unsigned kFew = 4, kMany = 60'000;
+  std::mt19937 random(2);
+  DecodeCache cache;
+  std::vector<Insn> kept;
+  const auto find_kept = [&] {
+    unsigned found = 0;
+    for (const Insn& insn : kept) {
+      Insn cached;
+      found += cache.Find(insn.bytes, CodeSize::k64, cached) && cached == insn;
+    }
+    return found;
+  };
+  unsigned others = 0;
+  for (unsigned i = 0; i < kMany; ++i) {
+    const Bytes bytes = RandomBytes(random, CodeSize::k64);
+    Insn insn, cached;
+    if (DecodeByZydis(bytes, CodeSize::k64, insn) != DecodeStatus::kOk) continue;
+    cache.Add(insn);
+    if (!cache.Find(bytes, CodeSize::k64, cached)) continue;  // none that is cached
+    CHECK(cached == insn);
+    ++others;
+    insn.bytes.fill(0);
+    std::copy_n(bytes.begin(), insn.length, insn.bytes.begin());
+    if (kept.size() < kFew) kept.push_back(insn);
+    if (find_kept() != kept.size()) FAIL("one of those that are always used is gone");
+  }
+  CHECK(others > kMany / 4);
 }
 
 TEST_CASE("a shift by another count keeps the flags or does not") {
