@@ -28,14 +28,15 @@ uint64_t Now() {
 
 }  // namespace
 
-CellTier::CellTier(Cpu& cpu) : cpu_(cpu), translator_(cpu) {
+CellTier::CellTier(Cpu& cpu)
+    : cpu_(cpu), translator_(cpu), when_(Wanted(cpu.vm_.parts().user_cells)) {
   possible_ = when_ != When::kNever && !cpu.vm_.parts().schedule && !cpu.vm_.parts().lockstep;
 }
 
-CellTier::When CellTier::Wanted() {
-  const char* value = std::getenv("VMM_CELL");
+CellTier::When CellTier::Wanted(When configured) {
+  const char* value = configured == When::kNever ? nullptr : std::getenv("VMM_CELL");
   const std::string_view when = value ? value : "";
-  return when == "never" ? When::kNever : when == "always" ? When::kAlways : When::kWorthIt;
+  return when == "never" ? When::kNever : when == "always" ? When::kAlways : configured;
 }
 
 void CellTier::Run(Block* block) {

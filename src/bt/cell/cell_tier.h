@@ -20,9 +20,10 @@ class CellTier final : public Tier {
   void AddTo(vmm::Statistics& statistics) const override;
 
  private:
-  // When users go to the cell: VMM_CELL=never|always in the environment, for tests.
-  enum class When : uint8_t { kWorthIt, kNever, kAlways };
-  static When Wanted();
+  using When = vmm::UserCells;
+  // When users go to the cell: as the machine says, or as VMM_CELL=never|always in the environment
+  // does where they may go at all, for tests.
+  static When Wanted(When configured);
   bool Takes();
   bool WorthIt(uint64_t now);
   bool StillWorthIt(uint64_t now);
@@ -37,7 +38,7 @@ class CellTier final : public Tier {
   Cpu& cpu_;
   Translator translator_;
   std::unique_ptr<Cell> cell_;
-  const When when_ = Wanted();
+  const When when_;
   bool possible_ = true;  // the host lets us
 
   // Times are nanoseconds of the host.

@@ -80,6 +80,7 @@ struct Config {
   AccelChoice accel = AccelChoice::kAuto;
   // May a running machine move to another engine? Not given: yes under auto, no under "kvm".
   std::optional<bool> accel_move;
+  bool accel_cell = true;  // may user code of the guest run in host processes of its own?
 
   // One of the three is given: what starts.
   std::filesystem::path kernel;            // bzImage, PVH ELF or Multiboot ELF

@@ -55,12 +55,11 @@ class UserMachine {
  public:
   static constexpr uint64_t kCode = 0x20000, kData = 0x30000, kStack = 0x40800;
 
-  UserMachine() {
-    setenv("VMM_CELL", "always", 1);
+  explicit UserMachine(vmm::UserCells cells = vmm::UserCells::kAlways) {
     vmm::VmParts parts{memory_, ports_, mmio_, clock_, timers_, pic_, ioapic_, cpuid_, 1};
+    parts.user_cells = cells;
     vm_ = std::make_unique<bt::InterpreterVm>(parts, &MakeTier);
     vcpu_ = std::move(*vm_->CreateVcpu(0));
-    unsetenv("VMM_CELL");
     cpu_ = static_cast<bt::Cpu*>(vcpu_.get());
     SetEntry(0x1000, 0x2000 | kUser);
     SetEntry(0x2000, 0x3000 | kUser);
@@ -151,6 +150,17 @@ TEST_CASE("user code runs in a process of its own", "[cell]") {
   CHECK(machine.Data() == 2);
   CHECK(machine.HandOvers() >= 2);
   CHECK(FindCell().pid != 0);
+}
+
+TEST_CASE("user code stays in the monitor's process where the machine wants it there", "[cell]") {
+  setenv("VMM_CELL", "always", 1);  // which is for machines that leave it open
+  UserMachine machine(vmm::UserCells::kNever);
+  unsetenv("VMM_CELL");
+  machine.Run(kIncrement);
+  machine.Again(kIncrement.size());
+  CHECK(machine.Data() == 2);
+  CHECK(machine.HandOvers() == 0);
+  CHECK(FindCell().pid == 0);
 }
 
 TEST_CASE("a cell that is killed costs the guest's program a fault, and no more", "[cell]") {

@@ -39,6 +39,7 @@ TEST_CASE("a kernel alone makes a machine with one CPU and a console", "[config]
   CHECK(config.stop_timeout == 30s);
   CHECK(config.limits.wall == 0s);
   CHECK_FALSE(config.accel_move.has_value());
+  CHECK(config.accel_cell);
 }
 
 TEST_CASE("every key reaches its field", "[config]") {
@@ -50,6 +51,7 @@ memory = "3G"
 cpu = "host"
 accel = "kvm"
 accel_move = true
+accel_cell = false
 kernel = "/boot/vmlinuz"
 initrd = "initrd.img"
 append = "console=ttyS0 \u00E9"
@@ -74,6 +76,7 @@ idle = "1500ms"
   CHECK(config.memory == 3 * vmm::kGiB);
   CHECK(config.accel == vmm::AccelChoice::kKvm);
   CHECK(config.accel_move == true);
+  CHECK_FALSE(config.accel_cell);
   CHECK(config.kernel == "/boot/vmlinuz");
   CHECK(config.initrd == "dir/initrd.img");
   CHECK(config.append == "console=ttyS0 \u00E9");

@@ -23,6 +23,9 @@
 
 namespace vmm {
 
+// When user code of the guest leaves for host processes of its own, on an engine that has them.
+enum class UserCells : uint8_t { kNever, kWorthIt, kAlways };
+
 // What a Vm is made of. All references outlive the Vm.
 struct VmParts {
   GuestMemory& memory;
@@ -46,6 +49,7 @@ struct VmParts {
   // Code that the engine makes is held against its interpreter, block by block; the first
   // difference ends the process with a report. With `schedule` only.
   bool lockstep = false;
+  UserCells user_cells = UserCells::kWorthIt;
 };
 
 enum class RunExit : uint8_t {
