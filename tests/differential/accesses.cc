@@ -33,8 +33,7 @@ void AddMemory(const bt::MemoryOperand& mem, bool wide, std::initializer_list<ui
 
 }  // namespace
 
-bool AddAccess(const bt::Insn& insn, uint16_t spared, std::mt19937_64& random,
-               std::vector<uint8_t>& code) {
+bool AddAccess(const bt::Insn& insn, uint16_t spared, Random& random, std::vector<uint8_t>& code) {
   const bool named = NamesMemory(insn) && insn.address_bits == 64 && !insn.mem.vector_index &&
                      insn.mem.base != bt::MemoryOperand::kRip;
   bt::MemoryOperand mem = insn.mem;

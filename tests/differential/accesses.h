@@ -3,17 +3,16 @@
 #pragma once
 
 #include <cstdint>
-#include <random>
 #include <vector>
 
 #include "bt/isa/insn.h"
+#include "random.h"
 
 namespace difftest {
 
 // Appends an instruction that accesses memory near the operand of `insn` or near RSP and writes
 // none of the registers in `spared`: a load, a store, PUSH, POP, or a step of the base. False:
 // there is none.
-bool AddAccess(const bt::Insn& insn, uint16_t spared, std::mt19937_64& random,
-               std::vector<uint8_t>& code);
+bool AddAccess(const bt::Insn& insn, uint16_t spared, Random& random, std::vector<uint8_t>& code);
 
 }  // namespace difftest

@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <fstream>
 #include <optional>
-#include <random>
 #include <unordered_map>
 
 #include "bt/isa/decoder.h"
@@ -14,6 +13,7 @@
 #include "guest_cpu.h"
 #include "native_cpu.h"
 #include "neighbours.h"
+#include "random.h"
 #include "sequence_check.h"
 #include "use_check.h"
 
@@ -24,6 +24,9 @@ NativeCpu& Native() {
   static NativeCpu native;
   return native;
 }
+
+// One case of so many runs in a cell as well: the way there and back is long.
+constexpr uint64_t kInCell = 15;
 
 // Four chunks of five are 64-bit.
 bool IsNarrow(uint64_t chunk) {
@@ -52,13 +55,14 @@ class Campaign::Side {
         covered(covered_forms) {
     if (covered.size() != forms.list.size()) covered.assign(forms.list.size(), false);
     for (size_t i = 0; i < forms.list.size(); ++i) index.emplace(forms.list[i].key, i);
-    if (code_size == bt::CodeSize::k64)
-      translator = std::make_unique<GuestCpu>(Engine::kTranslator, code_size);
+    if (code_size != bt::CodeSize::k64) return;
+    translator = std::make_unique<GuestCpu>(Engine::kTranslator, code_size);
+    cell = std::make_unique<GuestCpu>(Engine::kCell, code_size);
   }
   const bt::CodeSize code_size;
   GuestCpu guest;
-  // The translator; null: not of this code size.
-  std::unique_ptr<GuestCpu> translator;
+  // The translator, here and in a cell; null: not of this code size.
+  std::unique_ptr<GuestCpu> translator, cell;
   const Forms forms;
   std::unordered_map<uint64_t, size_t> index;
   std::vector<bool>& covered;
@@ -67,22 +71,22 @@ class Campaign::Side {
 Campaign::Campaign(const Options& options) : options_(options) {}
 
 // The case in the translator, with neighbours, against what the host made of it.
-std::string Campaign::RunTranslated(const Case& test, GuestCpu& guest, Result& native,
-                                    std::mt19937_64& random) {
+std::string Campaign::RunTranslated(const Case& test, const char* engine, GuestCpu& guest,
+                                    Result& native, Random& random) {
   std::vector<uint8_t> before = Neighbours(random), after = Neighbours(random);
   if (test.transfers || test.illegal) after.clear();
   // Control must not come back to what stands before it.
   if (kInsn - native.outcome.rip <= before.size()) before.clear();
   Result result{{}, test.registers, guest.writable()};
   result.outcome = guest.RunTranslated(test, before, after, result.registers);
-  return Compare(test, "translator", native, result);
+  return Compare(test, engine, native, result);
 }
 
 void Campaign::RunChunk(Side& side, uint64_t chunk, uint64_t cases) {
   NativeCpu& native = Native();
   const uint64_t seed = options_.seed * 0x9e3779b97f4a7c15 + chunk;
   Generator generator(side.code_size, side.forms, side.guest.features(), seed);
-  std::mt19937_64 filler(seed);
+  Random filler(seed);
   UseCheck use_check(native, ~seed);
   std::optional<SequenceCheck> sequences;
   if (side.translator) sequences.emplace(side.guest, *side.translator, seed);
@@ -90,7 +94,7 @@ void Campaign::RunChunk(Side& side, uint64_t chunk, uint64_t cases) {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(filler());
   }
   std::vector<GuestCpu*> guests{&side.guest};
-  if (side.translator) guests.push_back(side.translator.get());
+  if (side.translator) guests.insert(guests.end(), {side.translator.get(), side.cell.get()});
   for (GuestCpu* guest : guests) {
     std::ranges::copy(native.writable(), guest->writable().begin());
     std::ranges::copy(native.read_only(), guest->read_only().begin());
@@ -102,6 +106,8 @@ void Campaign::RunChunk(Side& side, uint64_t chunk, uint64_t cases) {
     const size_t form = (chunk / 5 * cases + i) / 2 % side.forms.list.size();
     Case test = by_form ? generator.OfForm(form) : generator.Any();
     test.insn.code_size = side.code_size;
+    const bool in_cell = side.cell && i % kInCell == kInCell - 1;
+    if (in_cell) std::ranges::copy(a.memory, side.cell->writable().begin());
     for (const Case::Poke& poke : test.pokes) {
       const auto at = static_cast<int64_t>(poke.address - kWritable);
       std::ranges::copy(poke.bytes, a.memory.begin() + at);
@@ -114,7 +120,8 @@ void Campaign::RunChunk(Side& side, uint64_t chunk, uint64_t cases) {
     totals_.faults += a.outcome.faulted;
     difference += Compare(test, "interpreter", a, b);
     if (side.translator) {
-      difference += RunTranslated(test, *side.translator, a, filler);
+      difference += RunTranslated(test, "translator", *side.translator, a, filler);
+      if (in_cell) difference += RunTranslated(test, "cell", *side.cell, a, filler);
       if (i % 4 >= 2) {
         difference += sequences->Check(test, a.outcome.faulted);
         std::ranges::copy(b.memory, a.memory.begin());
@@ -156,7 +163,7 @@ bool Campaign::LoadState() {
   uint64_t version = 0, seed = 0;
   in >> word >> version >> seed >> totals_.next_chunk >> totals_.cases64 >> totals_.cases32 >>
       totals_.faults >> totals_.mismatches >> bits64 >> bits32;
-  if (!in || word != "differential" || version != 1 || seed != options_.seed) {
+  if (!in || word != "differential" || version != 2 || seed != options_.seed) {
     std::fprintf(stderr,
                  "differential: %s is not a state file of this test with seed %" PRIu64 "\n",
                  options_.state_file.c_str(), options_.seed);
@@ -173,7 +180,7 @@ bool Campaign::SaveState() const {
   const std::string next = options_.state_file + ".new";
   {
     std::ofstream out(next);
-    out << "differential 1 " << options_.seed << ' ' << totals_.next_chunk << ' ' << totals_.cases64
+    out << "differential 2 " << options_.seed << ' ' << totals_.next_chunk << ' ' << totals_.cases64
         << ' ' << totals_.cases32 << ' ' << totals_.faults << ' ' << totals_.mismatches << '\n'
         << Bits(totals_.covered64) << '\n'
         << Bits(totals_.covered32) << '\n';
@@ -208,8 +215,9 @@ bool Campaign::Report(const Side& wide, const Side& narrow) const {
     complete &= side->forms.missing.empty() && (!enough || covered == side->forms.list.size());
   }
   if (wide.translator)
-    std::printf("64-bit: %" PRIu64 " cases ran in translated code\n",
-                wide.translator->translated());
+    std::printf("64-bit: %" PRIu64 " runs of cases in translated code, %" PRIu64
+                " hand-overs to a cell\n",
+                wide.translator->translated(), wide.cell->hand_overs());
   std::printf("differential: %" PRIu64 " cases (%" PRIu64 " 64-bit, %" PRIu64 " 32-bit), %" PRIu64
               " faults, %" PRIu64 " mismatches (seed %" PRIu64 ")%s\n",
               totals_.cases64 + totals_.cases32, totals_.cases64, totals_.cases32, totals_.faults,

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "compare.h"
 #include "forms.h"
+#include "random.h"
 
 namespace difftest {
 
@@ -37,8 +37,8 @@ class Campaign {
   class Side;
   bool LoadState();
   bool SaveState() const;
-  std::string RunTranslated(const Case& test, GuestCpu& guest, Result& native,
-                            std::mt19937_64& random);
+  std::string RunTranslated(const Case& test, const char* engine, GuestCpu& guest, Result& native,
+                            Random& random);
   void RunChunk(Side& side, uint64_t chunk, uint64_t cases);
   bool Report(const Side& wide, const Side& narrow) const;
 

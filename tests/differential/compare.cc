@@ -16,10 +16,12 @@ using bt::Mnemonic;
 struct Difference {
   const char* engine;
   std::string text;
-  void Add(const char* what, uint64_t native, uint64_t guest) {
+  // `which`, if there are several of the name, is part of it.
+  void Add(const char* what, uint64_t native, uint64_t guest, int which = -1) {
     if (native == guest) return;
-    char line[128];
-    std::snprintf(line, sizeof(line), "  %-9s native %016" PRIx64 "  %s %016" PRIx64 "\n", what,
+    char name[24], line[128];
+    std::snprintf(name, sizeof(name), which < 0 ? "%s" : "%s %d", what, which);
+    std::snprintf(line, sizeof(line), "  %-9s native %016" PRIx64 "  %s %016" PRIx64 "\n", name,
                   native, engine, guest);
     text += line;
   }
@@ -32,25 +34,29 @@ uint64_t Word(const uint8_t* at, unsigned size) {
 }
 
 void CompareFpu(const Registers& native, const Registers& guest, Difference& difference) {
-  const auto compare = [&](const char* what, unsigned offset, unsigned size) {
+  const auto compare = [&](const char* what, unsigned offset, unsigned size, int which = -1) {
     difference.Add(what, Word(native.fx.data() + offset, size),
-                   Word(guest.fx.data() + offset, size));
+                   Word(guest.fx.data() + offset, size), which);
   };
   compare("fcw", 0, 2);
   compare("fsw", 2, 2);
   compare("ftw", 4, 1);
   compare("mxcsr", 24, 4);
-  for (unsigned i = 0; i < 8; ++i) {
-    compare("st low", 32 + 16 * i, 8);
-    compare("st high", 32 + 16 * i + 8, 2);
+  for (int i = 0; i < 8; ++i) {
+    const unsigned at = 32 + 16 * static_cast<unsigned>(i);
+    compare("st low", at, 8, i);
+    compare("st high", at + 8, 2, i);
   }
-  for (unsigned i = 0; i < 32; ++i) {
-    char name[16];
-    std::snprintf(name, sizeof(name), "xmm%u %s", i / 2, i & 1 ? "high" : "low");
-    compare(name, 160 + 8 * i, 8);
-    std::snprintf(name, sizeof(name), "ymm%u %s", i / 2, i & 1 ? "high" : "low");
-    difference.Add(name, Word(native.ymm_high.data() + 8 * i, 8),
-                   Word(guest.ymm_high.data() + 8 * i, 8));
+  for (int i = 0; i < 16; ++i) {
+    const unsigned at = 16 * static_cast<unsigned>(i);
+    const auto high = [&](const char* what, unsigned offset) {
+      difference.Add(what, Word(native.ymm_high.data() + offset, 8),
+                     Word(guest.ymm_high.data() + offset, 8), i);
+    };
+    compare("xmm 0:63", 160 + at, 8, i);
+    compare("xmm 64:127", 160 + at + 8, 8, i);
+    high("ymm 128:191", at);
+    high("ymm 192:255", at + 8);
   }
 }
 
@@ -167,10 +173,10 @@ std::string Compare(const Case& test, const char* engine, Result& native, Result
   difference.Add("cr2", a.cr2, b.cr2);
   difference.Add("rip", a.rip, b.rip);
   const uint64_t gpr_mask = is64 ? ~0ull : 0xffffffff;
-  for (unsigned i = 0; i < (is64 ? 16 : 8); ++i) {
-    char name[8];
-    std::snprintf(name, sizeof(name), "gpr %u", i);
-    difference.Add(name, native.registers.gpr[i] & gpr_mask, guest.registers.gpr[i] & gpr_mask);
+  for (int i = 0; i < (is64 ? 16 : 8); ++i) {
+    const auto reg = static_cast<unsigned>(i);
+    difference.Add("gpr", native.registers.gpr[reg] & gpr_mask, guest.registers.gpr[reg] & gpr_mask,
+                   i);
   }
   constexpr uint64_t kFlags = 0x8d5 | 0x400 | 0x4000 | 0x200000;  // arithmetic, DF, NT, ID
   const uint64_t mask =

@@ -81,8 +81,15 @@ uint64_t Generator::DataAddress(unsigned size) {
   }
 }
 
+void Generator::FillRandom(std::span<uint8_t> bytes) {
+  for (size_t at = 0; at < bytes.size(); at += sizeof(uint64_t)) {
+    const uint64_t value = random_();
+    std::memcpy(bytes.data() + at, &value, std::min(sizeof(value), bytes.size() - at));
+  }
+}
+
 void Generator::FillFpu(Registers& registers) {
-  for (uint8_t& byte : registers.fx) byte = static_cast<uint8_t>(random_());
+  FillRandom(registers.fx);
   const auto put = [&](unsigned offset, auto value) {
     std::memcpy(registers.fx.data() + offset, &value, sizeof(value));
   };
@@ -110,7 +117,7 @@ void Generator::FillFpu(Registers& registers) {
 }
 
 void Generator::FillVectors(Registers& registers) {
-  for (uint8_t& byte : registers.ymm_high) byte = static_cast<uint8_t>(random_());
+  FillRandom(registers.ymm_high);
   for (unsigned half = 0; half < 32; ++half) {
     uint8_t* at = half < 16 ? registers.fx.data() + 160 + 16 * half
                             : registers.ymm_high.data() + 16 * (half - 16);

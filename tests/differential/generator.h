@@ -2,10 +2,11 @@
 // edges and the holes between them.
 #pragma once
 
-#include <random>
+#include <span>
 
 #include "case.h"
 #include "forms.h"
+#include "random.h"
 
 namespace difftest {
 
@@ -28,6 +29,7 @@ class Generator {
   bool Decodes(Case& out);
   void Finish(Case& out);
   void FillRegisters(Registers& registers);
+  void FillRandom(std::span<uint8_t> bytes);
   void FillFpu(Registers& registers);
   void FillVectors(Registers& registers);
   uint64_t PlaceMemoryOperand(Case& out);
@@ -39,13 +41,14 @@ class Generator {
   uint64_t BranchTarget(const Case& out);
   uint64_t Value();
   uint64_t DataAddress(unsigned size);
-  uint64_t Below(uint64_t n) { return random_() % n; }
+  // n < 2^32. Without a division, which is slow.
+  uint64_t Below(uint64_t n) { return (random_() >> 32) * n >> 32; }
   bool OneIn(unsigned n) { return Below(n) == 0; }
 
   const bt::CodeSize code_size_;
   const Forms& forms_;
   const bt::FeatureSet& features_;
-  std::mt19937_64 random_;
+  Random random_;
 };
 
 }  // namespace difftest

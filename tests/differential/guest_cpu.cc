@@ -49,11 +49,12 @@ GuestCpu::GuestCpu(Engine engine, bt::CodeSize code_size)
       cpuid_(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})),
       ram_(memory_.Host(vmm::GuestPhys(0), vmm::GuestMemory::kMinSize)) {
   BuildPageTables();
-  const vmm::VmParts parts{memory_, ports_, mmio_, clock_, timers_, *pic_, *ioapic_, cpuid_, 1};
-  if (engine == Engine::kTranslator)
-    vm_ = std::move(*bt::TranslatorAccelerator().CreateVm(parts));
-  else
+  vmm::VmParts parts{memory_, ports_, mmio_, clock_, timers_, *pic_, *ioapic_, cpuid_, 1};
+  parts.user_cells = engine == Engine::kCell ? vmm::UserCells::kAlways : vmm::UserCells::kNever;
+  if (engine == Engine::kInterpreter)
     vm_ = std::make_unique<bt::InterpreterVm>(parts);
+  else
+    vm_ = std::move(*bt::TranslatorAccelerator().CreateVm(parts));
   vcpu_ = std::move(*vm_->CreateVcpu(0));
   cpu_ = static_cast<bt::Cpu*>(vcpu_.get());
 
@@ -127,6 +128,13 @@ Outcome GuestCpu::StoreRegisters(Registers& registers) {
     if (fault.vector == bt::kPF) outcome.cr2 = cpu_->cr2_;
   }
   return outcome;
+}
+
+uint64_t GuestCpu::hand_overs() const {
+  for (const vmm::Statistic& statistic : vcpu_->Statistics()) {
+    if (statistic.name == "hand-overs to the cell") return statistic.count;
+  }
+  return 0;
 }
 
 Outcome GuestCpu::Run(const Case& test, Registers& registers) {

@@ -16,7 +16,8 @@ class Cpu;
 
 namespace difftest {
 
-enum class Engine { kInterpreter, kTranslator };
+// The translator in our process, and in the one that it has for users.
+enum class Engine { kInterpreter, kTranslator, kCell };
 
 class GuestCpu {
  public:
@@ -35,6 +36,8 @@ class GuestCpu {
                         std::span<const uint8_t> after, Registers& registers);
   // Of those, the cases of which the block was translated.
   uint64_t translated() const { return translated_; }
+  // To the cell and back.
+  uint64_t hand_overs() const;
   const bt::FeatureSet& features() const;
 
  private:

@@ -11,7 +11,7 @@ uint8_t Registers(unsigned reg, unsigned rm) {
   return static_cast<uint8_t>(0xc0 | (reg & 7) << 3 | (rm & 7));
 }
 
-void AddOne(std::mt19937_64& random, std::vector<uint8_t>& code) {
+void AddOne(Random& random, std::vector<uint8_t>& code) {
   const auto add = [&code](std::initializer_list<unsigned> bytes) {
     for (unsigned byte : bytes) code.push_back(static_cast<uint8_t>(byte));
   };
@@ -48,7 +48,7 @@ void AddOne(std::mt19937_64& random, std::vector<uint8_t>& code) {
 
 }  // namespace
 
-std::vector<uint8_t> Neighbours(std::mt19937_64& random) {
+std::vector<uint8_t> Neighbours(Random& random) {
   std::vector<uint8_t> code;
   for (uint64_t left = random() % 5; left > 0; --left) AddOne(random, code);
   return code;

@@ -3,14 +3,15 @@
 #pragma once
 
 #include <cstdint>
-#include <random>
 #include <vector>
+
+#include "random.h"
 
 namespace difftest {
 
 // None to four, of 64-bit code; at most kMaxNeighbours bytes. They name any general or XMM
 // register and read and write the flags, and leave each as it is.
 inline constexpr unsigned kMaxNeighbours = 64;
-std::vector<uint8_t> Neighbours(std::mt19937_64& random);
+std::vector<uint8_t> Neighbours(Random& random);
 
 }  // namespace difftest

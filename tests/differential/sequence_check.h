@@ -3,7 +3,6 @@
 // reference.
 #pragma once
 
-#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "bt/isa/insn_use.h"
 #include "compare.h"
 #include "guest_cpu.h"
+#include "random.h"
 
 namespace difftest {
 
@@ -39,7 +39,7 @@ class SequenceCheck {
   static constexpr size_t kKept = 256;
   GuestCpu& interpreter_;
   GuestCpu& translator_;
-  std::mt19937_64 random_;
+  Random random_;
   std::vector<Kept> kept_;
 };
 

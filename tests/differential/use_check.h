@@ -2,12 +2,12 @@
 // what is not read makes no difference.
 #pragma once
 
-#include <random>
 #include <string>
 #include <vector>
 
 #include "compare.h"
 #include "native_cpu.h"
+#include "random.h"
 
 namespace difftest {
 
@@ -21,7 +21,7 @@ class UseCheck {
 
  private:
   NativeCpu& native_;
-  std::mt19937_64 random_;
+  Random random_;
   std::vector<uint8_t> memory_;
 };
 
