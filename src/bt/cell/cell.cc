@@ -24,10 +24,10 @@ void CopyVectors(const vmm::XsaveArea& from, vmm::XsaveArea& to) {
 
 }  // namespace
 
-std::unique_ptr<Cell> Cell::Create(Cpu& cpu) {
-  std::unique_ptr<CellProcess> process = CellProcess::Create(cpu.memory_.fd());
+std::unique_ptr<Cell> Cell::Create(Cpu& cpu, Bell& bell) {
+  std::unique_ptr<CellProcess> process = CellProcess::Create(cpu.memory_.fd(), bell);
   if (!process) return nullptr;
-  std::unique_ptr<Cell> cell(new Cell(cpu, std::move(process)));
+  std::unique_ptr<Cell> cell(new Cell(cpu, bell, std::move(process)));
   if (!cell->process_->Start(cell->space_, cell->cell_stubs_)) return nullptr;
   return cell;
 }
@@ -40,7 +40,7 @@ CodeContext Cell::Context(CellProcess& process, Cpu& cpu) {
           cpu.tlb_,
           state.seg_base,
           cpu.key_,
-          process.control().attention,
+          process.wanted(),
           state.code,
           process.control().jumps,
           cpu.cr0_,
@@ -57,17 +57,18 @@ CodeContext Cell::Context(CellProcess& process, Cpu& cpu) {
           cpu.keys_.data(),
           state.instructions,
           cpu.turn_end_,
-          true};
+          true,
+          &process.bell()};
 }
 
-Cell::Cell(Cpu& cpu, std::unique_ptr<CellProcess> process)
+Cell::Cell(Cpu& cpu, Bell& bell, std::unique_ptr<CellProcess> process)
     : Translator(cpu, left_, Context(*process, cpu), process->code(),
                  process->code() + process->shift(), CellLayout::kCodeBytes, process->tables(),
                  process->shift()),
+      bell_(bell),
       process_(std::move(process)),
       pages_(cpu, *process_) {
   Clear();
-  cpu_.attention_mirror_ = &process_->control().attention;
 }
 
 Cell::~Cell() {
@@ -76,7 +77,6 @@ Cell::~Cell() {
     Translation*& of_block = translation->block->direct;
     if (of_block == translation.get()) of_block = nullptr;
   }
-  cpu_.attention_mirror_ = nullptr;
   cpu_.banks_.SetMirror(nullptr);
 }
 
@@ -171,9 +171,8 @@ bool Cell::TakeState() {
 }
 
 void Cell::Run(Block* block) {
-  // Whoever wants attention sets both, this one last.
-  process_->control().attention.store(0);
-  if (cpu_.attention_.load() != 0) return;
+  const Bell::Listener listener(bell_);
+  if (cpu_.attention_.load() != 0) return;  // whoever sets it rings later
   const Translation* translation = Prepare(block);
   if (!translation) return;
   CellState& state = process_->state();
@@ -202,6 +201,10 @@ uint64_t Cell::OnFault() {
       [](CodeSpace::Offset at, const DirectAccess& one) { return at < one.begin; });
   if (access == accesses_.begin() || offset >= (--access)->end) return 0;
   wanted_ = 0;
+  if ((address & kPageMask) == process_->address() + CellLayout::kBell + vmm::kPageSize) {
+    bell_.FoundGone();
+    return reinterpret_cast<uint64_t>(space_.run(access->stub));
+  }
   if (state.fault_vector == kPageFault && healthy_) {
     wanted_write_ = state.fault_error & kErrorWrite;
     if (pages_.Map(address, wanted_write_)) return reinterpret_cast<uint64_t>(space_.run(offset));

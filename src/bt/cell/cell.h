@@ -14,7 +14,7 @@ namespace bt {
 class Cell final : public Translator {
  public:
   // Null: the host does not let us.
-  static std::unique_ptr<Cell> Create(Cpu& cpu);
+  static std::unique_ptr<Cell> Create(Cpu& cpu, Bell& bell);
   ~Cell() override;
 
   // Whether user code may run there as the processor stands: with its vector and x87 registers, no
@@ -34,7 +34,7 @@ class Cell final : public Translator {
   void Run(Block* block) override;
 
  private:
-  Cell(Cpu& cpu, std::unique_ptr<CellProcess> process);
+  Cell(Cpu& cpu, Bell& bell, std::unique_ptr<CellProcess> process);
   static CodeContext Context(CellProcess& process, Cpu& cpu);
   Stubs EmitStubs() override;
   Translation* Find(const Block& block, bool plain) const override;
@@ -46,6 +46,7 @@ class Cell final : public Translator {
   void Lose();
   void RunSiteHere();
 
+  Bell& bell_;
   CodeState left_;  // what TakeState() believes of the cell's
   std::unique_ptr<CellProcess> process_;
   CellStubs cell_stubs_;

@@ -1,5 +1,6 @@
 // What a cell and its monitor share: one memfd, which the monitor writes, and of which the cell
-// sees each part with no more rights than its code needs.
+// sees each part with no more rights than its code needs. Where the bell is the cell has the pages
+// of that (bell.h).
 #pragma once
 
 #include <atomic>
@@ -49,15 +50,15 @@ struct CellState {
 
 // What the cell only reads.
 struct CellControl {
-  std::atomic<uint32_t> attention{0};  // the vCPU is wanted
-  uint64_t jumps = 0;                  // the JumpTable of the running key, as the cell sees it
+  uint64_t jumps = 0;  // the JumpTable of the running key, as the cell sees it
 };
 
 // Offsets and sizes in the shared memory, in bytes.
 struct CellLayout {
   static constexpr size_t kState = 0, kStateBytes = 64 * 1024;  // with the stack of signals
   static constexpr size_t kControl = kState + kStateBytes, kControlBytes = vmm::kPageSize;
-  static constexpr size_t kTables = kControl + kControlBytes;
+  static constexpr size_t kBell = kControl + kControlBytes, kBellBytes = 2 * vmm::kPageSize;
+  static constexpr size_t kTables = kBell + kBellBytes;
   static constexpr size_t kTablesBytes = JumpTables::kSpaces * sizeof(JumpTable);
   static constexpr size_t kCode = 4 * vmm::kMiB, kCodeBytes = 16 * vmm::kMiB;
   static constexpr size_t kBytes = kCode + kCodeBytes;

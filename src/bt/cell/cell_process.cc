@@ -71,7 +71,7 @@ bool Confine() {
 
 }  // namespace
 
-std::unique_ptr<CellProcess> CellProcess::Create(int memory) {
+std::unique_ptr<CellProcess> CellProcess::Create(int memory, const Bell& bell) {
   const int fd = memfd_create("vmm-cell", MFD_CLOEXEC);
   if (fd < 0) return nullptr;
   void* monitor = MAP_FAILED;
@@ -81,11 +81,12 @@ std::unique_ptr<CellProcess> CellProcess::Create(int memory) {
     close(fd);
     return nullptr;
   }
-  return std::unique_ptr<CellProcess>(new CellProcess(static_cast<uint8_t*>(monitor), fd, memory));
+  return std::unique_ptr<CellProcess>(
+      new CellProcess(static_cast<uint8_t*>(monitor), fd, memory, bell));
 }
 
-CellProcess::CellProcess(uint8_t* monitor, int fd, int memory)
-    : monitor_(monitor), address_(ChooseAddress()), fd_(fd), memory_(memory) {
+CellProcess::CellProcess(uint8_t* monitor, int fd, int memory, const Bell& bell)
+    : monitor_(monitor), address_(ChooseAddress()), fd_(fd), memory_(memory), bell_(bell) {
   new (&state()) CellState;
   new (&control()) CellControl;
 }
@@ -120,20 +121,23 @@ bool CellProcess::Start(CodeSpace& space, const CellStubs& stubs) {
 // In the child: only calls of the kernel, for other threads of the parent may have held locks.
 void CellProcess::Become(CodeSpace& space, const CellStubs& stubs) {
   struct Part {
-    size_t offset, size;
+    int fd;
+    size_t offset, size, in_file;
     int rights;
   };
   const Part parts[] = {
-      {CellLayout::kState, CellLayout::kStateBytes, PROT_READ | PROT_WRITE},
-      {CellLayout::kControl, CellLayout::kControlBytes, PROT_READ},
-      {CellLayout::kTables, CellLayout::kTablesBytes, PROT_READ},
-      {CellLayout::kCode, CellLayout::kCodeBytes, PROT_READ | PROT_EXEC},
+      {fd_, CellLayout::kState, CellLayout::kStateBytes, CellLayout::kState,
+       PROT_READ | PROT_WRITE},
+      {fd_, CellLayout::kControl, CellLayout::kControlBytes, CellLayout::kControl, PROT_READ},
+      {bell_.fd(), CellLayout::kBell, CellLayout::kBellBytes, 0, PROT_READ},
+      {fd_, CellLayout::kTables, CellLayout::kTablesBytes, CellLayout::kTables, PROT_READ},
+      {fd_, CellLayout::kCode, CellLayout::kCodeBytes, CellLayout::kCode, PROT_READ | PROT_EXEC},
   };
   for (const Part& part : parts) {
     const size_t size = (part.size + vmm::kPageSize - 1) & ~(vmm::kPageSize - 1);
     void* at = reinterpret_cast<void*>(address_ + part.offset);
-    if (mmap(at, size, part.rights, MAP_SHARED | MAP_FIXED_NOREPLACE, fd_,
-             static_cast<off_t>(part.offset)) != at)
+    if (mmap(at, size, part.rights, MAP_SHARED | MAP_FIXED_NOREPLACE, part.fd,
+             static_cast<off_t>(part.in_file)) != at)
       _exit(2);
   }
   const rlimit none{0, 0};

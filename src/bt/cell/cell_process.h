@@ -8,6 +8,7 @@
 #include <array>
 #include <memory>
 
+#include "bt/cell/bell.h"
 #include "bt/cell/cell_layout.h"
 #include "bt/cell/cell_stubs.h"
 
@@ -16,14 +17,17 @@ namespace bt {
 class CellProcess {
  public:
   // Null: the host does not let us, and the reason is logged once. `memory`: the memfd of guest
-  // memory, the only file that the cell has.
-  static std::unique_ptr<CellProcess> Create(int memory);
+  // memory, the only file that the cell has; `bell`: how it is told to come back.
+  static std::unique_ptr<CellProcess> Create(int memory, const Bell& bell);
   ~CellProcess();
   CellProcess(const CellProcess&) = delete;
   CellProcess& operator=(const CellProcess&) = delete;
 
   CellState& state() const { return *At<CellState>(CellLayout::kState); }
   CellControl& control() const { return *At<CellControl>(CellLayout::kControl); }
+  // Where its code looks whether it is wanted: a word, and a page. The monitor has other ones.
+  std::atomic<uint32_t>& wanted() const { return *At<std::atomic<uint32_t>>(CellLayout::kBell); }
+  const uint32_t& bell() const { return *At<uint32_t>(CellLayout::kBell + vmm::kPageSize); }
   JumpTable* tables() const { return At<JumpTable>(CellLayout::kTables); }
   uint8_t* code() const { return monitor_ + CellLayout::kCode; }
   // From where the monitor sees something to where the cell does.
@@ -49,7 +53,7 @@ class CellProcess {
   void Stop();
 
  private:
-  CellProcess(uint8_t* monitor, int fd, int memory);
+  CellProcess(uint8_t* monitor, int fd, int memory, const Bell& bell);
   template <class T>
   T* At(size_t offset) const {
     return reinterpret_cast<T*>(monitor_ + offset);
@@ -61,6 +65,7 @@ class CellProcess {
   uint64_t address_;  // where the cell has it
   int fd_;
   int memory_;
+  const Bell& bell_;
   pid_t pid_ = -1;
   // Ours until they are handed over: what the cell can write is not believed.
   std::array<CellState::Call, CellState::kCalls> calls_;

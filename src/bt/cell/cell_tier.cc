@@ -29,7 +29,10 @@ uint64_t Now() {
 }  // namespace
 
 CellTier::CellTier(Cpu& cpu)
-    : cpu_(cpu), translator_(cpu), when_(Wanted(cpu.vm_.parts().user_cells)) {
+    : cpu_(cpu),
+      translator_(cpu),
+      bell_(Bell::Create()),
+      when_(Wanted(cpu.vm_.parts().user_cells)) {
   possible_ = when_ != When::kNever && !cpu.vm_.parts().schedule && !cpu.vm_.parts().lockstep;
 }
 
@@ -56,6 +59,10 @@ void CellTier::Kill(Block* block) {
 void CellTier::Clear() {
   translator_.Clear();
   if (cell_) cell_->Clear();
+}
+
+void CellTier::OnAttention() {
+  if (bell_) bell_->Ring();
 }
 
 void CellTier::AddTo(vmm::Statistics& statistics) const {
@@ -121,7 +128,7 @@ CellTier::Refusal& CellTier::RefusalOf(uint64_t space) {
 }
 
 bool CellTier::Adopt() {
-  if (!cell_) cell_ = Cell::Create(cpu_);
+  if (!cell_ && bell_) cell_ = Cell::Create(cpu_, *bell_);
   if (!cell_) {
     vmm::Log(vmm::LogLevel::kWarning,
              "user code of the guest stays in this process: the host gives no other one");

@@ -17,6 +17,7 @@ class CellTier final : public Tier {
   void Run(Block* block) override;
   void Kill(Block* block) override;
   void Clear() override;
+  void OnAttention() override;
   void AddTo(vmm::Statistics& statistics) const override;
 
  private:
@@ -37,6 +38,7 @@ class CellTier final : public Tier {
 
   Cpu& cpu_;
   Translator translator_;
+  const std::unique_ptr<Bell> bell_;  // null: the host gives none, and no cell
   std::unique_ptr<Cell> cell_;
   const When when_;
   bool possible_ = true;  // the host lets us

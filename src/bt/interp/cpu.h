@@ -486,7 +486,6 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
 
  private:
   std::atomic<uint32_t> attention_{0};
-  std::atomic<std::atomic<uint32_t>*> attention_mirror_{nullptr};  // set to 1 along with it
   std::atomic<bool> inside_{false};
   std::mutex posted_mutex_;
   std::vector<std::pair<uint64_t, uint64_t>> posted_;

@@ -69,7 +69,7 @@ void Cpu::Kick() {
 void Cpu::SetAttention(uint32_t bits) {
   if ((attention_.fetch_or(bits) & bits) == bits) return;
   attention_.notify_one();
-  if (std::atomic<uint32_t>* mirror = attention_mirror_.load()) mirror->store(1);
+  if (tier_) tier_->OnAttention();
 }
 
 vmm::RunResult Cpu::Run() {

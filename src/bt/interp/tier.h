@@ -19,6 +19,8 @@ class Tier {
   virtual void Kill(Block* block) = 0;
   // All blocks go. Never comes from below Run().
   virtual void Clear() = 0;
+  // Attention is set, and Run() is to return soon. Any thread, and handlers of signals.
+  virtual void OnAttention() {}
   // What it has done so far, behind what the interpreter tells.
   virtual void AddTo(vmm::Statistics& statistics) const = 0;
 };

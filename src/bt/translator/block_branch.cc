@@ -169,31 +169,50 @@ bool BlockTranslator::LeadsBack(int32_t target) const {
 void BlockTranslator::EmitExit(int32_t target) {
   const bool in_page = static_cast<uint32_t>(target) < vmm::kPageSize;
   if (!in_page || !LeadsBack(target)) return AddExit(EmitJump(hot_), target);
-  const CodeSpace::Offset called = EmitPoll();
+  const Poll poll = EmitPoll();
   AddExit(EmitJump(hot_), target);
   exits_.back().back = false;
-  space_.PatchJump(called, exits_.back().stub);
+  EndPoll(poll, exits_.back().stub);
 }
 
-// The jump if somebody wants attention. The flags are in memory from here on.
-CodeSpace::Offset BlockTranslator::EmitPoll() {
+// By a comparison, for which the flags go to memory; direct code by a load.
+BlockTranslator::Poll BlockTranslator::EmitPoll() {
+  Poll poll;
+  if (context_.direct) {
+    poll.access = accesses_.size();
+    poll.flags = flags_;
+    accesses_.push_back({space_.OffsetOf(hot_), 0, 0});
+    hot_.mov(hot_.r10d, hot_.dword[hot_.At(*context_.bell)]);
+    accesses_.back().end = space_.OffsetOf(hot_);
+    return poll;
+  }
   FlagsToMemory();
   hot_.cmp(hot_.dword[hot_.At(context_.attention)], 0);
-  return EmitJumpIf(hot_, kNotZero);
+  poll.jump = EmitJumpIf(hot_, kNotZero);
+  return poll;
+}
+
+void BlockTranslator::EndPoll(const Poll& poll, CodeSpace::Offset target) {
+  if (context_.direct)
+    accesses_[poll.access].stub = target;
+  else
+    space_.PatchJump(poll.jump, target);
 }
 
 // Back to the start, with all registers where they are.
 void BlockTranslator::EmitSelfLoop() {
-  const CodeSpace::Offset called = EmitPoll();
-  EmitFlagsForStart();
+  const Poll poll = EmitPoll();
+  if (home_ == FlagHome::kMemory) FlagsToMemory();
+  if (flags_ == FlagHome::kMemory) EmitFlagsForStart();
   space_.PatchJump(EmitJump(hot_), start_);
-  EmitLeaveAtStart(called);
+  EndPoll(poll, space_.OffsetOf(cold_));
+  EmitLeaveAtStart(poll.flags);
 }
 
-// In the cold half, where `jump` leads: leaves on the first instruction.
-void BlockTranslator::EmitLeaveAtStart(CodeSpace::Offset jump) {
-  space_.PatchJump(jump, space_.OffsetOf(cold_));
+// In the cold half: leaves on the first instruction.
+void BlockTranslator::EmitLeaveAtStart(FlagHome flags) {
   EmitUnrename(cold_);
+  if (flags == FlagHome::kHost) EmitSaveFlags(cold_, context_);
   cold_.mov(cold_.r10, cold_.ptr[cold_.At(context_.state.page)]);
   cold_.add(cold_.r10, static_cast<uint32_t>(Start()));
   cold_.mov(cold_.ptr[cold_.At(context_.r[kRip])], cold_.r10);
@@ -205,7 +224,8 @@ void BlockTranslator::EmitLeaveAtStart(CodeSpace::Offset jump) {
 void BlockTranslator::EmitCheckTail() {
   if (translation_->second_page == 0 || leave_out_ == LeaveOut::kTail) return;
   EmitComparePage(hot_, context_, static_cast<int32_t>(vmm::kPageSize), translation_->second_page);
-  EmitLeaveAtStart(EmitJumpIf(hot_, kNotZero));
+  space_.PatchJump(EmitJumpIf(hot_, kNotZero), space_.OffsetOf(cold_));
+  EmitLeaveAtStart(FlagHome::kMemory);
 }
 
 uint32_t BlockTranslator::AddSite(const Step& step, int32_t stack) {

@@ -15,7 +15,8 @@ void BlockTranslator::EmitCount() {
   hot_.lea(hot_.r11, hot_.ptr[hot_.r11 + translation_->instructions]);
   if (counting_ == Counting::kBounded) {
     hot_.cmp(hot_.r11, hot_.ptr[hot_.At(context_.turn_end)]);
-    EmitLeaveAtStart(EmitJumpIf(hot_, kAbove));
+    space_.PatchJump(EmitJumpIf(hot_, kAbove), space_.OffsetOf(cold_));
+    EmitLeaveAtStart(FlagHome::kMemory);
   }
   hot_.mov(hot_.ptr[hot_.At(context_.instructions)], hot_.r11);
   count_bytes_ = space_.OffsetOf(hot_) - begin;

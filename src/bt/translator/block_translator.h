@@ -127,9 +127,16 @@ class BlockTranslator {
   void EmitExit(int32_t target);
   int32_t Start() const;
   bool LeadsBack(int32_t target) const;
-  CodeSpace::Offset EmitPoll();
+  // Looks whether attention is set. EndPoll(): where it goes on then.
+  struct Poll {
+    CodeSpace::Offset jump = 0;
+    size_t access = 0;                   // of direct code: a fault is a jump
+    FlagHome flags = FlagHome::kMemory;  // there
+  };
+  Poll EmitPoll();
+  void EndPoll(const Poll& poll, CodeSpace::Offset target);
   void EmitSelfLoop();
-  void EmitLeaveAtStart(CodeSpace::Offset jump);
+  void EmitLeaveAtStart(FlagHome flags);
   void AddExit(CodeSpace::Offset jump, int32_t target, bool plain = false);
   void AddExitFromMemory(CodeSpace::Offset jump, int32_t target, bool plain = false);
   void EmitRename(Assembler& code);

@@ -173,6 +173,11 @@ class CodeWalk {
       return FollowFault();
     }
     if (!HasMemory(insn_) || (!use_.memory_read && !use_.memory_written)) return;
+    if (context_.direct && Is(*context_.bell)) {
+      Require(insn_.mnemonic == Mnemonic::MOV && IsGpr(operand(0), kTemp0) && !IsMem(0),
+              "more of the bell than a look");
+      return FollowFault();
+    }
     const MemoryOperand& mem = insn_.mem;
     Require(insn_.address_bits == 64 && mem.segment < 4 && mem.index == MemoryOperand::kNoReg,
             "memory of a strange shape");

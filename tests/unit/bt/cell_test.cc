@@ -1,15 +1,20 @@
 // User code in a process of its own: that it is there, and what becomes of it when that goes wrong.
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "bt/cell/cell_tier.h"
@@ -161,6 +166,58 @@ TEST_CASE("user code stays in the monitor's process where the machine wants it t
   CHECK(machine.Data() == 2);
   CHECK(machine.HandOvers() == 0);
   CHECK(FindCell().pid == 0);
+}
+
+TEST_CASE("a loop in a cell ends when its vCPU is wanted", "[cell]") {
+  UserMachine machine;
+  // XOR EAX, EAX; L: INC RAX; CMP RAX, 1; JMP L, and what leads back by its flags.
+  for (const Code& code :
+       {Code{0x31, 0xc0, 0x48, 0xff, 0xc0, 0x48, 0x83, 0xf8, 0x01, 0xeb, 0xf7},
+        Code{0x31, 0xc0, 0x48, 0xff, 0xc0, 0x48, 0x83, 0xf8, 0x01, 0x73, 0xf7}}) {
+    std::atomic<bool> over{false};
+    std::thread caller([&] {
+      while (!over) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        machine.cpu().Kick();
+      }
+    });
+    for (unsigned i = 0; i < 20; ++i) {
+      machine.Run(code);  // 50 turns at most: each kick ends one
+      CHECK_FALSE(machine.cpu().fault_.active);
+    }
+    over = true;
+    caller.join();
+    CHECK(machine.cpu().r[0] > 1);
+    // CMP of more than 1 with 1: CF, ZF and SF are clear.
+    CHECK((machine.cpu().Rflags() & 0xc1) == 0);
+  }
+  CHECK(FindCell().pid != 0);
+}
+
+TEST_CASE("a bell takes its page away from who listens, and brings it back", "[cell]") {
+  const std::unique_ptr<bt::Bell> bell = bt::Bell::Create();
+  REQUIRE(bell);
+  auto* pages =
+      static_cast<char*>(mmap(nullptr, 2 * vmm::kPageSize, PROT_READ, MAP_SHARED, bell->fd(), 0));
+  REQUIRE(pages != MAP_FAILED);
+  char byte;
+  iovec local{&byte, 1}, remote{pages + vmm::kPageSize, 1};
+  const auto there = [&] { return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1; };
+  const auto rung = [&] { return pages[0] != 0; };
+  CHECK(there());
+  bell->Ring();  // nobody listens
+  CHECK((there() && rung()));
+  for (unsigned i = 0; i < 3; ++i) {
+    const bt::Bell::Listener listener(*bell);
+    CHECK((there() && !rung()));
+    bell->Ring();
+    bell->Ring();
+    CHECK((!there() && rung()));
+  }
+  bell->FoundGone();
+  const bt::Bell::Listener listener(*bell);
+  CHECK(there());
+  munmap(pages, 2 * vmm::kPageSize);
 }
 
 TEST_CASE("a cell that is killed costs the guest's program a fault, and no more", "[cell]") {

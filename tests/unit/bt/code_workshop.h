@@ -20,6 +20,7 @@ struct Surroundings {
   uint64_t seg_base[8];
   uint64_t key;
   std::atomic<uint32_t> attention;
+  uint32_t bell;
   bt::CodeState state;
   uint64_t cr0, cr4, xcr0, rflags;
   uint8_t cpl;
@@ -69,7 +70,8 @@ class CodeWorkshop {
                 around.keys,
                 around.instructions,
                 around.turn_end,
-                direct},
+                direct,
+                &around.bell},
         stubs(bt::Stubs::Emit(space, context, leave_out)),
         features(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})) {}
   ~CodeWorkshop() { munmap(&around, kState); }
