@@ -140,13 +140,13 @@ void BlockTranslator::EmitOwed(Assembler& code, const FlagRecipe& recipe) {
   EmitSaveFlags(code, context_);
 }
 
-void BlockTranslator::FlagsToHost() {
+void BlockTranslator::FlagsToHost(bool keep_temp1) {
   if (owed_) {
     EmitRecipe(hot_, recipe_);
     owed_ = false;
   } else if (flags_ == FlagHome::kMemory) {
-    Release(kTemp1);
-    EmitRestoreFlags(hot_, context_);
+    if (!keep_temp1) Release(kTemp1);
+    EmitRestoreFlags(hot_, context_, keep_temp1);
     saved_ = true;
   }
   flags_ = FlagHome::kHost;
@@ -160,13 +160,13 @@ void BlockTranslator::CarryToHost() {
 }
 
 // What comes next makes or uses flags as the guest's instruction does.
-void BlockTranslator::FlagsFor(const Step& step) {
+void BlockTranslator::FlagsFor(const Step& step, bool keep_temp1) {
   if (OverwritesFlags(step.insn, step.use))
     flags_ = FlagHome::kHost;
   else if (NeedsOnlyCarry(step.insn))
     CarryToHost();
   else if (step.use.flags_read || step.use.flags_written)
-    FlagsToHost();
+    FlagsToHost(keep_temp1);
   if (step.use.flags_written) {
     saved_ = owed_ = false;
     recipe_ = {};

@@ -126,6 +126,7 @@ bool KeepsSpans(Treatment how) {
     case Treatment::kNothing:
     case Treatment::kCopy:
     case Treatment::kMemory:
+    case Treatment::kBitString:
     case Treatment::kAddress:
     case Treatment::kDivide:
     case Treatment::kPush:

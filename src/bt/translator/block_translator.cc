@@ -75,6 +75,9 @@ bool BlockTranslator::Expressible(const Step& step) const {
       plan.replace_memory = true;
       plan.memory_disp = kMaxSpan;  // as long as one can get
       return addresses && MemoryBytes(step.insn) != 0 && PatchInsn(step.insn, plan, bytes) != 0;
+    case Treatment::kBitString:
+      plan.replace_memory = true;
+      return addresses && (!context_.direct || PatchInsn(step.insn, plan, bytes) != 0);
     case Treatment::kAddress:
       return RipRelative(step.insn) ? reaches && step.insn.operand_bits == 64
                                     : PatchInsn(step.insn, plan, bytes) != 0;
@@ -189,6 +192,7 @@ bool BlockTranslator::ClobbersFlags(const Step& step, uint16_t index) const {
 bool BlockTranslator::MayFault(const Step& step) const {
   switch (step.how) {
     case Treatment::kMemory:
+    case Treatment::kBitString:
     case Treatment::kRepeat:
     case Treatment::kPush:
     case Treatment::kPop:
@@ -231,6 +235,8 @@ void BlockTranslator::EmitStep(const Step& step) {
       return EmitMemory(step);
     case Treatment::kAddress:
       return EmitLea(step);
+    case Treatment::kBitString:
+      return EmitBitString(step);
     case Treatment::kDivide:
       return EmitDivide(step);
     case Treatment::kLoadMxcsr:

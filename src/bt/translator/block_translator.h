@@ -108,6 +108,8 @@ class BlockTranslator {
   void EmitMemory(const Step& step);
   void EmitLea(const Step& step);
   void EmitDivide(const Step& step);
+  void EmitBitString(const Step& step);
+  void EmitBitAddress(const Step& step);
   void EmitLoadMxcsr(const Step& step);
   void EmitStack(const Step& step);
   void EmitPushFlags(const Step& step);
@@ -206,9 +208,9 @@ class BlockTranslator {
   void FollowRecipe(const Step& step);
   void EmitRecipe(Assembler& code, const FlagRecipe& recipe);
   void EmitOwed(Assembler& code, const FlagRecipe& recipe);
-  void FlagsToHost();
+  void FlagsToHost(bool keep_temp1 = false);
   void CarryToHost();
-  void FlagsFor(const Step& step);
+  void FlagsFor(const Step& step, bool keep_temp1 = false);
   uint32_t AddSite(const Step& step, int32_t stack = 0);
   CodeSpace::Offset EmitJump(Assembler& code);
   // A Jcc to be patched; `condition` as its opcode has it.

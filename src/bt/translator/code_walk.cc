@@ -134,9 +134,8 @@ void CodeWalk::FollowTemps() {
         state_.temp1 = T1::kTarget;
         state_.temp0 = T0::kPage;
       }
-      if (!on_temp1 || operand(0).bits < 32 || !IsImm(1)) break;
-      if (operand(1).imm % sizeof(TlbEntry) != 0 || operand(1).imm >> 31) break;
-      state_.temp1 = T1::kIndex;
+      if (!on_temp1 || operand(0).bits < 32 || !IsImm(1) || operand(1).imm >> 31) break;
+      state_.temp1 = operand(1).imm % sizeof(TlbEntry) == 0 ? T1::kIndex : T1::kBit;
       state_.index = static_cast<uint32_t>(operand(1).imm);
       break;
     case Mnemonic::ADD:

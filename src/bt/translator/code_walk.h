@@ -181,6 +181,10 @@ class CodeWalk {
     const MemoryOperand& mem = insn_.mem;
     Require(insn_.address_bits == 64 && mem.segment < 4 && mem.index == MemoryOperand::kNoReg,
             "memory of a strange shape");
+    Require(
+        !IsBitString(insn_) || (IsGpr(operand(1), kTemp1) && state_.temp1 == State::Temp1::kBit &&
+                                state_.index < operand(0).bits),
+        "a bit that may be elsewhere");
     if (mem.base == MemoryOperand::kRip) return Require(OfVcpu(), "memory that is not the vCPU's");
     if (mem.base == kTemp1 && state_.temp1 != State::Temp1::kHost)
       return Require(OfBank(), "no tag of a bank");
@@ -207,20 +211,35 @@ class CodeWalk {
       Require(state_.mxcsr == State::Mxcsr::kGood && Is(context_.state.scratch),
               "an MXCSR that may unmask exceptions");
     } else {
-      Require(IsCopied(how) || repeat, "no instruction for translated code");
+      Require(IsCopied(how) || repeat || how == Treatment::kBitString,
+              "no instruction for translated code");
     }
     if (insn_.mnemonic == Mnemonic::DIV || insn_.mnemonic == Mnemonic::IDIV)
       Require(IsGpr(operand(0), kTemp0), "a division that nobody has looked at");
-    Require(repeat || !use_.implicit_memory, "memory that is not named");
+    Require(repeat || how == Treatment::kBitString || !use_.implicit_memory,
+            "memory that is not named");
     Require(((use_.gpr_read | use_.gpr_written) & 1 << kGuestRsp) == 0, "the host's stack pointer");
     Require(static_cast<uint32_t>(VectorUseOf(insn_, use_)) <= state_.vectors,
             "vector registers that are not there");
     Require(X87UseOf(insn_) == X87Use::kNone || state_.x87, "x87 registers that are not there");
   }
 
+  // A bit instruction of the guest's: in memory, or on what kTemp1 has of it.
+  bool OnBit() const {
+    switch (insn_.mnemonic) {
+      case Mnemonic::BT:
+      case Mnemonic::BTS:
+      case Mnemonic::BTR:
+      case Mnemonic::BTC:
+        return IsGpr(operand(0), kTemp1) || IsBitString(insn_);
+      default:
+        return false;
+    }
+  }
+
   // An instruction of ours, not the guest's: one on our registers, the vCPU or the TLB.
   bool IsOurs() const {
-    if (OfGuest()) return false;
+    if (OfGuest() || OnBit()) return false;
     const bool guest_memory = (insn_.mem.base == kTemp0 && state_.temp0 != State::Temp0::kApic) ||
                               (insn_.mem.base == kTemp1 && state_.temp1 == State::Temp1::kHost);
     return Named(kTemp0) || Named(kTemp1) || (HasMemory(insn_) && !guest_memory) ||

@@ -15,6 +15,14 @@ bool Same(const vmm::SegmentState& a, const vmm::SegmentState& b) {
   return a.selector == b.selector && a.access == b.access && a.limit == b.limit && a.base == b.base;
 }
 
+// From the operand of `size` bytes to the one of the same size that has the bit.
+uint64_t BitOffset(const Cpu& cpu, const Op& op, unsigned size) {
+  int64_t bit = static_cast<int64_t>(cpu.Reg<uint64_t>(op.src));
+  if (size == 4) bit = static_cast<int32_t>(bit);
+  if (size == 2) bit = static_cast<int16_t>(bit);
+  return static_cast<uint64_t>(bit >> 3) & ~uint64_t{size - 1};
+}
+
 }  // namespace
 
 Translator::Lockstep::Lockstep(Translator& translator)
@@ -64,6 +72,10 @@ Translator::Lockstep::Step Translator::Lockstep::StepOf(const Op& op, const Insn
     case Treatment::kDivide:
     case Treatment::kJumpIndirect:
       name();
+      break;
+    case Treatment::kBitString:
+      name();
+      step.bits = true;
       break;
     case Treatment::kPush:
     case Treatment::kPushFlags:
@@ -150,7 +162,8 @@ Translator::Lockstep::Ahead Translator::Lockstep::Prepare(const Step& step) {
   if (!step.expected || (step.flags_read & points_.back().undefined)) return Ahead::kUnknown;
   if (step.repeats) return PrepareRepeat(step);
   if (step.named) {
-    const uint64_t linear = cpu_.Effective(*step.op) + cpu_.seg_base_[step.op->seg];
+    uint64_t linear = cpu_.Effective(*step.op) + cpu_.seg_base_[step.op->seg];
+    if (step.bits) linear += BitOffset(cpu_, *step.op, step.named);
     if (!(step.named_written ? Writes(linear, step.named) : Reads(linear, step.named)))
       return Ahead::kNo;
   }

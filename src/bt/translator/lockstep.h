@@ -46,6 +46,7 @@ class Translator::Lockstep {
     bool expected;                 // the interpreter may run it, and undo it
     uint8_t named = 0, stack = 0;  // bytes of the operand that it names, of what it pushes or pops
     bool named_written = false, pushes = false, frame = false;  // frame: LEAVE, by RBP
+    bool bits = false;    // of a string of bits, at the place that `op->src` says
     uint8_t repeats = 0;  // bytes of an element, of REP STOS or REP MOVS
     bool moves = false;
     bool vector = false, system = false;

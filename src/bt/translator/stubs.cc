@@ -251,12 +251,19 @@ void EmitSaveFlags(Assembler& code, const CodeContext& context) {
   code.mov(code.rax, code.r11);
 }
 
-void EmitRestoreFlags(Assembler& code, const CodeContext& context) {
-  code.mov(code.r11, code.rax);
+void EmitRestoreFlags(Assembler& code, const CodeContext& context, bool keep_temp1) {
+  const auto scratch = [&] { return code.ptr[code.At(context.state.scratch)]; };
+  if (keep_temp1)
+    code.mov(scratch(), code.rax);
+  else
+    code.mov(code.r11, code.rax);
   code.movzx(code.eax, code.word[code.At(context.flags)]);
   code.add(code.al, 0x7f);  // overflows when bit 0 is set
   code.sahf();
-  code.mov(code.rax, code.r11);
+  if (keep_temp1)
+    code.mov(code.rax, scratch());
+  else
+    code.mov(code.rax, code.r11);
 }
 
 void EmitRestoreCarry(Assembler& code, const CodeContext& context) {

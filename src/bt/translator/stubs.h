@@ -57,6 +57,7 @@ enum class LeaveOut : uint8_t {
   kSpanEnd,    // the last byte of a span is not looked up
   kSpanWrite,  // spans are checked as if nobody wrote to them
   kSpanKept,   // although C++ ran since they were checked
+  kBitNumber,  // of a locked bit instruction: may lead out of what was looked up
   kRepeat,     // of the end of the page by the stubs of REP: the verifier does not see them
 };
 
@@ -110,7 +111,8 @@ void EmitIndirect(Assembler& code, const CodeContext& context, Xbyak::Label& lea
 
 // Moves the arithmetic flags between the host's and Cpu::flags_. Destroys kTemp1.
 void EmitSaveFlags(Assembler& code, const CodeContext& context);
-void EmitRestoreFlags(Assembler& code, const CodeContext& context);
+// kTemp1 is lost, unless `keep_temp1`.
+void EmitRestoreFlags(Assembler& code, const CodeContext& context, bool keep_temp1 = false);
 // The carry flag alone, which the host's then has; its others are lost.
 void EmitRestoreCarry(Assembler& code, const CodeContext& context);
 // From R11, a JumpTable, to where page number `page` is.

@@ -208,6 +208,18 @@ unsigned MemoryBytes(const Insn& insn) {
   return 0;
 }
 
+bool IsBitString(const Insn& insn) {
+  switch (insn.mnemonic) {
+    case Mnemonic::BT:
+    case Mnemonic::BTS:
+    case Mnemonic::BTR:
+    case Mnemonic::BTC:
+      return insn.operand[0].kind == OperandKind::kMem && insn.operand[1].kind == OperandKind::kReg;
+    default:
+      return false;
+  }
+}
+
 int32_t StackReleased(const Insn& insn) {
   return insn.operand_count == 0 ? 0 : static_cast<int32_t>(insn.operand[0].imm & 0xffff);
 }
@@ -277,6 +289,8 @@ Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
   if (VectorUseOf(insn, use) != VectorUse::kNone || X87UseOf(insn) != X87Use::kNone) {
     return HasMemory(insn) ? Treatment::kMemory : Treatment::kCopy;
   }
+  if (IsBitString(insn))
+    return insn.address_bits == 64 ? Treatment::kBitString : Treatment::kInterpreter;
   if (!Copyable(insn.mnemonic) || !OnlyGeneralRegisters(insn) || use.implicit_memory ||
       use.vector || use.x87) {
     return Treatment::kInterpreter;

@@ -12,6 +12,7 @@ enum class Treatment : uint8_t {
   kNothing,    // hints
   kCopy,       // registers only
   kMemory,     // a copy that names its memory operand by a host address
+  kBitString,  // BT and its kin, the bit's number in a register
   kAddress,    // LEA
   kDivide,     // checked first: it must not trap on the host
   kLoadMxcsr,  // of what masks every exception
@@ -64,6 +65,10 @@ X87Use X87UseOf(const Insn& insn);
 // A memory operand at an address that is no multiple of this raises #GP. [SDM 1] 14.9, [SDM 2A]
 // 2.4.1
 unsigned AlignmentOf(const Insn& insn);
+
+// BT, BTS, BTR or BTC of memory with the bit's number in a register, which reaches beyond the
+// operand.
+bool IsBitString(const Insn& insn);
 
 // Whether translated code may have such an instruction as it is, but for its operands.
 constexpr bool IsCopied(Treatment how) {

@@ -29,6 +29,7 @@ struct VerifierState {
     kUnknown,
     kIndex,
     kBank,
+    kBit,     // at most `index`
     kHost,    // as pointer1 says
     kTable,   // the JumpTable
     kEntry,   // of the table of indirect targets
@@ -98,8 +99,8 @@ struct VerifierState {
   bool write_bank = false;
   uint32_t size = 0, alignment = 1;
   Temp1 temp1 = Temp1::kUnknown;
-  uint32_t index = 0;                     // kTemp1 is at most that, over the start of the bank
-  Pointer pointer1;                       // kTemp1, where it is kHost
+  uint32_t index = 0;  // kTemp1 is at most that, over the start of the bank if any
+  Pointer pointer1;    // kTemp1, where it is kHost
   std::array<Pointer, kSpanSlots> slots;  // CodeState::span
   Place near;                             // of kTemp0, where it is kNear or kFound
   Place running;                          // what CodeState::page says

@@ -57,35 +57,32 @@ class Changed {
   Code before_;
 };
 
+const Code kBit = {0x48, 0x0f, 0xa3, 0x07, 0x72, 0x10};              // BT [RDI], RAX; JC
+const Code kLockedBit = {0xf0, 0x0f, 0xb3, 0x47, 0x08, 0x73, 0x10};  // LOCK BTR [RDI+8], EAX; JNC
+
 }  // namespace
 
 TEST_CASE("translated code of every kind is accepted", "[verifier]") {
   CodeWorkshop workshop;
-  for (const Code& code : {kLoad,
-                           kStore,
-                           kAligned,
-                           kVector,
-                           kX87,
-                           kCompareLoadJump,
-                           kCallIndirect,
-                           Code{0x4d, 0x01, 0xd1},              // ADD R9, R10
-                           Code{0x13, 0x07},                    // ADC EAX, [RDI]
-                           Code{0xf0, 0x48, 0x0f, 0xb1, 0x0f},  // LOCK CMPXCHG [RDI], RCX
-                           Code{0x53, 0x5b, 0xc9},              // PUSH RBX; POP RBX; LEAVE
-                           Code{0xf7, 0xf1},                    // DIV ECX
-                           Code{0x48, 0xf7, 0x3f},              // IDIV QWORD [RDI]
-                           Code{0x0f, 0xa2},                    // CPUID
-                           Code{0xc3},
-                           Code{0xe8, 0, 1, 0, 0},
-                           Code{0xff, 0xe0},
-                           Code{0xeb, 0xfe},
-                           Code{0x41, 0xff, 0xcd, 0x75, 0xfb},  // DEC R13D; JNZ to it
-                           Code{0xdd, 0x07, 0x66, 0x0f, 0x6f, 0x07, 0xdd, 0x1f},
-                           kSpan,
-                           kAlignedSpan,
-                           kSpans,
-                           Code{0xff, 0x74, 0x24, 0x08},     // PUSH [RSP+8]
-                           Code{0xff, 0x54, 0x24, 0x08}}) {  // CALL [RSP+8]
+  for (const Code& code :
+       {kLoad, kStore, kAligned, kVector, kX87, kCompareLoadJump, kCallIndirect,
+        Code{0x4d, 0x01, 0xd1},              // ADD R9, R10
+        Code{0x13, 0x07},                    // ADC EAX, [RDI]
+        Code{0xf0, 0x48, 0x0f, 0xb1, 0x0f},  // LOCK CMPXCHG [RDI], RCX
+        Code{0x53, 0x5b, 0xc9},              // PUSH RBX; POP RBX; LEAVE
+        Code{0xf7, 0xf1},                    // DIV ECX
+        Code{0x48, 0xf7, 0x3f},              // IDIV QWORD [RDI]
+        Code{0x0f, 0xa2},                    // CPUID
+        Code{0xc3}, Code{0xe8, 0, 1, 0, 0}, Code{0xff, 0xe0}, Code{0xeb, 0xfe},
+        Code{0x41, 0xff, 0xcd, 0x75, 0xfb},  // DEC R13D; JNZ to it
+        Code{0xdd, 0x07, 0x66, 0x0f, 0x6f, 0x07, 0xdd, 0x1f}, kSpan, kAlignedSpan, kSpans, kBit,
+        kLockedBit, Code{0x66, 0x0f, 0xbb, 0x3f},  // BTC [RDI], DI
+        Code{0x4c, 0x0f, 0xab, 0x54, 0x24, 0x08},  // BTS [RSP+8], R10
+        Code{0x48, 0x0f, 0xa3, 0x25, 0, 1, 0, 0},  // BT [RIP+256], RSP
+        // MOV EAX, [RDI]; LOCK BTS [RSI], RCX; MOV [RDI+8], EAX
+        Code{0x8b, 0x07, 0xf0, 0x48, 0x0f, 0xab, 0x0e, 0x89, 0x47, 0x08},
+        Code{0xff, 0x74, 0x24, 0x08},     // PUSH [RSP+8]
+        Code{0xff, 0x54, 0x24, 0x08}}) {  // CALL [RSP+8]
     for (const Counting counting : {Counting::kNone, Counting::kCount, Counting::kBounded}) {
       for (const bool plain : {false, true}) {
         CHECK(workshop.Verify(workshop.Translate(code, LeaveOut::kNothing, plain, 0, counting)) ==
@@ -107,6 +104,11 @@ TEST_CASE("every check that is left out is noticed", "[verifier]") {
   CHECK(fault({0x5b}, LeaveOut::kRead) == "memory without a check");
   CHECK(fault(kLoad, LeaveOut::kCrossing) == "more memory than was checked");
   CHECK(fault(kStore, LeaveOut::kCrossing) == "more memory than was checked");
+  CHECK(fault(kBit, LeaveOut::kRead) == "memory without a check");
+  CHECK(fault(kBit, LeaveOut::kCrossing) == "more memory than was checked");
+  CHECK(fault(kLockedBit, LeaveOut::kWrite) == "a write that was checked as a read");
+  CHECK(fault(kLockedBit, LeaveOut::kCrossing) == "more memory than was checked");
+  CHECK(fault(kLockedBit, LeaveOut::kBitNumber) == "a bit that may be elsewhere");
   CHECK(fault(kAligned, LeaveOut::kAlignment) == "a misaligned operand");
   CHECK(fault(kAddLoadJump, LeaveOut::kFlags) == "the guest's flags are lost");
   CHECK(fault(kAlignedSpan, LeaveOut::kAlignment) == "a misaligned operand");
