@@ -43,10 +43,25 @@ struct Pointers {
   }
 };
 
-// How many whole elements from `linear` on lie in its page, going the way of the direction flag up.
+// How many whole elements from `linear` on lie in its page, going up or down.
 template <class T>
-uint64_t RunLength(uint64_t linear) {
-  return (vmm::kPageSize - (linear & (vmm::kPageSize - 1))) / sizeof(T);
+uint64_t RunLength(uint64_t linear, bool down = false) {
+  const uint64_t offset = linear & (vmm::kPageSize - 1);
+  const uint64_t up = (vmm::kPageSize - offset) / sizeof(T);
+  return down && up != 0 ? offset / sizeof(T) + 1 : up;
+}
+
+// As the guest does it, element by element, so that overlapping copies replicate the same way.
+template <class T>
+void MoveDown(uint8_t* to, const uint8_t* from, uint64_t count) {
+  if constexpr (sizeof(T) == 1)
+    asm volatile("std; rep movsb; cld" : "+S"(from), "+D"(to), "+c"(count) : : "memory", "cc");
+  else if constexpr (sizeof(T) == 2)
+    asm volatile("std; rep movsw; cld" : "+S"(from), "+D"(to), "+c"(count) : : "memory", "cc");
+  else if constexpr (sizeof(T) == 4)
+    asm volatile("std; rep movsl; cld" : "+S"(from), "+D"(to), "+c"(count) : : "memory", "cc");
+  else
+    asm volatile("std; rep movsq; cld" : "+S"(from), "+D"(to), "+c"(count) : : "memory", "cc");
 }
 
 struct Movs {
@@ -63,31 +78,35 @@ struct Movs {
     at.Advance(kDi, sizeof(T));
     return true;
   }
-  // Many at once where both pages are in the TLB and the direction is up. The copy goes up by
-  // elements, as the guest's does, so that overlapping copies replicate the same way.
+  // Many at once where both pages are in the TLB.
   template <class T, class A>
   static uint64_t Bulk(Pointers<A>& at, uint64_t limit) {
     uint64_t from, to;
-    if (at.cpu.rflags_ & eflags::DF || !at.cpu.In64()) return 0;
+    if (!at.cpu.In64()) return 0;
     if (!at.Source(sizeof(T), from) || !at.Destination(sizeof(T), Access::kWrite, to)) return 0;
-    const uint64_t count = std::min({limit, RunLength<T>(from), RunLength<T>(to)});
+    const bool down = at.cpu.rflags_ & eflags::DF;
+    const uint64_t count = std::min({limit, RunLength<T>(from, down), RunLength<T>(to, down)});
     const TlbEntry& read = at.cpu.tlb_->read.At(from);
     void* host_to = at.cpu.WritePointer(to, sizeof(T));
     if (count == 0 || (from ^ read.tag) >= vmm::kPageSize || !host_to) return 0;
-    const auto* host_from = reinterpret_cast<const uint8_t*>(read.page + (from ^ read.tag));
+    const auto* source = reinterpret_cast<const uint8_t*>(read.page + (from ^ read.tag));
+    auto* out = static_cast<uint8_t*>(host_to);
     // A destination less than an element ahead: a copy by bytes would not do what one by elements
     // does.
-    const auto ahead = static_cast<const uint8_t*>(host_to) - host_from;
-    if (ahead > 0 && ahead < static_cast<ptrdiff_t>(sizeof(T))) return 0;
+    const auto ahead = out - source;
+    if (!down && ahead > 0 && ahead < static_cast<ptrdiff_t>(sizeof(T))) return 0;
     uint64_t left = count * sizeof(T);
-    auto* out = static_cast<uint8_t*>(host_to);
-    if (out + left <= host_from || host_from + left <= out) {
-      std::memcpy(out, host_from, left);
-    } else {
-      asm volatile("rep movsb" : "+S"(host_from), "+D"(out), "+c"(left) : : "memory");
-    }
-    at.cpu.template SetReg<A>(kSi, static_cast<A>(at.cpu.template Reg<A>(kSi) + count * sizeof(T)));
-    at.cpu.template SetReg<A>(kDi, static_cast<A>(at.cpu.template Reg<A>(kDi) + count * sizeof(T)));
+    const uint64_t below = down ? left - sizeof(T) : 0;
+    if (ahead >= static_cast<ptrdiff_t>(left) || -ahead >= static_cast<ptrdiff_t>(left))
+      std::memcpy(out - below, source - below, left);
+    else if (down)
+      MoveDown<T>(out, source, count);
+    else
+      asm volatile("rep movsb" : "+S"(source), "+D"(out), "+c"(left) : : "memory");
+    for (uint8_t reg : {kSi, kDi})
+      at.cpu.template SetReg<A>(reg,
+                                static_cast<A>(at.cpu.template Reg<A>(reg) +
+                                               count * static_cast<uint64_t>(at.Step(sizeof(T)))));
     return count;
   }
 };
