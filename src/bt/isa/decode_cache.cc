@@ -121,7 +121,7 @@ bool IsSaidByHead(const Insn& insn, const Head& head) {
 
 }  // namespace
 
-void DecodeCache::Set::ToFront(unsigned way) {
+void DecodeCache::Heads::ToFront(unsigned way) {
   std::rotate(head, head + way, head + way + 1);
   std::rotate(at, at + way, at + way + 1);
 }
@@ -130,14 +130,15 @@ bool DecodeCache::Find(std::span<const uint8_t> bytes, CodeSize code_size, Insn&
   if (!sets_) return false;
   const Head head = HeadOf(bytes, code_size);
   if (head.length == 0) return false;
-  Set& set = sets_[IndexOf(head, code_size, kSets)];
+  const size_t set = IndexOf(head, code_size, kSets);
+  Heads& heads = sets_->heads[set];
   unsigned way = 0;
-  while (way < Set::kWays && set.head[way] != head.bytes) ++way;
-  if (way == Set::kWays) return false;
-  const Insn& known = set.insn[set.at[way]];
+  while (way < kWays && heads.head[way] != head.bytes) ++way;
+  if (way == kWays) return false;
+  const Insn& known = sets_->insn[set][heads.at[way]];
   if (known.code_size != code_size || known.length > bytes.size()) return false;
   insn = known;
-  if (way != 0) set.ToFront(way);
+  if (way != 0) heads.ToFront(way);
   std::copy_n(bytes.begin(), insn.length, insn.bytes.begin());
   if (insn.disp_bytes != 0) {
     insn.mem.disp = static_cast<int64_t>(ValueAt(&bytes[insn.disp_offset], insn.disp_bytes, true));
@@ -156,13 +157,14 @@ bool DecodeCache::Find(std::span<const uint8_t> bytes, CodeSize code_size, Insn&
 void DecodeCache::Add(const Insn& insn) {
   const Head head = HeadOf({insn.bytes.data(), insn.length}, insn.code_size);
   if (head.length == 0 || !IsSaidByHead(insn, head)) return;
-  if (!sets_) sets_ = std::make_unique<Set[]>(kSets);
-  Set& set = sets_[IndexOf(head, insn.code_size, kSets)];
+  if (!sets_) sets_ = std::make_unique<Sets>();
+  const size_t set = IndexOf(head, insn.code_size, kSets);
+  Heads& heads = sets_->heads[set];
   unsigned way = 0;
-  while (way + 1 < Set::kWays && set.head[way] != head.bytes) ++way;
-  set.head[way] = head.bytes;
-  set.insn[set.at[way]] = insn;
-  set.ToFront(way);
+  while (way + 1 < kWays && heads.head[way] != head.bytes) ++way;
+  heads.head[way] = head.bytes;
+  sets_->insn[set][heads.at[way]] = insn;
+  heads.ToFront(way);
 }
 
 }  // namespace bt

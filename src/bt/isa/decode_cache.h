@@ -22,18 +22,20 @@ class DecodeCache {
   // Bytes of a head, the first one lowest, which say by themselves how many they are. No
   // instruction begins with eight times FF.
   static constexpr uint64_t kNoHead = ~0ull;
+  static constexpr unsigned kSets = 1024, kWays = 4;
   // Heads that share a place. The one that was used last stands first.
-  struct Set {
-    static constexpr unsigned kWays = 4;
+  struct Heads {
     uint64_t head[kWays] = {kNoHead, kNoHead, kNoHead, kNoHead};
-    uint8_t at[kWays] = {0, 1, 2, 3};  // where its instruction is
-    Insn insn[kWays];
+    uint8_t at[kWays] = {0, 1, 2, 3};  // where in its set the instruction is
 
     void ToFront(unsigned way);
   };
-  static constexpr unsigned kSets = 1024;
+  struct Sets {  // the heads by themselves, for they are looked at more often
+    Heads heads[kSets];
+    Insn insn[kSets][kWays];
+  };
 
-  std::unique_ptr<Set[]> sets_;
+  std::unique_ptr<Sets> sets_;
 };
 
 }  // namespace bt
