@@ -55,7 +55,9 @@ bool BlockTranslator::Decode(const Block& block) {
 
 bool BlockTranslator::DecodePath(const Block& block) {
   steps_.clear();
+  steps_.reserve(kMaxSteps);
   blocks_.clear();
+  blocks_.reserve(kMaxBlocks);
   returns_.clear();
   if (!Decode(block) || steps_.empty()) return false;
   while (translation_->second_page == 0 && blocks_.size() < kMaxBlocks) {

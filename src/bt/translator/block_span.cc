@@ -180,7 +180,12 @@ bool NamesMemory(const BlockStep& step) {
 
 class Finder {
  public:
-  explicit Finder(std::span<BlockStep> steps) : steps_(steps) {}
+  explicit Finder(std::span<BlockStep> steps) : steps_(steps) {
+    before_.reserve(steps.size());
+    to_memory_.reserve(steps.size());
+    groups_.reserve(steps.size());
+    accesses_.reserve(2 * steps.size());
+  }
 
   std::vector<Span> Run() {
     bool registers_loaded = false;
@@ -217,7 +222,9 @@ class Finder {
     int64_t begin, end;
     unsigned alignment;
     bool write;
+    uint16_t next = kNone;  // of its group
   };
+  static constexpr uint16_t kNone = 0xffff;
   struct Group {
     Place place;
     int64_t begin, end;
@@ -225,10 +232,10 @@ class Finder {
     int64_t aligned = 0;    // an offset that is so
     unsigned earliest = 0;  // step before which it may be looked up
     unsigned start = 0;     // and is
-    std::vector<Access> accesses;
+    uint16_t accesses = 1;
+    uint16_t first_access = kNone, last_access = kNone;
+    uint16_t first = 0, last = 0;  // their steps
 
-    unsigned first() const { return accesses.front().step; }
-    unsigned last() const { return accesses.back().step; }
     // Down to where it is aligned.
     int64_t aligned_begin() const {
       return aligned - (aligned - begin + alignment - 1) / alignment * alignment;
@@ -299,11 +306,13 @@ class Finder {
       to_memory_.back() = true;
       return;
     }
-    groups_.push_back(
-        {place, access.begin, access.end, access.alignment, access.begin, barrier_, 0, {access}});
+    const auto at = static_cast<uint16_t>(accesses_.size());
+    accesses_.push_back(access);
+    groups_.push_back({place, access.begin, access.end, access.alignment, access.begin, barrier_, 0,
+                       1, at, at, access.step, access.step});
   }
 
-  static bool Joins(Group& group, const Access& access) {
+  bool Joins(Group& group, const Access& access) {
     const int64_t begin = std::min(group.begin, access.begin);
     const int64_t end = std::max(group.end, access.end);
     if (end - begin > kMaxSpan) return false;
@@ -317,7 +326,12 @@ class Finder {
     }
     group.begin = begin;
     group.end = end;
-    group.accesses.push_back(access);
+    const auto at = static_cast<uint16_t>(accesses_.size());
+    accesses_.push_back(access);
+    accesses_[group.last_access].next = at;
+    group.last_access = at;
+    group.last = access.step;
+    ++group.accesses;
     return true;
   }
 
@@ -328,14 +342,14 @@ class Finder {
 
   // The step before which it is best looked up.
   unsigned Start(const Group& group) const {
-    const unsigned first = group.first();
+    const unsigned first = group.first;
     unsigned step = first;
     // Back to where the flags are in memory anyway, if they have changed since; or to the
     // beginning, where they are in memory on some ways in.
     while (step > group.earliest && !to_memory_[step] && !TouchesFlags(step - 1)) --step;
     if (step == group.earliest || to_memory_[step]) return first;
     while (step > group.earliest && !to_memory_[step]) --step;
-    const bool alone = group.accesses.size() < 2;  // worth it only if the flags are used
+    const bool alone = group.accesses < 2;  // worth it only if the flags are used
     if (step == 0 && !to_memory_[step] && alone && !ReadsFlags(first)) return first;
     return CanStart(group, step) ? step : first;
   }
@@ -382,12 +396,12 @@ class Finder {
   std::vector<Span> Choose() {
     std::vector<Span> spans;
     for (const Group& group : groups_) {
-      const bool alone = group.accesses.size() < 2 && group.start == group.first();
+      const bool alone = group.accesses < 2 && group.start == group.first;
       Span span;
       if (alone || !CanStart(group, group.start) || !Begin(group, group.start, span.begin))
         continue;
       span.first = static_cast<uint16_t>(group.start);
-      span.last = static_cast<uint16_t>(group.last());
+      span.last = group.last;
       const auto taken = [&](unsigned slot) {
         return std::any_of(spans.begin(), spans.end(), [&](const Span& other) {
           return other.slot == slot && other.first <= span.last && span.first <= other.last;
@@ -398,8 +412,9 @@ class Finder {
       const int64_t begin = group.aligned_begin();
       span.alignment = group.alignment;
       span.bytes = static_cast<uint32_t>(group.end - begin);
-      span.members = static_cast<uint16_t>(group.accesses.size());
-      for (const Access& access : group.accesses) {
+      span.members = group.accesses;
+      for (uint16_t at = group.first_access; at != kNone; at = accesses_[at].next) {
+        const Access& access = accesses_[at];
         span.write |= access.write;
         *access.member = {static_cast<uint16_t>(spans.size()),
                           static_cast<int32_t>(access.begin - begin)};
@@ -414,6 +429,7 @@ class Finder {
   std::vector<Registers> before_;  // each step
   std::vector<bool> to_memory_;    // steps before which the flags go to memory
   std::vector<Group> groups_;
+  std::vector<Access> accesses_;
   size_t open_ = 0;       // groups from here on may grow
   unsigned barrier_ = 0;  // no look-up before this step holds
 };
