@@ -23,6 +23,7 @@ bool HasOwnAddress(const Insn& insn) {
 // What a user's code may do where it runs.
 bool MayBeDirect(Treatment how) {
   switch (how) {
+    case Treatment::kSelector:
     case Treatment::kClearIf:
     case Treatment::kSetIf:
     case Treatment::kSwapGs:

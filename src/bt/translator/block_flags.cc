@@ -91,6 +91,7 @@ bool BlockTranslator::RecipeServes() const {
       case Treatment::kCopy:
       case Treatment::kMemory:
       case Treatment::kAddress:
+      case Treatment::kSelector:
       case Treatment::kNothing:
       case Treatment::kPush:
       case Treatment::kPop:
@@ -107,7 +108,7 @@ bool BlockTranslator::RecipeServes() const {
     const bool overwrites = OverwritesFlags(step.insn, step.use);
     if (!holds) {  // lost, unless they do not matter any more
       const bool harmless = step.how == Treatment::kCopy || step.how == Treatment::kAddress ||
-                            step.how == Treatment::kNothing;
+                            step.how == Treatment::kSelector || step.how == Treatment::kNothing;
       if (!harmless || SpanStarts(static_cast<uint16_t>(i))) return false;
       if (!overwrites && (step.use.flags_read || step.use.flags_written)) return false;
     }

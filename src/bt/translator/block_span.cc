@@ -128,6 +128,7 @@ bool KeepsSpans(Treatment how) {
     case Treatment::kMemory:
     case Treatment::kBitString:
     case Treatment::kAddress:
+    case Treatment::kSelector:
     case Treatment::kDivide:
     case Treatment::kPush:
     case Treatment::kPushFlags:
@@ -153,6 +154,7 @@ bool PutsFlagsAside(Treatment how) {
     case Treatment::kCopy:
     case Treatment::kMemory:
     case Treatment::kAddress:
+    case Treatment::kSelector:
     case Treatment::kPush:
     case Treatment::kPop:
     case Treatment::kLeave:

@@ -16,6 +16,17 @@ void BlockTranslator::EmitSystem(const Step& step) {
   }
 }
 
+// Changes no flag.
+void BlockTranslator::EmitSelector(const Step& step) {
+  const Operand& to = step.insn.operand[0];
+  const Xbyak::Reg64 reg(plan_.gpr[to.reg]);
+  const uint16_t& selector = context_.seg[step.insn.operand[1].reg].selector;
+  if (to.bits == 16)
+    hot_.mov(reg.cvt16(), hot_.word[hot_.At(selector)]);
+  else
+    hot_.movzx(reg.cvt32(), hot_.word[hot_.At(selector)]);
+}
+
 // CLI and STI of CPL 0. No interrupt is taken between an STI and what follows it in its block; if
 // one waits already the interpreter casts the shadow.
 void BlockTranslator::EmitInterruptFlag(const Step& step) {

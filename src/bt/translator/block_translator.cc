@@ -177,6 +177,7 @@ bool BlockTranslator::ClobbersFlags(const Step& step, uint16_t index) const {
   switch (step.how) {
     case Treatment::kNothing:
     case Treatment::kAddress:
+    case Treatment::kSelector:
     case Treatment::kJumpIf:
     case Treatment::kJump:
       return SpanStarts(index);
@@ -237,6 +238,8 @@ void BlockTranslator::EmitStep(const Step& step) {
       return EmitLea(step);
     case Treatment::kBitString:
       return EmitBitString(step);
+    case Treatment::kSelector:
+      return EmitSelector(step);
     case Treatment::kDivide:
       return EmitDivide(step);
     case Treatment::kLoadMxcsr:

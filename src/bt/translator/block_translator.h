@@ -107,6 +107,7 @@ class BlockTranslator {
   void EmitCopy(const Step& step);
   void EmitMemory(const Step& step);
   void EmitLea(const Step& step);
+  void EmitSelector(const Step& step);
   void EmitDivide(const Step& step);
   void EmitBitString(const Step& step);
   void EmitBitAddress(const Step& step);

@@ -101,8 +101,15 @@ class CodeWalk {
     if (use_.memory_written) return false;
     return pointers || Within(&context_.jumps, 1) || Within(&context_.cpl, 1) ||
            Within(&context_.turn_end, 1) || Within(&context_.tlb, 1) ||
-           Within(context_.seg_base, 6) || Within(&context_.lookup_key, 1) ||
+           Within(context_.seg_base, 6) || IsSelector() || Within(&context_.lookup_key, 1) ||
            Within(&context_.attention, 1);
+  }
+
+  bool IsSelector() const {
+    for (unsigned i = 0; i < 6; ++i) {
+      if (Within(&context_.seg[i].selector, 1)) return true;
+    }
+    return false;
   }
 
   bool OverlapsSlots() const {

@@ -61,6 +61,7 @@ Translator::Lockstep::Step Translator::Lockstep::StepOf(const Op& op, const Insn
   switch (TreatmentOf(insn, use)) {
     case Treatment::kNothing:
     case Treatment::kAddress:
+    case Treatment::kSelector:
     case Treatment::kJump:
     case Treatment::kJumpIf:
       break;

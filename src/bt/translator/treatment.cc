@@ -226,6 +226,10 @@ int32_t StackReleased(const Insn& insn) {
 
 Treatment TreatmentOf(const Insn& insn, const InsnUse& use) {
   switch (insn.mnemonic) {
+    case Mnemonic::MOV:
+      if (insn.operand[0].reg_class != RegClass::kGpr) break;
+      if (insn.operand[1].reg_class != RegClass::kSegment) break;
+      return Treatment::kSelector;
     case Mnemonic::NOP:
     case Mnemonic::PREFETCHNTA:
     case Mnemonic::PREFETCHT0:

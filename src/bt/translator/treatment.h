@@ -14,6 +14,7 @@ enum class Treatment : uint8_t {
   kMemory,     // a copy that names its memory operand by a host address
   kBitString,  // BT and its kin, the bit's number in a register
   kAddress,    // LEA
+  kSelector,   // MOV of a segment register to a general one
   kDivide,     // checked first: it must not trap on the host
   kLoadMxcsr,  // of what masks every exception
   kPush,

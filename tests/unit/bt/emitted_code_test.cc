@@ -61,6 +61,8 @@ const Sample kSamples[] = {
     {"PUSHFQ", {0x9c}},
     {"CLI", {0xfa}},
     {"STI and NOP", {0xfb, 0x90}},
+    {"a selector: MOV EAX, SS", {0x8c, 0xd0}},
+    {"a selector: MOV R10W, GS", {0x66, 0x41, 0x8c, 0xea}},
     {"SWAPGS", {0x0f, 0x01, 0xf8}},
     {"STAC", {0x0f, 0x01, 0xcb}},
     {"SYSCALL", {0x0f, 0x05}},
@@ -187,6 +189,8 @@ class Emitter {
     name(&around_.r[kRip], "guest.RIP");
     for (unsigned i = 0; i < 6; ++i)
       name(&around_.seg_base[i], std::string("base.") + kSegments[i]);
+    for (unsigned i = 0; i < 6; ++i)
+      name(&around_.seg[i].selector, std::string("selector.") + kSegments[i]);
     name(&around_.flags, "flags");
     name(&around_.tlb, "tlb");
     name(&around_.key, "key");
