@@ -99,10 +99,9 @@ void Disk::Throttle() {
     throttle_.wait(lock, [&] { return !held_.empty() || is_ending_; });
     if (held_.empty()) return;
     const auto [queue, request] = held_.front();
-    if (const auto wait = limiter.TryTake(request->bytes(), Now()); wait.count() != 0) {
-      lock.unlock();
-      std::this_thread::sleep_for(wait);
-      lock.lock();
+    const auto wait = limiter.TryTake(request->bytes(), Now());
+    if (wait.count() != 0 && drains_ == 0) {
+      throttle_.wait_for(lock, wait, [&] { return drains_ != 0; });
       continue;
     }
     held_.pop_front();
@@ -209,8 +208,17 @@ void Disk::Finish(Queue& queue, BlockRequest& request, int error) {
 }
 
 void Disk::Drain() {
-  std::unique_lock lock(drain_mutex_);
-  drained_.wait(lock, [&] { return open_requests_ == 0; });
+  const auto hurry = [this](unsigned change) {
+    const std::lock_guard lock(throttle_mutex_);
+    drains_ += change;
+    throttle_.notify_one();
+  };
+  hurry(1);
+  {
+    std::unique_lock lock(drain_mutex_);
+    drained_.wait(lock, [&] { return open_requests_ == 0; });
+  }
+  hurry(-1u);
 }
 
 }  // namespace vmm

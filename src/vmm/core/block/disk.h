@@ -47,7 +47,7 @@ class Disk {
     BlockRequest* one = &request;
     Submit(queue, {&one, 1});
   }
-  // Returns once every request is done. Nobody may submit meanwhile.
+  // Returns once every request is done; the limits hold none back. Nobody may submit meanwhile.
   void Drain();
 
   // "io_uring", or "threads" and why.
@@ -83,6 +83,7 @@ class Disk {
   std::mutex throttle_mutex_;
   std::condition_variable throttle_;
   std::deque<std::pair<Queue*, BlockRequest*>> held_;
+  unsigned drains_ = 0;  // that wait
   bool is_ending_ = false;
   std::thread throttle_thread_;
 
