@@ -63,6 +63,8 @@ std::string ValueWord(const ConfigKey& key) {
       return "PLACE";
     case ValueKind::kModules:
       return "\"FILE ARGS\"";
+    case ValueKind::kDisks:
+      return "FILE[,KEY=VALUE...]";
     case ValueKind::kGdb:
       return "[HOST:]PORT|unix:PATH";
   }

@@ -24,8 +24,10 @@ std::string Explain(const ConfigKey& key) {
   const size_t dot = key.name.find('.');
   const std::string section =
       dot == std::string_view::npos ? "" : fmt::format("[{}] ", key.name.substr(0, dot));
-  return text + fmt::format("  default: {}\n  example: {}{} = {}\n  option: {}\n", key.default_text,
-                            section, key.name.substr(dot + 1), key.example, key.option);
+  text += fmt::format("  default: {}\n  example: {}{} = {}\n  option: {}\n", key.default_text,
+                      section, key.name.substr(dot + 1), key.example, key.option);
+  if (key.kind == ValueKind::kDisks) text += "\n" + DiskKeysMarkdown();
+  return text;
 }
 
 }  // namespace

@@ -42,6 +42,27 @@ struct GdbSpec {
 // What a debugger takes the processor for.
 enum class GdbArch : uint8_t { kAuto, kI8086, kI386, kX8664 };
 
+enum class DiskMode : uint8_t { kReadWrite, kReadOnly, kSnapshot };
+enum class DiskFormat : uint8_t { kAuto, kRaw, kQcow2 };
+
+// A disk of the guest.
+struct DiskSpec {
+  static constexpr unsigned kMaxQueues = 8;
+  static constexpr size_t kMaxSerial = 20;  // bytes
+  enum class Cache : uint8_t { kWriteBack, kWriteThrough, kUnsafe };
+
+  std::filesystem::path path;
+  DiskMode mode = DiskMode::kReadWrite;
+  DiskFormat format = DiskFormat::kAuto;
+  std::string serial;   // that the guest sees
+  unsigned queues = 0;  // 0: one a processor
+  Cache cache = Cache::kWriteBack;
+  bool direct = false;     // past the host's page cache
+  uint64_t iops = 0;       // requests a second; 0: no limit
+  uint64_t bandwidth = 0;  // bytes a second; 0: no limit
+  friend bool operator==(const DiskSpec&, const DiskSpec&) = default;
+};
+
 // A Multiboot module.
 struct ModuleSpec {
   std::filesystem::path path;
@@ -67,6 +88,7 @@ struct TraceOptions {
 struct Config {
   static constexpr unsigned kMaxCpus = 8;
   static constexpr unsigned kSerialPorts = 4;
+  static constexpr unsigned kMaxDisks = 16;
 
   std::string name;                 // of the machine, for logs; never empty
   std::filesystem::path directory;  // that holds vm.toml; the working directory without a file
@@ -90,6 +112,8 @@ struct Config {
   std::filesystem::path initrd;
   std::string append;               // the kernel's command line
   std::vector<ModuleSpec> modules;  // Multiboot only
+
+  std::vector<DiskSpec> disks;
 
   std::array<ConsoleSpec, kSerialPorts> serial{
       ConsoleSpec{.kind = ConsoleSpec::Kind::kStdio, .path = {}}, {}, {}, {}};

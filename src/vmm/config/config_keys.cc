@@ -45,6 +45,8 @@ std::string_view KindForDocs(const ConfigKey& key) {
       return "address";
     case ValueKind::kModules:
       return "list of modules";
+    case ValueKind::kDisks:
+      return "list of disks";
   }
   return "";
 }
@@ -135,6 +137,8 @@ std::string DescribeKind(const ConfigKey& key) {
       return "a place for a console, a string such as \"stdio\"";
     case ValueKind::kModules:
       return "a list of modules";
+    case ValueKind::kDisks:
+      return "a list of disks";
     case ValueKind::kGdb:
       return "a place to connect to, a string such as \"1234\"";
   }
@@ -146,6 +150,15 @@ std::string ConfigKeysMarkdown() {
   for (const ConfigKey& key : ConfigKeys()) {
     table += fmt::format("| `{}` | {} | {} | `{}` | {} |\n", key.name, TypeCell(key),
                          DefaultCell(key.default_text), key.option, key.help);
+  }
+  return table;
+}
+
+std::string DiskKeysMarkdown() {
+  std::string table = "| Key | Type | Default | Meaning |\n|---|---|---|---|\n";
+  for (const ConfigKey& key : DiskKeys()) {
+    table += fmt::format("| `{}` | {} | {} | {} |\n", LastWord(key.name), TypeCell(key),
+                         DefaultCell(key.default_text), key.help);
   }
   return table;
 }

@@ -27,6 +27,7 @@ enum class ValueKind : uint8_t {
   kConsole,  // "stdio", "unix:PATH" ...
   kModules,  // a list of paths, or of tables with path and args
   kGdb,      // "1234", "HOST:1234", "unix:PATH"
+  kDisks,    // a list of paths, or of tables with the keys of DiskKeys()
 };
 
 // A value, read according to its ValueKind; the other fields are empty.
@@ -59,6 +60,9 @@ struct ConfigKey {
 std::span<const ConfigKey> ConfigKeys();
 const ConfigKey* FindConfigKey(std::string_view name);
 
+// The keys of one disk, "disk.path" first; they set the last of Config::disks.
+std::span<const ConfigKey> DiskKeys();
+
 // Names of sections: "console", "limits".
 std::span<const std::string_view> ConfigSections();
 
@@ -82,5 +86,6 @@ std::string DescribeKind(const ConfigKey& key);
 
 // The table as Markdown; docs/config.md holds it word for word.
 std::string ConfigKeysMarkdown();
+std::string DiskKeysMarkdown();
 
 }  // namespace vmm

@@ -61,7 +61,8 @@ ConfigReader::ConfigReader(Config& config, ConfigProblems& problems, std::filesy
       problems_(problems),
       base_(std::move(base)),
       places_(ConfigKeys().size()),
-      given_(ConfigKeys().size()) {}
+      given_(ConfigKeys().size()),
+      disks_(config, problems, base_) {}
 
 const Place& ConfigReader::PlaceOf(std::string_view key) const {
   return places_[IndexOf(*FindConfigKey(key))];
@@ -126,6 +127,8 @@ void ConfigReader::UnknownKey(std::string_view section, const TomlMember& member
 void ConfigReader::ReadValue(const ConfigKey& key, const TomlMember& member) {
   if (key.kind == ValueKind::kModules) {
     ReadModules(key, member.value);
+  } else if (key.kind == ValueKind::kDisks) {
+    if (disks_.ReadList(member.value)) Store(key, ConfigValue(), {member.value.at, {}});
   } else {
     Store(key, ReadToml(key, member.value, base_), {member.value.at, {}});
   }
@@ -217,6 +220,9 @@ void ConfigReader::ReadOverride(const Override& setting) {
                           FixForUnknown("", NearestConfigKey(setting.key))});
   } else if (key->kind == ValueKind::kModules) {
     ReadModuleOption(*key, setting);
+  } else if (key->kind == ValueKind::kDisks) {
+    disks_.ReadOption(setting);
+    Store(*key, ConfigValue(), place);
   } else if (key->kind == ValueKind::kFile && setting.value.empty()) {
     key->set(config_, {});  // takes back what the file gave
     given_[IndexOf(*key)] = false;

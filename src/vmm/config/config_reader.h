@@ -8,6 +8,7 @@
 
 #include "vmm/config/config.h"
 #include "vmm/config/config_keys.h"
+#include "vmm/config/disk_reader.h"
 #include "vmm/config/load_config.h"
 #include "vmm/config/problems.h"
 
@@ -26,6 +27,8 @@ class ConfigReader {
   bool IsGiven(std::string_view key) const;
   // The places of Config::modules, one each.
   const std::vector<Place>& ModulePlaces() const { return module_places_; }
+  // The places of Config::disks, one each.
+  const std::vector<Place>& DiskPlaces() const { return disks_.places(); }
 
  private:
   void ReadMember(std::string_view section, const TomlMember& member);
@@ -43,6 +46,7 @@ class ConfigReader {
   std::vector<bool> given_;
   std::vector<Place> module_places_;
   bool module_option_seen_ = false;
+  DiskReader disks_;
 };
 
 }  // namespace vmm

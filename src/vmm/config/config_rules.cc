@@ -70,6 +70,28 @@ void CheckEngine(const Config& config, const ConfigReader& reader, ConfigProblem
                 "remove accel_move, or write accel = \"auto\" or \"kvm\""});
 }
 
+void CheckDisks(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  if (config.disks.empty()) return;
+  if (config.deterministic) {
+    problems.Add(reader.PlaceOf("disk"),
+                 {"disk does not go with deterministic = true",
+                  "when a request ends is up to the host", "remove one of the two"});
+  }
+  for (size_t i = 0; i < config.disks.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      const DiskSpec &one = config.disks[i], &other = config.disks[j];
+      if (one.path.lexically_normal() != other.path.lexically_normal() ||
+          (one.mode != DiskMode::kReadWrite && other.mode != DiskMode::kReadWrite)) {
+        continue;
+      }
+      problems.Add(
+          reader.DiskPlaces()[i],
+          {fmt::format("disk{} and disk{} are the same image", j, i), "one of them writes to it",
+           "write mode = \"ro\" or \"snapshot\" for both, or name another image"});
+    }
+  }
+}
+
 void CheckDebugger(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
   if (!config.gdb_wait || config.gdb.kind != GdbSpec::Kind::kNone) return;
   problems.Add(reader.PlaceOf("gdb_wait"),
@@ -152,6 +174,40 @@ void CheckInput(const Input& input, const Config& config, uint64_t& total,
     return;
   }
   total += static_cast<uint64_t>(status.st_size);
+}
+
+// An image may be a block device; what is in it is told when it is opened.
+void CheckDisk(const DiskSpec& disk, size_t index, const Place& place, ConfigProblems& problems) {
+  const std::string name = disk.path.string();
+  const std::string what = fmt::format("the image of disk{}", index);
+  struct stat status{};
+  if (stat(name.c_str(), &status) != 0) {
+    const int error = errno;
+    const bool missing = error == ENOENT || error == ENOTDIR;
+    problems.Add(place,
+                 {fmt::format("{} {} {}", what, name, missing ? "does not exist" : "can't be read"),
+                  std::strerror(error),
+                  missing ? fmt::format("correct the path, or: vmm disk create {} 10G", name)
+                          : "allow it, or name another image"},
+                 missing ? ExitCode::kFileMissing : ExitCode::kNoPermission);
+    return;
+  }
+  if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
+    problems.Add(place,
+                 {fmt::format("{} {} is no file", what, name),
+                  "an image is a file or a block device", "name an image"},
+                 ExitCode::kFileMissing);
+    return;
+  }
+  const bool writes = disk.mode == DiskMode::kReadWrite;
+  if (access(name.c_str(), writes ? R_OK | W_OK : R_OK) != 0) {
+    problems.Add(place,
+                 {fmt::format("{} {} can't be {}", what, name, writes ? "written" : "read"),
+                  std::strerror(errno),
+                  writes ? "write mode = \"ro\" or \"snapshot\", or allow it"
+                         : fmt::format("allow it: chmod a+r {}", name)},
+                 ExitCode::kNoPermission);
+  }
 }
 
 void CheckFit(const Config& config, const ConfigReader& reader, uint64_t total,
@@ -238,12 +294,16 @@ void CheckCombinations(const Config& config, const ConfigReader& reader, ConfigP
   CheckEngine(config, reader, problems);
   CheckConsoles(config, reader, problems);
   CheckDebugger(config, reader, problems);
+  CheckDisks(config, reader, problems);
 }
 
 void CheckFiles(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
   uint64_t total = 0;
   for (const Input& input : InputsOf(config, reader)) {
     CheckInput(input, config, total, problems);
+  }
+  for (size_t i = 0; i < config.disks.size(); ++i) {
+    CheckDisk(config.disks[i], i, reader.DiskPlaces()[i], problems);
   }
   // Of an image only the part that fits is loaded; ROM is no RAM.
   if (!config.kernel.empty()) CheckFit(config, reader, total, problems);

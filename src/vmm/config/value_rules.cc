@@ -186,6 +186,7 @@ Parsed<ConfigValue> ReadText(const ConfigKey& key, std::string_view text,
     case ValueKind::kConsole:
       return ParseConsole(text, base).map([](auto spec) { return ConfigValue{.console = spec}; });
     case ValueKind::kModules:
+    case ValueKind::kDisks:
       break;
   }
   return Wrong(fmt::format("'{}' is not a plain text", key.name), "it is a list",

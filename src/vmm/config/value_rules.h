@@ -10,11 +10,11 @@
 
 namespace vmm {
 
-// A value written as text: on the command line, or a string in the file. Not for kModules.
+// A value written as text: on the command line, or a string in the file. Not for lists.
 Parsed<ConfigValue> ReadText(const ConfigKey& key, std::string_view text,
                              const std::filesystem::path& base);
 
-// A value of the file. Not for kModules.
+// A value of the file. Not for lists.
 Parsed<ConfigValue> ReadToml(const ConfigKey& key, const TomlValue& value,
                              const std::filesystem::path& base);
 

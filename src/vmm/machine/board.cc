@@ -84,6 +84,7 @@ Board::Board(const Parts& parts, Events events)
     serial_[i] = std::make_unique<legacy::Uart16550>(fmt::format("serial{}", i), irq,
                                                      *parts.serial[i], parts.clock, parts.timers);
   }
+  MakeDisks(parts);
 }
 
 legacy::Hpet::Wires Board::HpetWires() {
@@ -148,7 +149,8 @@ Result<void> Board::Attach() {
       .and_then([&] { return AttachTestDevice(); })
       .and_then([&] { return host_bridge_.Add(kHostBridgeSlot, i440fx_); })
       .and_then([&] { return host_bridge_.Add(kIsaBridgeSlot, piix3_isa_); })
-      .and_then([&] { return host_bridge_.Add(kPowerManagementSlot, piix4_pm_); });
+      .and_then([&] { return host_bridge_.Add(kPowerManagementSlot, piix4_pm_); })
+      .and_then([&] { return AttachDisks(); });
 }
 
 Result<void> Board::AttachTestDevice() {
@@ -189,6 +191,7 @@ void Board::PlugIn(Vm* vm) {
 }
 
 void Board::Reset() {
+  PauseDisks();
   pic_.Reset();
   ioapic_.Reset();
   pit_.Reset();
@@ -206,6 +209,9 @@ void Board::Reset() {
        std::initializer_list<PciFunction*>{&i440fx_, &piix3_isa_, &piix4_pm_}) {
     function->Reset();
   }
+  for (const auto& disk : disks_) disk->Reset();
+  LevelTriggerPirqs();
+  ResumeDisks();
 }
 
 void Board::Describe(MachineDescription& out) const {

@@ -38,6 +38,7 @@
 #include "vmm/core/pci/piix4_pm.h"
 #include "vmm/core/pci/pirq_router.h"
 #include "vmm/core/time/clock.h"
+#include "vmm/machine/board_disks.h"
 #include "vmm/machine/machine_description.h"
 #include "vmm/machine/vm_plug.h"
 
@@ -64,6 +65,7 @@ class Board {
     TimerService& timers;
     std::array<CharBackend*, Config::kSerialPorts> serial;
     CharBackend& debug_console;
+    std::vector<BoardDisk> disks = {};
   };
 
   static Result<std::unique_ptr<Board>> Create(const Parts& parts, Events events);
@@ -81,6 +83,11 @@ class Board {
   void PressPowerButton() { pm_.PressPowerButton(); }
   // Power-on state of everything on the board.
   void Reset();
+
+  // No vCPU runs. Waits until no disk has a request under way; none begins until ResumeDisks().
+  // What is saved, moved to another engine or unplugged must be paused.
+  void PauseDisks();
+  void ResumeDisks();
 
   // Everything that the guest can see of the board, a section a chip. All vCPUs are parked and the
   // clock stands. To load: the interrupt controllers, then the processors, then the devices, since
@@ -100,6 +107,9 @@ class Board {
   // The interrupts are for Describe(); a device with several places is described as one.
   Result<void> AttachPorts(uint16_t first, uint64_t count, Device& device,
                            std::string_view description, std::vector<Gsi> irqs = {});
+  void MakeDisks(const Parts& parts);
+  Result<void> AttachDisks();
+  void LevelTriggerPirqs();
   void MovePmBlock(Piix4Pm::Block block, Piix4Pm::Placement placement);
 
   // Every part that has a state, by the name of its section: visit(name, part).
@@ -124,6 +134,7 @@ class Board {
     visit("i440fx", i440fx_);
     visit("piix3-isa", piix3_isa_);
     visit("piix4-pm", piix4_pm_);
+    for (const auto& disk : disks_) visit(disk->name(), *disk);
   }
   template <class ForEach>
   Result<void> LoadParts(ForEach for_each, Sections& in);
@@ -165,6 +176,7 @@ class Board {
   Piix4Pm piix4_pm_;
   std::array<uint16_t, 2> pm_bases_{};  // where MovePmBlock() attached them; 0: nowhere
   std::vector<Described> described_;
+  std::vector<std::unique_ptr<DiskSlot>> disks_;
 };
 
 }  // namespace vmm

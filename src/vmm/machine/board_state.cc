@@ -27,7 +27,10 @@ Result<void> Board::LoadInterruptControllers(Sections& in) {
 }
 
 Result<void> Board::LoadDevices(Sections& in) {
-  return LoadParts([this](auto visit) { ForEachDevice(visit); }, in);
+  PauseDisks();
+  auto loaded = LoadParts([this](auto visit) { ForEachDevice(visit); }, in);
+  ResumeDisks();
+  return loaded;
 }
 
 }  // namespace vmm

@@ -105,7 +105,9 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Config& config, EngineSou
 
 Machine::~Machine() {
   vcpus_.Clear();
-  if (board_) board_->PlugIn(nullptr);
+  if (!board_) return;
+  board_->PauseDisks();
+  board_->PlugIn(nullptr);
 }
 
 Result<void> Machine::MakeHostSide() {
@@ -163,10 +165,11 @@ Result<void> Machine::MakeBoard() {
       [&supervisor] { supervisor.OnPvPanic(); }, [this](GuestPhys page) { FlushPage(page); }};
   const Consoles::Backends lines =
       deterministic_ ? deterministic_->Gate(consoles_->backends()) : consoles_->backends();
-  auto made =
-      Take(Board::Create({config_, *memory_, clock(), timers(), lines, consoles_->debug_console()},
-                         std::move(events)),
-           board_);
+  if (auto opened = Take(Disks::Open(config_), disks_); !opened) return opened;
+  auto made = Take(Board::Create({config_, *memory_, clock(), timers(), lines,
+                                  consoles_->debug_console(), disks_->ForBoard()},
+                                 std::move(events)),
+                   board_);
   if (!made) return made;
   MachineDescription description = Describe();
   description.name.clear();  // a machine that was renamed is the same one
@@ -325,9 +328,16 @@ Result<void> Machine::Restore() {
 // Devices first: what is due in them goes on to the interrupt controllers, and from there to the
 // processors.
 Result<void> Machine::Save() {
+  if (const std::string why = disks_->WhyNotToSuspend(); !why.empty()) {
+    return Fail(ExitCode::kUnavailable, why);
+  }
   if (debugger_) debugger_->Withdraw();
+  board_->PauseDisks();
   auto saved = WriteAll();
-  if (!saved && debugger_) debugger_->Renew();
+  if (!saved) {
+    board_->ResumeDisks();
+    if (debugger_) debugger_->Renew();
+  }
   return saved;
 }
 

@@ -15,6 +15,7 @@
 #include "vmm/machine/consoles.h"
 #include "vmm/machine/debugger.h"
 #include "vmm/machine/deterministic_run.h"
+#include "vmm/machine/disks.h"
 #include "vmm/machine/host_signals.h"
 #include "vmm/machine/host_timer.h"
 #include "vmm/machine/machine_description.h"
@@ -98,6 +99,7 @@ class Machine {
   VcpuSet vcpus_;
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<Consoles> consoles_;
+  std::unique_ptr<Disks> disks_;
   std::unique_ptr<Board> board_;
   EngineChoice engine_;
   EngineSources engines_;

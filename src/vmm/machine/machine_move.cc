@@ -161,7 +161,9 @@ Result<void> Machine::Move(bool unasked) {
   }
   if (auto made = MakeOther(); !made) return made;
   if (debugger_) debugger_->Withdraw();
+  board_->PauseDisks();  // an interrupt would reach the engine that is left
   auto moved = MoveVcpus();
+  board_->ResumeDisks();
   if (debugger_) debugger_->Renew();
   return moved;
 }

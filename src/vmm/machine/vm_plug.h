@@ -5,12 +5,13 @@
 #include <atomic>
 
 #include "vmm/core/accel/accelerator.h"
+#include "vmm/core/memory/host_write_listener.h"
 
 namespace vmm {
 
 // Passes interrupts to the Vm; while none is plugged in they go nowhere, as with no processor in
 // the socket. Threads: Set() while no vCPU runs, the rest from any thread.
-class VmPlug final : public IoapicOutput, public ExtIntListener {
+class VmPlug final : public IoapicOutput, public ExtIntListener, public HostWriteListener {
  public:
   void Set(Vm* vm) { vm_.store(vm, std::memory_order_release); }
 
@@ -25,6 +26,9 @@ class VmPlug final : public IoapicOutput, public ExtIntListener {
   }
   void IoapicRouteChanged(unsigned pin, MsiMessage message, bool masked, bool level) override {
     if (Vm* vm = Get()) vm->IoapicRouteChanged(pin, message, masked, level);
+  }
+  void OnHostWrite(GuestPhys start, uint64_t length) override {
+    if (Vm* vm = Get()) vm->OnHostWrite(start, length);
   }
 
  private:

@@ -1,0 +1,244 @@
+"""Debian's cloud kernel with an ext4 file system on a virtio disk: raw, qcow2, thrown away."""
+
+import hashlib
+import os
+import random
+import re
+import subprocess
+import time
+import unittest
+
+from vmm_guest import *
+
+BOOT_SECONDS = {"interpreter": 400, "bt": 200, "kvm": 120}
+IMAGE_LOCKED = 104
+SIZE = 64 << 20  # bytes of a disk
+
+
+def run(*command):
+    """Runs a tool of the host; its output. A failure shows what it said."""
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: {done.stdout!r} {done.stderr!r}")
+    return done.stdout
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+class Disks(GuestTest):
+    def make_image(self, name="disk.raw", form="raw"):
+        """An ext4 with a file of noise, whose SHA-256 is self.noise."""
+        files = os.path.join(self.directory, "files")
+        os.makedirs(files, exist_ok=True)
+        data = random.Random(20261121).randbytes(3 << 20)
+        self.noise = digest(data)
+        with open(os.path.join(files, "noise"), "wb") as file:
+            file.write(data)
+        raw = self.path("made.raw")
+        run("/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-d", files, raw, f"{SIZE >> 10}k")
+        path = self.path(name)
+        run(VMM, "disk", "convert", "--force", "--format", form, raw, path)
+        os.remove(raw)
+        return path
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def boot(self, disk, engine=ENGINES[0], cpus=1, append="", **keywords):
+        """`disk`: the value of the key, as vm.toml has it."""
+        guest = self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\n'
+                           f'initrd = "{guest_file("cloud-initrd")}"\n'
+                           f'append = "console=ttyS0 {append}"\n'
+                           f'cpus = {cpus}\nmemory = "256M"\naccel = "{engine}"\n'
+                           f'disk = [{disk}]\n', **keywords)
+        self.limit = BOOT_SECONDS[engine]
+        return guest
+
+    def await_shell(self, guest):
+        guest.expect("vmm-init: up", self.limit)
+        guest.expect("guest# ", self.limit)
+
+    def run_command(self, guest, command, answer, timeout=120):
+        guest.send(command + "\r")
+        guest.expect(re.escape(command))
+        match = guest.expect(answer, timeout)
+        guest.expect("guest# ", timeout)
+        return match
+
+    def mount(self, guest, device="vda"):
+        self.run_command(guest, f"mount -t ext4 /dev/{device} /tmp && echo mounted", r"\nmounted\r")
+
+    def power_off(self, guest):
+        guest.send("poweroff -f\r")
+        self.assert_ends(guest, SUCCESS, 60)
+
+    def use(self, guest):
+        """Reads what the host wrote and writes something itself; the SHA-256 of that."""
+        self.await_shell(guest)
+        self.mount(guest)
+        self.run_command(guest, "sha256sum /tmp/noise", rf"\n{self.noise}  /tmp/noise\r")
+        self.run_command(guest, "dd if=/dev/urandom of=/tmp/new bs=64k count=50; sync; echo written",
+                         r"\nwritten\r")
+        self.run_command(guest, "echo 3 > /proc/sys/vm/drop_caches; echo dropped", r"\ndropped\r")
+        sums = self.run_command(guest, "sha256sum /tmp/new /tmp/noise",
+                                rf"\n([0-9a-f]{{64}})  /tmp/new\r\n{self.noise}  /tmp/noise\r")
+        self.run_command(guest, "rm /tmp/noise; umount /tmp; echo gone", r"\ngone\r")
+        self.run_command(guest, "dmesg | grep -ciE 'I/O error|BUG:|call trace'", r"\n0\r")
+        return sums.group(1).decode()
+
+    def assert_holds(self, path, form, expected):
+        """The image is whole and has the guest's file, and not the one that it deleted."""
+        run(VMM, "disk", "check", path)
+        if form == "qcow2":
+            run("qemu-img", "check", "-q", path)
+        raw = self.path("judged.raw")
+        run("qemu-img", "convert", "-f", form, "-O", "raw", path, raw)
+        run("/sbin/e2fsck", "-fn", raw)
+        self.assertEqual(digest(run("/sbin/debugfs", "-R", "cat /new", raw)), expected)
+        self.assertNotIn(b"noise", run("/sbin/debugfs", "-R", "ls /", raw))
+        os.remove(raw)
+
+    def test_raw_and_qcow2_keep_what_the_guest_writes(self):
+        for form, cpus in (("raw", 1), ("qcow2", 4)):
+            with self.subTest(form=form):
+                image = self.make_image(f"disk.{form}", form)
+                guest = self.boot(f'"{image}"', cpus=cpus)
+                written = self.use(guest)
+                self.power_off(guest)
+                guest.stop()
+                self.assert_holds(image, form, written)
+
+    @full_only
+    def test_the_other_engines(self):
+        for engine in ENGINES[1:]:
+            with self.subTest(engine=engine):
+                image = self.make_image()
+                guest = self.boot(f'"{image}"', engine=engine)
+                written = self.use(guest)
+                self.power_off(guest)
+                guest.stop()
+                self.assert_holds(image, "raw", written)
+
+    def test_what_is_thrown_away_leaves_no_trace(self):
+        image = self.make_image("disk.qcow2", "qcow2")
+        with open(image, "rb") as file:
+            before = digest(file.read())
+        guest = self.boot(f'{{ path = "{image}", mode = "snapshot" }}')
+        self.use(guest)
+        # What was thrown away could not be found again.
+        guest.signal(signal.SIGUSR1)
+        guest.wait_for_message("is not suspended and goes on: .*snapshot", 30)
+        self.power_off(guest)
+        with open(image, "rb") as file:
+            self.assertEqual(digest(file.read()), before)
+
+    def test_several_disks_each_with_its_own_nature(self):
+        image = self.make_image()
+        second = self.path("second.qcow2")
+        run(VMM, "disk", "create", second, "100M")
+        guest = self.boot(f'{{ path = "{image}", mode = "ro", serial = "the-root" }}, '
+                          f'{{ path = "{second}", queues = 1, cache = "writethrough" }}')
+        self.await_shell(guest)
+        self.run_command(guest, "cat /sys/block/vda/serial /sys/block/vda/ro", r"\nthe-root1\r")
+        self.run_command(guest, "cat /sys/block/vdb/size /sys/block/vdb/ro", r"\n204800\r\n0\r")
+        self.mount(guest)  # read-only, as the kernel finds out
+        self.run_command(guest, "sha256sum /tmp/noise", rf"\n{self.noise}  /tmp/noise\r")
+        self.run_command(guest, "touch /tmp/x || echo refused", r"Read-only file system\r\nrefused\r")
+        self.run_command(guest, "dd if=/tmp/noise of=/dev/vdb conv=fsync; echo copied",
+                         r"\ncopied\r")
+        # Discarded sectors read as zero.
+        self.run_command(guest, "blkdiscard -l 1048576 /dev/vdb && echo discarded", r"\ndiscarded\r")
+        self.power_off(guest)
+        raw = self.path("second.raw")
+        run("qemu-img", "convert", "-O", "raw", second, raw)
+        with open(self.path("files/noise"), "rb") as expected, open(raw, "rb") as found:
+            noise, there = expected.read(), found.read(3 << 20)
+        self.assertEqual(there[:1 << 20], bytes(1 << 20))
+        self.assertEqual(there[1 << 20:], noise[1 << 20:])
+
+    def test_interrupts_by_the_pin(self):
+        for append, where in (("pci=nomsi", "IO-APIC"), ("pci=nomsi noapic", "XT-PIC")):
+            with self.subTest(append=append):
+                image = self.make_image()
+                guest = self.boot(f'"{image}"', append=append)
+                written = self.use(guest)
+                self.run_command(guest, "grep virtio /proc/interrupts", rf"{where}.*virtio0")
+                self.power_off(guest)
+                guest.stop()
+                self.assert_holds(image, "raw", written)
+
+    def test_suspended_while_it_writes(self):
+        """The guest writes all the while, and is suspended five times with requests under way."""
+        image = self.make_image("disk.qcow2", "qcow2")
+        guest = self.boot(f'"{image}"', cpus=2)
+        self.await_shell(guest)
+        self.mount(guest)
+        # Numbers in files, each flushed; a line on the console for each.
+        guest.send("i=0; while [ $i -lt 300 ]; do i=$((i+1)); "
+                   "dd if=/dev/urandom of=/tmp/f$i bs=32k count=4 conv=fsync 2>/dev/null; "
+                   "sha256sum /tmp/f$i >> /tmp/sums; echo did-$i; done; echo all-done\r")
+        rng = random.Random(5)
+        for _ in range(5):
+            guest.expect(r"did-\d+\r", 60)
+            time.sleep(rng.uniform(0, 0.2))
+            guest.signal(signal.SIGUSR1)
+            self.assert_ends(guest, SUSPENDED, 60)
+            run(VMM, "disk", "check", image)
+            guest.stop()
+            guest = self.boot(f'"{image}"', cpus=2)
+            guest.wait_for_message("resumed from", 30)
+        guest.expect(r"all-done\r", 120)
+        guest.expect("guest# ")
+        self.run_command(guest, "echo 3 > /proc/sys/vm/drop_caches; echo dropped", r"\ndropped\r")
+        self.run_command(guest, "sha256sum -c /tmp/sums | grep -c OK", r"\n300\r")
+        self.run_command(guest, "dmesg | grep -ciE 'I/O error|BUG:|call trace'", r"\n0\r")
+        self.run_command(guest, "umount /tmp; echo gone", r"\ngone\r")
+        self.power_off(guest)
+        run("qemu-img", "check", "-q", image)
+
+    def test_a_reset_while_it_writes(self):
+        image = self.make_image()
+        guest = self.boot(f'"{image}"')
+        self.await_shell(guest)
+        self.mount(guest)
+        guest.send("dd if=/dev/urandom of=/tmp/new bs=64k count=400 conv=fsync & "
+                   "sleep 0.3; reboot -f\r")
+        self.await_shell(guest)
+        self.mount(guest)  # with its journal
+        self.run_command(guest, "sha256sum /tmp/noise", rf"\n{self.noise}  /tmp/noise\r")
+        self.run_command(guest, "umount /tmp; echo gone", r"\ngone\r")
+        self.power_off(guest)
+        run("/sbin/e2fsck", "-fn", image)
+
+    def test_another_disk_than_the_suspended_one_is_refused(self):
+        image = self.make_image()
+        guest = self.boot(f'"{image}"')
+        self.await_shell(guest)
+        guest.signal(signal.SIGUSR1)
+        self.assert_ends(guest, SUSPENDED, 60)
+        guest.stop()
+        run(VMM, "disk", "resize", image, "+1M")
+        refused = self.boot(f'"{image}"')
+        self.assert_ends(refused, CONFIG_INVALID, 60)
+        self.assertIn("disk0: the disk had 131072 sectors, now it has 133120", refused.messages)
+        refused.stop()
+        none = self.boot("")
+        self.assert_ends(none, CONFIG_INVALID, 60)
+        self.assertIn("it is another machine", none.messages)
+
+    def test_an_image_that_is_in_use_is_refused(self):
+        image = self.make_image()
+        guest = self.boot(f'"{image}"')
+        guest.expect("Linux version", self.limit)
+        other = self.path("other")
+        os.mkdir(other)
+        second = Guest(other, arguments=["--kernel", guest_file("cloud-vmlinuz"), "--disk", image])
+        self.addCleanup(second.stop)
+        self.assert_ends(second, IMAGE_LOCKED, 30)
+        self.assertIn("disk0: ", second.messages)
+
+
+if __name__ == "__main__":
+    unittest.main()
