@@ -73,10 +73,10 @@ Cell::Cell(Cpu& cpu, Bell& bell, std::unique_ptr<CellProcess> process)
 
 Cell::~Cell() {
   process_->Stop();
-  for (const std::unique_ptr<Translation>& translation : translations_) {
-    Translation*& of_block = translation->block->direct;
-    if (of_block == translation.get()) of_block = nullptr;
-  }
+  cpu_.blocks_.ForEach([](Block& block) {
+    block.direct = nullptr;
+    block.direct_parts = Numbered<Part>::kNone;
+  });
   cpu_.banks_.SetMirror(nullptr);
 }
 
@@ -155,9 +155,9 @@ bool Cell::TakeState() {
   left_.page = static_cast<uint64_t>(static_cast<int64_t>(state.code.page << 16) >> 16) & kPageMask;
   left_.exit = state.code.exit;
   left_.site = state.code.site;
-  const bool direct = left_.exit < exits_.size();
+  const bool direct = exits_.Has(left_.exit);
   const bool at_site = left_.exit == CodeState::kIndirect || left_.exit == CodeState::kSite;
-  if (!direct && left_.exit != CodeState::kLeft && !(at_site && left_.site < sites_.size()))
+  if (!direct && left_.exit != CodeState::kLeft && !(at_site && sites_.Has(left_.site)))
     return false;
   done_.instructions -= cpu_.instructions_;
   std::copy_n(state.r, 16, cpu_.r);
@@ -228,7 +228,7 @@ void Cell::Lose() {
 
 // One instruction, by the interpreter.
 void Cell::RunSiteHere() {
-  const Site site = sites_[left_.site];
+  const Site& site = sites_[left_.site];
   way_ = {};
   cpu_.r[kRip] = left_.page + site.next;
   ++done_.sites;
@@ -238,8 +238,8 @@ void Cell::RunSiteHere() {
     done_.instructions -= site.behind + 1u;
   }
   cpu_.incomplete_ = false;
-  site.op->fn(cpu_, *site.op);
-  if (cpu_.fault_.active) return cpu_.Rewind(*site.op);
+  site.op.fn(cpu_, site.op);
+  if (cpu_.fault_.active) return cpu_.Rewind(site.op);
   if (counts && !std::exchange(cpu_.incomplete_, false)) ++cpu_.instructions_;
   if (const uint64_t wanted = std::exchange(wanted_, 0); wanted != 0 && Adopted())
     pages_.Map(wanted, wanted_write_);

@@ -39,6 +39,7 @@ class Cell final : public Translator {
   Stubs EmitStubs() override;
   Translation* Find(const Block& block, bool plain) const override;
   void Keep(Block& block, bool plain, Translation* translation) const override;
+  uint32_t& PartsOf(const Block& block) const override { return block.direct_parts; }
   void SelectJumps() override;
   void GiveState();
   bool TakeState();

@@ -19,6 +19,51 @@ bool FallThrough(Cpu&, const Op&) {
 
 }  // namespace
 
+// Up to the end of the block that begins at block_.phys. `cross(offset)`: appends an instruction
+// that may end in the next page; false: that cannot be.
+template <class F>
+bool BlockBuilder::Decode(const uint8_t* page, F&& cross) {
+  unsigned offset = block_.phys & ~kPageMask;
+  while (!closed_ && block_.op_count + 1u < BlockCache::kMaxOps && offset < vmm::kPageSize) {
+    Insn insn;
+    // Another CPU may write while we decode: the bytes are read once.
+    uint8_t bytes[15];
+    const unsigned available = std::min<unsigned>(15, vmm::kPageSize - offset);
+    std::memcpy(bytes, page + offset, available);
+    const DecodeStatus status = bt::Decode({bytes, available}, block_.code_size, insn);
+    if (status == DecodeStatus::kNeedMoreBytes && available < 15) {
+      if (block_.op_count == 0 && !cross(bytes, available)) return false;
+      break;
+    }
+    if (status == DecodeStatus::kOk)
+      Append(insn);
+    else
+      AppendInvalid(1);
+    offset = (block_.phys & ~kPageMask) + block_.bytes;
+  }
+  Op& last = ops_[block_.op_count++];
+  last = Op{};
+  last.fn = &FallThrough;
+  return true;
+}
+
+// One instruction, `have` bytes of which are in front of that page. False: there is no memory.
+bool BlockBuilder::AppendCrossing(const uint8_t* head, unsigned have, uint64_t next_page) {
+  const uint8_t* host = cpu_.memory_.Host(vmm::GuestPhys(next_page), vmm::kPageSize);
+  if (!host) return false;
+  cpu_.vm_.MarkCode(cpu_, next_page);
+  uint8_t bytes[15];
+  std::memcpy(bytes, head, have);
+  std::memcpy(bytes + have, host, 15 - have);
+  Insn insn;
+  if (bt::Decode({bytes, 15}, block_.code_size, insn) == DecodeStatus::kOk)
+    Append(insn);
+  else
+    AppendInvalid(have + 1);
+  block_.second_page = next_page;
+  return true;
+}
+
 Block* BlockBuilder::Build(uint64_t linear, uint64_t phys) {
   const uint64_t page = phys & kPageMask;
   const uint8_t* host = cpu_.memory_.Host(vmm::GuestPhys(page), vmm::kPageSize);
@@ -30,48 +75,27 @@ Block* BlockBuilder::Build(uint64_t linear, uint64_t phys) {
   ++cpu_.blocks_built_;
   block_.phys = phys;
   block_.code_size = cpu_.code_size_;
-  unsigned offset = phys & ~kPageMask;
-  while (!closed_ && block_.op_count + 1u < BlockCache::kMaxOps && offset < vmm::kPageSize) {
-    Insn insn;
-    // Another CPU may write while we decode: the bytes are read once.
-    uint8_t bytes[15];
-    const unsigned available = std::min<unsigned>(15, vmm::kPageSize - offset);
-    std::memcpy(bytes, host + offset, available);
-    const DecodeStatus status = Decode({bytes, available}, cpu_.code_size_, insn);
-    if (status == DecodeStatus::kNeedMoreBytes && available < 15) {
-      if (block_.op_count > 0) break;
-      if (!BuildCrossing(linear, bytes, offset)) return nullptr;
-      break;
-    }
-    if (status == DecodeStatus::kOk)
-      Append(insn);
-    else
-      AppendInvalid(1);
-    offset = (phys & ~kPageMask) + block_.bytes;
-  }
-  Op& last = ops_[block_.op_count++];
-  last = Op{};
-  last.fn = &FallThrough;
-  return cpu_.blocks_.Add(block_, ops_.data());
+  const bool built = Decode(host, [&](const uint8_t* head, unsigned have) {
+    uint64_t next_phys;
+    return cpu_.TranslateSecondPage(linear, &next_phys) &&
+           (AppendCrossing(head, have, next_phys & kPageMask) || cpu_.Raise(kGP, 0));
+  });
+  return built ? cpu_.blocks_.Add(block_, ops_.data()) : nullptr;
 }
 
-// One instruction, the tail of which is on the next page.
-bool BlockBuilder::BuildCrossing(uint64_t linear, const uint8_t* head, unsigned offset) {
-  const unsigned have = vmm::kPageSize - offset;
-  uint64_t next_phys;
-  if (!cpu_.TranslateSecondPage(linear, &next_phys)) return false;
-  const uint8_t* host = cpu_.memory_.Host(vmm::GuestPhys(next_phys & kPageMask), vmm::kPageSize);
-  if (!host) return cpu_.Raise(kGP, 0);
-  cpu_.vm_.MarkCode(cpu_, next_phys & kPageMask);
-  uint8_t bytes[15];
-  std::memcpy(bytes, head, have);
-  std::memcpy(bytes + have, host, 15 - have);
-  Insn insn;
-  if (Decode({bytes, 15}, cpu_.code_size_, insn) == DecodeStatus::kOk)
-    Append(insn);
-  else
-    AppendInvalid(have + 1);
-  block_.second_page = next_phys & kPageMask;
+bool BlockBuilder::Rebuild(Block& block) {
+  const uint8_t* host = cpu_.memory_.Host(vmm::GuestPhys(block.phys & kPageMask), vmm::kPageSize);
+  if (!host) return false;
+  ++cpu_.blocks_built_;
+  block_.phys = block.phys;
+  block_.code_size = block.code_size;
+  const bool built = Decode(host, [&](const uint8_t* head, unsigned have) {
+    return block.second_page != 0 && AppendCrossing(head, have, block.second_page);
+  });
+  if (!built || block_.bytes != block.bytes || block_.op_count != block.op_count ||
+      block_.second_page != block.second_page)
+    return false;
+  cpu_.blocks_.Restore(block, ops_.data());
   return true;
 }
 
@@ -150,13 +174,25 @@ Block* Cpu::LookupBlock(uint64_t linear) {
     }
   }
   if (block) return block;
-  if (!blocks_.HasRoom()) {
-    blocks_.ForEachPage([this](uint64_t page) { vm_.UnmarkCode(*this, page); });
-    blocks_.Clear();
-    last_block_ = nullptr;
-    ForgetBlocks();
-  }
+  if (!blocks_.HasRoom()) MakeRoomForBlock();
   return BlockBuilder(*this).Build(linear, phys);
+}
+
+// Makes room for a block or for ops: blocks that are not kept may go.
+void Cpu::MakeRoomForBlock() {
+  last_block_ = nullptr;
+  if (!blocks_.ForgetOldest([this](uint64_t page) { vm_.UnmarkCode(*this, page); }))
+    return ForgetCode();
+  std::fill_n(jump_cache_.get(), kJumpCacheSize, JumpCacheEntry{});
+}
+
+// Before its ops are used. False: other code is there by now, and the block is dead.
+bool Cpu::EnsureOps(Block& block) {
+  if (block.ops) return true;
+  if (!blocks_.HasRoom()) MakeRoomForBlock();
+  if (BlockBuilder(*this).Rebuild(block)) return true;
+  blocks_.Invalidate(block.phys, 1);
+  return false;
 }
 
 }  // namespace bt

@@ -14,9 +14,13 @@ class BlockBuilder {
 
   // The block at `linear`, which is at guest-physical `phys`. Null: the fetch raised a fault.
   Block* Build(uint64_t linear, uint64_t phys);
+  // The ops of a block once more. False: other code is there by now.
+  bool Rebuild(Block& block);
 
  private:
-  bool BuildCrossing(uint64_t linear, const uint8_t* page, unsigned offset);
+  template <class F>
+  bool Decode(const uint8_t* page, F&& cross);
+  bool AppendCrossing(const uint8_t* head, unsigned have, uint64_t next_page);
   bool Offered(Insn& insn) const;
   void Append(Insn& insn);
   void AppendInvalid(unsigned length);

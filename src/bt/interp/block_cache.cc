@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "bt/interp/cpu.h"
 
@@ -20,22 +21,20 @@ bool LeaveDeadBlock(Cpu& cpu, const Op& op) {
 
 }  // namespace
 
-BlockCache::BlockCache(size_t budget)
-    : hash_(new Block*[kHashSize]()), max_slabs_(std::max<size_t>(2, budget / kSlabSize)) {}
-
-bool BlockCache::HasRoom() const {
-  return slab_ + 1 < max_slabs_ || kSlabSize - slab_used_ >= sizeof(Block) + kMaxOps * sizeof(Op);
+BlockCache::BlockCache(size_t budget, size_t ops_budget) : hash_(new Block*[kHashSize]()) {
+  kept_.max_slabs = std::max<size_t>(2, budget / kSlabSize);
+  if (ops_budget == 0) return;
+  recent_.max_slabs = std::max<size_t>(2, ops_budget / kSlabSize);
+  runs_.resize(kHashSize);
 }
 
-void* BlockCache::Allocate(size_t size) {
-  if (slabs_.empty()) slabs_.push_back(std::make_unique<std::byte[]>(kSlabSize));
-  if (kSlabSize - slab_used_ < size) {
-    ++slab_;
-    slab_used_ = 0;
-    if (slab_ == slabs_.size()) slabs_.push_back(std::make_unique<std::byte[]>(kSlabSize));
+std::byte* BlockCache::Area::Allocate(size_t size) {
+  if (slabs.empty() || kSlabSize - slabs[slab].used < size) {
+    slab = slabs.size();
+    slabs.push_back({std::make_unique_for_overwrite<std::byte[]>(kSlabSize)});
   }
-  void* memory = slabs_[slab_].get() + slab_used_;
-  slab_used_ += size;
+  std::byte* memory = slabs[slab].bytes.get() + slabs[slab].used;
+  slabs[slab].used += size;
   return memory;
 }
 
@@ -47,15 +46,89 @@ Block* BlockCache::Find(uint64_t phys, CodeSize code_size) const {
 }
 
 Block* BlockCache::Add(const Block& prototype, const Op* ops) {
-  Block* block = new (Allocate(sizeof(Block))) Block(prototype);
-  block->ops = static_cast<Op*>(Allocate(prototype.op_count * sizeof(Op)));
+  const size_t op_bytes = prototype.op_count * sizeof(Op);
+  std::byte* memory;
+  if (forgets()) {
+    const size_t bytes = sizeof(Decoded) + sizeof(Block) + op_bytes;
+    memory = recent_.Allocate(bytes) + sizeof(Decoded);
+    new (memory - sizeof(Decoded)) Decoded{reinterpret_cast<Block*>(memory), bytes};
+  } else {
+    memory = kept_.Allocate(sizeof(Block) + op_bytes + 2 * sizeof(Block::Link));
+  }
+  auto* block = new (memory) Block(prototype);
+  memory += sizeof(Block);
+  block->ops = reinterpret_cast<Op*>(memory);
   std::copy_n(ops, prototype.op_count, block->ops);
+  if (forgets()) {
+    block->runs = std::exchange(RunsOf(*block), 0);
+  } else {
+    block->kept = true;
+    block->links = new (memory + op_bytes) Block::Link[2];
+  }
+  Enter(block);
+  return block;
+}
+
+Block* BlockCache::Keep(Block* block) {
+  if (block->kept) return block;
+  Leave(block);
+  auto* kept = new (kept_.Allocate(sizeof(Block))) Block(*block);
+  block->dead = true;
+  kept->kept = true;
+  reinterpret_cast<Decoded*>(block)[-1].owner = kept;
+  Enter(kept);
+  return kept;
+}
+
+void BlockCache::Restore(Block& block, const Op* ops) {
+  const size_t bytes = sizeof(Decoded) + block.op_count * sizeof(Op);
+  std::byte* memory = recent_.Allocate(bytes);
+  new (memory) Decoded{&block, bytes};
+  block.ops = reinterpret_cast<Op*>(memory + sizeof(Decoded));
+  std::copy_n(ops, block.op_count, block.ops);
+}
+
+// It is found from now on.
+void BlockCache::Enter(Block* block) {
   Block*& head = hash_[Hash(block->phys)];
   block->hash_next = head;
   head = block;
   AddToPage(block->phys & kPageMask, block);
   if (block->second_page) AddToPage(block->second_page, block);
-  return block;
+}
+
+// Nobody finds it any more.
+void BlockCache::Leave(Block* block) {
+  if (!block->dead) Unhash(block);
+  RemoveFromPage(block->phys & kPageMask, block);
+  if (block->second_page) RemoveFromPage(block->second_page, block);
+}
+
+// The pages where blocks went. What only the interpreter can run keeps its ops.
+std::vector<uint64_t> BlockCache::ForgetOldestSlab() {
+  std::vector<uint64_t> pages;
+  recent_.slab = (recent_.slab + 1) % recent_.max_slabs;
+  Slab& slab = recent_.slabs[recent_.slab];
+  for (size_t at = 0; at < slab.used;) {
+    std::byte* const begin = slab.bytes.get() + at;
+    const Decoded& decoded = *reinterpret_cast<const Decoded*>(begin);
+    at += decoded.bytes;
+    Block& block = *decoded.owner;
+    if (!block.kept) {
+      if (!block.dead) RunsOf(block) = block.runs;
+      Leave(&block);
+      pages.push_back(block.phys & kPageMask);
+      if (block.second_page) pages.push_back(block.second_page);
+    } else if (block.untranslatable && !block.dead && kept_.HasRoom()) {
+      std::byte* memory = kept_.Allocate(block.op_count * sizeof(Op));
+      block.ops =
+          std::copy_n(block.ops, block.op_count, reinterpret_cast<Op*>(memory)) - block.op_count;
+    } else {
+      block.ops = nullptr;
+    }
+  }
+  slab.used = 0;
+  return pages;
 }
 
 uint64_t BlockCache::ChunksOf(const Block& block, uint64_t page) {
@@ -82,6 +155,18 @@ void BlockCache::AddToPage(uint64_t page, Block* block) {
   next = code.first;
   code.first = block;
   code.chunks |= ChunksOf(*block, page);
+}
+
+void BlockCache::RemoveFromPage(uint64_t page, Block* block) {
+  const auto found = pages_.find(page);
+  if (found == pages_.end()) return;
+  const auto next = [page](Block* of) -> Block*& {
+    return page == (of->phys & kPageMask) ? of->page_next : of->second_page_next;
+  };
+  Block** at = &found->second.first;
+  while (*at && *at != block) at = &next(*at);
+  if (*at) *at = next(block);
+  if (!found->second.first) pages_.erase(found);
 }
 
 void BlockCache::Unhash(Block* block) {
@@ -116,7 +201,8 @@ bool BlockCache::Invalidate(uint64_t phys, uint64_t size) {
       block->dead = true;
       Unhash(block);
       if (tier_) tier_->Kill(block);
-      for (unsigned i = 0; i < block->op_count; ++i) block->ops[i].fn = &LeaveDeadBlock;
+      for (unsigned i = 0; block->ops && i < block->op_count; ++i)
+        block->ops[i].fn = &LeaveDeadBlock;
     }
     *at = next;
   }
@@ -129,7 +215,11 @@ void BlockCache::Clear() {
   if (tier_) tier_->Clear();
   std::fill_n(hash_.get(), kHashSize, nullptr);
   pages_.clear();
-  slab_ = slab_used_ = 0;
+  std::fill(runs_.begin(), runs_.end(), 0);
+  for (Area* area : {&kept_, &recent_}) {
+    area->slabs.clear();
+    area->slab = 0;
+  }
 }
 
 }  // namespace bt

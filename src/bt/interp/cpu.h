@@ -355,7 +355,8 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   };
   static constexpr unsigned kJumpCacheSize = 4096;
   // Of all vCPUs together; a translator loses more with its blocks than the interpreter does.
-  static constexpr size_t kBlockBudget = 8 * vmm::kMiB, kTieredBlockBudget = 24 * vmm::kMiB;
+  static constexpr size_t kBlockBudget = 8 * vmm::kMiB, kTieredBlockBudget = 16 * vmm::kMiB,
+                          kTieredOpBudget = 2 * vmm::kMiB;
 
   template <class T>
   static T LoadHost(const void* host);
@@ -366,7 +367,6 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
     fault_ = {true, vector, has_error, error, false};
     return false;
   }
-  vmm::GuestMemory& vmm_memory() const { return memory_; }
   bool AddressSlow(const Op& op, uint64_t ea, unsigned size, Access access, uint64_t& linear);
   // Brings the page of a write that stays in one page into the TLB; false: a fault was raised.
   bool PrepareModify(uint64_t linear, unsigned size, bool stack);
@@ -385,6 +385,8 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
 
   Block* NextBlock();
   Block* LookupBlock(uint64_t linear);
+  void MakeRoomForBlock();
+  bool EnsureOps(Block& block);
   bool TranslateSecondPage(uint64_t linear, uint64_t* phys);
   void Execute(Block* block);
   // After a fault: RIP back on the instruction.

@@ -191,7 +191,8 @@ void Cpu::RunCarefully() {
       return;
     }
   }
-  Block* const block = NextBlock();
+  Block* block = NextBlock();
+  if (block && !EnsureOps(*block)) block = nullptr;
   if (!block) {
     if (fault_.active) return EndDebuggerStep();
     debugger_.OnInstruction(true);  // nothing has begun: it is to be looked up once more

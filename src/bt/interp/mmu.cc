@@ -78,7 +78,7 @@ bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* 
   for (unsigned depth = 0;; ++depth, ++level) {
     const uint64_t index = (linear >> level->shift) & ((1u << level->bits) - 1);
     const uint64_t at = (table + index * level->entry_size) & vm_.address_mask();
-    uint8_t* host = vmm_memory().Host(vmm::GuestPhys(at), level->entry_size);
+    uint8_t* host = memory_.Host(vmm::GuestPhys(at), level->entry_size);
     if (!host) return RaisePageFault(linear, error);
     uint64_t entry = level->entry_size == 8 ? LoadHost<uint64_t>(host) : LoadHost<uint32_t>(host);
     for (;;) {
@@ -112,7 +112,7 @@ bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* 
       }
       const uint64_t wanted = entry | kAccessed | (leaf && access == Access::kWrite ? kDirty : 0);
       // In ROM nothing is kept; the walk goes on all the same.
-      bool stored = wanted == entry || !vmm_memory().Ram(vmm::GuestPhys(at), level->entry_size);
+      bool stored = wanted == entry || !memory_.Ram(vmm::GuestPhys(at), level->entry_size);
       if (!stored) {
         if (level->entry_size == 8) {
           stored = __atomic_compare_exchange_n(reinterpret_cast<uint64_t*>(host), &entry, wanted,
@@ -146,7 +146,7 @@ bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* 
 bool Cpu::MayBeMapped(uint64_t first, uint64_t size) const {
   const auto read = [this](uint64_t table, uint64_t index) {
     const uint8_t* host =
-        vmm_memory().Host(vmm::GuestPhys((table & kAddressMask) + index * 8), sizeof(uint64_t));
+        memory_.Host(vmm::GuestPhys((table & kAddressMask) + index * 8), sizeof(uint64_t));
     return host ? LoadHost<uint64_t>(host) : 0;
   };
   constexpr unsigned kTop = 39, kNext = 30, kMiddle = 21;
@@ -174,7 +174,7 @@ bool Cpu::PeekUserPage(uint64_t linear, UserPage* page) const {
   for (const Level& level : kLong) {
     const uint64_t index = (linear >> level.shift) & ((1u << level.bits) - 1);
     const uint64_t at = (table + index * 8) & vm_.address_mask();
-    const uint8_t* host = vmm_memory().Host(vmm::GuestPhys(at), 8);
+    const uint8_t* host = memory_.Host(vmm::GuestPhys(at), 8);
     if (!host) return false;
     const uint64_t entry = LoadHost<uint64_t>(host);
     allowed &= entry;
@@ -219,8 +219,8 @@ uint8_t* Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View vie
       debugger_.points().WatchesPage(page, write)) {
     return nullptr;
   }
-  uint8_t* host = write ? vmm_memory().Ram(vmm::GuestPhys(frame), vmm::kPageSize)
-                        : vmm_memory().Host(vmm::GuestPhys(frame), vmm::kPageSize);
+  uint8_t* host = write ? memory_.Ram(vmm::GuestPhys(frame), vmm::kPageSize)
+                        : memory_.Host(vmm::GuestPhys(frame), vmm::kPageSize);
   if (!host || (write && !vm_.MayWrite(id_, frame))) return nullptr;
   banks_.NotePage(view, page, global);
   TlbBank& bank = banks_.bank(view);
@@ -232,7 +232,7 @@ uint8_t* Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View vie
 }
 
 void Cpu::PhysicalRead(uint64_t phys, void* data, unsigned size) {
-  if (const uint8_t* host = vmm_memory().Host(vmm::GuestPhys(phys), size)) {
+  if (const uint8_t* host = memory_.Host(vmm::GuestPhys(phys), size)) {
     std::memcpy(data, host, size);
     return;
   }
@@ -261,7 +261,7 @@ void Cpu::StoreBytes(uint8_t* host, const void* data, unsigned size) {
 }
 
 void Cpu::PhysicalWrite(uint64_t phys, const void* data, unsigned size) {
-  if (uint8_t* host = vmm_memory().Ram(vmm::GuestPhys(phys), size)) {
+  if (uint8_t* host = memory_.Ram(vmm::GuestPhys(phys), size)) {
     StoreBytes(host, data, size);
     return NoteRamWrite(phys, size);
   }

@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 
 #include <new>
+#include <span>
 #include <thread>
 #include <utility>
 
@@ -15,7 +16,9 @@ Cpu::Cpu(InterpreterVm& vm, unsigned id)
       vm_(vm),
       memory_(vm.parts().memory),
       id_(id),
-      blocks_((vm.has_tier() ? kTieredBlockBudget : kBlockBudget) / vm.parts().cpu_count),
+      blocks_((vm.has_tier() ? kTieredBlockBudget : kBlockBudget) / vm.parts().cpu_count,
+              // In lock-step the translator wants them all.
+              vm.has_tier() && !vm.parts().lockstep ? kTieredOpBudget / vm.parts().cpu_count : 0),
       jump_cache_(new JumpCacheEntry[kJumpCacheSize]) {
   vmm::LocalApic::Host& host = *this;
   apic_ = std::make_unique<vmm::LocalApic>(id, vm.parts().clock, vm.parts().timers, vm.apic_bus(),
@@ -136,6 +139,7 @@ void Cpu::Step() {
   last_block_ = nullptr;
   careful_ |= kNearLimit;
   Block* block = NextBlock();
+  while (block && !EnsureOps(*block)) block = NextBlock();
   careful_ &= ~kNearLimit;
   if (!block) return;
   const Op& op = block->ops[0];
@@ -173,8 +177,9 @@ Block* Cpu::NextBlock() {
     }
     linear = (seg_base_[1] + rip) & 0xffffffff;
   }
-  if (last_block_) {
-    for (Block::Link& link : last_block_->link) {
+  Block::Link* const links = last_block_ ? last_block_->links : nullptr;
+  if (links) {
+    for (Block::Link& link : std::span(links, 2)) {
       if (link.linear == linear && link.key == key_ && !link.target->dead) return link.target;
     }
   }
@@ -184,9 +189,9 @@ Block* Cpu::NextBlock() {
     if (!block) return nullptr;
     entry = {linear, key_, block};  // key_ may have changed in the look-up
   }
-  if (last_block_) {
-    last_block_->link[1] = last_block_->link[0];
-    last_block_->link[0] = {linear, key_, entry.block};
+  if (last_block_ && last_block_->links) {  // it may have gone in the look-up
+    links[1] = links[0];
+    links[0] = {linear, key_, entry.block};
   }
   return entry.block;
 }

@@ -179,9 +179,8 @@ void BlockTranslator::EmitExit(int32_t target) {
 BlockTranslator::Poll BlockTranslator::EmitPoll() {
   Poll poll;
   if (context_.direct) {
-    poll.access = accesses_.size();
     poll.flags = flags_;
-    accesses_.push_back({space_.OffsetOf(hot_), 0, 0});
+    poll.access = accesses_.Add({space_.OffsetOf(hot_), 0, 0});
     hot_.mov(hot_.r10d, hot_.dword[hot_.At(*context_.bell)]);
     accesses_.back().end = space_.OffsetOf(hot_);
     return poll;
@@ -229,9 +228,8 @@ void BlockTranslator::EmitCheckTail() {
 }
 
 uint32_t BlockTranslator::AddSite(const Step& step, int32_t stack) {
-  const auto behind = static_cast<uint16_t>(&steps_.back() - &step);
-  sites_.push_back({step.op, translation_, step.next, behind, stack});
-  return static_cast<uint32_t>(sites_.size() - 1);
+  const auto behind = static_cast<uint8_t>(&steps_.back() - &step);
+  return sites_.Add({step.op, translation_->number, step.next, behind, stack != 0});
 }
 
 // The cold stub leaves for the run-time, which may link the jump.
@@ -246,15 +244,15 @@ void BlockTranslator::AddExit(CodeSpace::Offset jump, int32_t target, bool plain
   const CodeSpace::Offset stub = space_.OffsetOf(cold_);
   space_.PatchJump(jump, stub);
   if (flags == FlagHome::kHost) EmitSaveFlags(cold_, context_);
-  cold_.mov(cold_.dword[cold_.At(context_.state.exit)], static_cast<uint32_t>(exits_.size()));
+  cold_.mov(cold_.dword[cold_.At(context_.state.exit)], exits_.next());
   space_.PatchJump(EmitJump(cold_), stubs_.leave);
-  exits_.push_back({.jump = jump,
-                    .stub = stub,
-                    .flags = flags,
-                    .plain = plain,
-                    .back = plain ? went_back_ : LeadsBack(target),
-                    .target = target,
-                    .from = translation_});
+  exits_.Add({.jump = jump,
+              .stub = stub,
+              .target = target,
+              .from = translation_->number,
+              .flags = flags,
+              .plain = plain,
+              .back = plain ? went_back_ : LeadsBack(target)});
 }
 
 // The flags are in memory on this way.

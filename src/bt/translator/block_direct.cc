@@ -81,7 +81,7 @@ void BlockTranslator::EndDirect(const Check& check) {
   for (CodeSpace::Offset jump : {check.jump, check.more[0], check.more[1]}) {
     if (jump != 0) space_.PatchJump(jump, stub);
   }
-  if (check.direct != 0) accesses_.push_back({check.direct, space_.OffsetOf(hot_), stub});
+  if (check.direct != 0) accesses_.Add({check.direct, space_.OffsetOf(hot_), stub});
   EmitX87Pointer(cold_);
   EmitUnrename(cold_);
   if (check.flags == FlagHome::kHost) EmitSaveFlags(cold_, context_);

@@ -17,15 +17,15 @@ unsigned Runs(const Block& block) {
 
 }  // namespace
 
-bool BlockTranslator::Decode(const Block& block) {
-  const uint8_t* bytes = source_.FetchBytes(block);
+bool BlockTranslator::Decode(Block& block) {
+  const uint8_t* bytes = source_.EnsureOps(block) ? source_.FetchBytes(block) : nullptr;
   if (!bytes) return false;
   blocks_.push_back(&block);
   unsigned offset = 0;
   uint16_t page_offset = block.phys & ~kPageMask;
   for (const Op* op = block.ops; op->length != 0 && offset < block.bytes; ++op) {
     Step step;
-    step.op = op;
+    step.op = *op;
     const auto available = std::min<size_t>(15, block.bytes - offset);
     const bool good =
         bt::Decode({bytes + offset, available}, CodeSize::k64, step.insn) == DecodeStatus::kOk &&
@@ -53,7 +53,7 @@ bool BlockTranslator::Decode(const Block& block) {
   return true;
 }
 
-bool BlockTranslator::DecodePath(const Block& block) {
+bool BlockTranslator::DecodePath(Block& block) {
   steps_.clear();
   steps_.reserve(kMaxSteps);
   blocks_.clear();
@@ -62,7 +62,7 @@ bool BlockTranslator::DecodePath(const Block& block) {
   if (!Decode(block) || steps_.empty()) return false;
   while (translation_->second_page == 0 && blocks_.size() < kMaxBlocks) {
     Step& last = steps_.back();
-    const Block* next = Follow(last);
+    Block* next = Follow(last);
     if (next && Decode(*next)) continue;
     steps_.back().onward = Onward::kEnds;
     break;
@@ -71,13 +71,13 @@ bool BlockTranslator::DecodePath(const Block& block) {
 }
 
 // The block that comes behind its last step, if it can be told; null: the translation ends.
-const Block* BlockTranslator::Follow(Step& last) {
+Block* BlockTranslator::Follow(Step& last) {
   const int64_t target = last.next + static_cast<int64_t>(last.insn.operand[0].imm);
   last.onward = Onward::kTarget;
   switch (last.how) {
     case Treatment::kJumpIf: {
       if (target < last.next || target != static_cast<int32_t>(target)) return nullptr;  // a loop
-      const Block *next = FindNext(last.next), *other = FindNext(target);
+      Block *next = FindNext(last.next), *other = FindNext(target);
       if (other && (!next || Runs(*next) < Runs(*other))) return other;
       last.onward = Onward::kNext;
       return next;
@@ -99,10 +99,10 @@ const Block* BlockTranslator::Follow(Step& last) {
 }
 
 // One at that offset in the page, which is not in the translation yet.
-const Block* BlockTranslator::FindNext(int64_t offset) const {
+Block* BlockTranslator::FindNext(int64_t offset) const {
   if (static_cast<uint64_t>(offset) >= vmm::kPageSize) return nullptr;
   const uint64_t page = blocks_.front()->phys & kPageMask;
-  const Block* block = source_.FindBlock(page | static_cast<uint64_t>(offset));
+  Block* block = source_.FindBlock(page | static_cast<uint64_t>(offset));
   if (!block || block->second_page != 0 || steps_.size() + block->op_count > kMaxSteps)
     return nullptr;
   return std::find(blocks_.begin(), blocks_.end(), block) == blocks_.end() ? block : nullptr;

@@ -23,7 +23,7 @@ enum class Onward : uint8_t { kEnds, kNext, kTarget, kReturn };
 struct BlockStep {
   Insn insn;
   InsnUse use;
-  const Op* op;
+  Op op;
   uint16_t next;  // offset in the page of what follows
   Treatment how;
   VectorUse vector;

@@ -96,7 +96,7 @@ bool BlockTranslator::Expressible(const Step& step) const {
   }
 }
 
-bool BlockTranslator::Translate(const Block& block, bool plain, Translation& translation) {
+bool BlockTranslator::Translate(Block& block, bool plain, Translation& translation) {
   translation_ = &translation;
   if (!DecodePath(block) || !ChooseRegisters()) return false;
   if (steps_.back().how == Treatment::kSetIf) steps_.back().how = Treatment::kInterpreter;

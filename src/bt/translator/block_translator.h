@@ -10,6 +10,7 @@
 #include "bt/interp/feature_set.h"
 #include "bt/translator/block_span.h"
 #include "bt/translator/host_registers.h"
+#include "bt/translator/numbered.h"
 #include "bt/translator/patcher.h"
 #include "bt/translator/stubs.h"
 
@@ -30,7 +31,9 @@ class BlockSource {
  public:
   virtual ~BlockSource() = default;
   // The block at guest-physical `phys`, if it is known; else null.
-  virtual const Block* FindBlock(uint64_t phys) = 0;
+  virtual Block* FindBlock(uint64_t phys) = 0;
+  // Sees to its ops, which may go again when others are seen to. False: other code is there by now.
+  virtual bool EnsureOps(Block& block) = 0;
   // What the guest has there, valid until the next call; null: no memory.
   virtual const uint8_t* FetchBytes(const Block& block) = 0;
 };
@@ -51,8 +54,8 @@ class BlockTranslator {
   static constexpr size_t kMaxCode = 32 * 1024;
 
   BlockTranslator(CodeSpace& space, const CodeContext& context, const Stubs& stubs,
-                  const FeatureSet& features, BlockSource& source, std::vector<Exit>& exits,
-                  std::vector<Site>& sites, std::vector<DirectAccess>& accesses,
+                  const FeatureSet& features, BlockSource& source, Numbered<Exit>& exits,
+                  Numbered<Site>& sites, Numbered<DirectAccess>& accesses,
                   LeaveOut leave_out = LeaveOut::kNothing, Counting counting = Counting::kNone)
       : space_(space),
         hot_(space.hot()),
@@ -68,8 +71,9 @@ class BlockTranslator {
         counting_(counting) {}
 
   // Translates 64-bit `block` and those that follow it. False: it is none that can be; nothing was
-  // emitted. `plain`: without spans. Of `translation` the number of a second page is given.
-  bool Translate(const Block& block, bool plain, Translation& translation);
+  // emitted. `plain`: without spans. Of `translation` its number is given, and that of a second
+  // page.
+  bool Translate(Block& block, bool plain, Translation& translation);
   // Of which the last translation consists.
   std::span<const Block* const> blocks() const { return blocks_; }
   // How much of its hot code only counts.
@@ -91,10 +95,10 @@ class BlockTranslator {
     explicit operator bool() const { return length != 0; }
   };
 
-  bool Decode(const Block& block);
-  bool DecodePath(const Block& block);
-  const Block* Follow(Step& last);
-  const Block* FindNext(int64_t offset) const;
+  bool Decode(Block& block);
+  bool DecodePath(Block& block);
+  Block* Follow(Step& last);
+  Block* FindNext(int64_t offset) const;
   bool ChooseRegisters();
   bool Expressible(const Step& step) const;
   void EmitEntry(Translation& translation);
@@ -133,7 +137,7 @@ class BlockTranslator {
   // Looks whether attention is set. EndPoll(): where it goes on then.
   struct Poll {
     CodeSpace::Offset jump = 0;
-    size_t access = 0;                   // of direct code: a fault is a jump
+    uint32_t access = 0;                 // of direct code: a fault is a jump
     FlagHome flags = FlagHome::kMemory;  // there
   };
   Poll EmitPoll();
@@ -225,9 +229,9 @@ class BlockTranslator {
   const Stubs& stubs_;
   const FeatureSet& features_;
   BlockSource& source_;
-  std::vector<Exit>& exits_;
-  std::vector<Site>& sites_;
-  std::vector<DirectAccess>& accesses_;
+  Numbered<Exit>& exits_;
+  Numbered<Site>& sites_;
+  Numbered<DirectAccess>& accesses_;
   const LeaveOut leave_out_;
   const Counting counting_;
 

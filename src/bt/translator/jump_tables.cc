@@ -1,10 +1,14 @@
 #include "bt/translator/jump_tables.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <iterator>
+#include <new>
 
 namespace bt {
 
+static_assert(sizeof(JumpTable) % 4096 == 0);
 static_assert(sizeof(JumpTarget) == 16 && JumpTable::Index(1) >= JumpTable::kWays);
 
 namespace {
@@ -17,8 +21,21 @@ void ForEach(const std::bitset<N>& bits, F&& visit) {
 
 }  // namespace
 
+void* JumpTable::operator new(size_t size) {
+  void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  madvise(memory, size, MADV_NOHUGEPAGE);
+  return memory;
+}
+
+void JumpTable::operator delete(void* memory) {
+  munmap(memory, sizeof(JumpTable));
+}
+
+// Of memory that is all zero.
 void JumpTables::MakeEmpty(JumpTable& table) {
-  for (unsigned i = 0; i < JumpTable::kTargets; ++i) table.targets[i] = JumpTable::Empty(i);
+  for (unsigned i = 0; i < JumpTable::kWays; ++i) table.targets[i] = JumpTable::Empty(i);
   std::fill_n(table.pages, JumpTable::kPages, JumpTable::kNowhere);
 }
 

@@ -15,7 +15,13 @@ struct JumpTarget {
 
 // What code looks into: linear addresses to translated code, for indirect jumps, and pages with
 // code to their linear address, for jumps to the code of a page.
+//
+// Memory that is all zero is nearly an empty one, and a table costs what was put in: it lives in
+// memory of its own.
 struct alignas(64) JumpTable {
+  static void* operator new(size_t size);
+  static void operator delete(void* memory);
+
   static constexpr unsigned kTargetBits = 14, kTargets = 1 << kTargetBits;
   // `(low 32 bits * kHash) >> kHashShift & kIndexMask` is the offset of the entry where a target
   // is first looked for; then come the others of the same cache line.
@@ -33,7 +39,7 @@ struct alignas(64) JumpTable {
   static constexpr unsigned Index(uint64_t linear) {
     return (static_cast<uint32_t>(linear) * kHash >> kHashShift & kIndexMask) / sizeof(JumpTarget);
   }
-  // An entry that holds nothing has an address that belongs elsewhere.
+  // An entry that holds nothing has an address that belongs elsewhere. All but the first are zero.
   static constexpr JumpTarget Empty(unsigned index) { return {index < kWays ? 1u : 0u, 0}; }
 };
 

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "bt/translator/translator.h"
+#include "vmm/core/base/check.h"
 
 namespace bt {
 namespace {
@@ -27,28 +28,30 @@ void Translator::Link(const Way& way, Translation& to) {
     return jumps_.Insert(way.linear, way.key, reinterpret_cast<uint64_t>(code));
   }
   Exit& exit = exits_[way.exit];
-  if (exit.from->dead || !space_.HasRoom(BlockTranslator::kMaxCode)) return;
+  if (translations_[exit.from].dead || !space_.HasRoom(BlockTranslator::kMaxCode)) return;
   if (!InPage(exit)) {
     if (to.page == 0) to.page = PageNumber(to.block->phys & kPageMask);
     jumps_.SetPage(to.page, way.linear & kPageMask, way.key);
   }
-  if (exit.to == &to) return;
-  if (exit.to) Unlink(exit);  // another page is there now
-  exit.to = &to;
+  if (exit.to == to.number) return;
+  if (exit.to != Numbered<Translation>::kNone) Unlink(way.exit);  // another page is there now
+  exit.to = to.number;
   exit.next_incoming = to.incoming;
   to.incoming = way.exit;
   if (InPage(exit) && !exit.back) return space_.PatchJump(exit.jump, to.from(exit.flags));
-  EmitThunk(exit, to);
+  EmitThunk(way.exit, to);
   space_.PatchJump(exit.jump, exit.thunk);
 }
 
 // Between two blocks: looks for attention, and proves that another page is still where it was. One
 // that is there already gets another target.
-void Translator::EmitThunk(Exit& exit, const Translation& to) {
+void Translator::EmitThunk(uint32_t number, const Translation& to) {
   Assembler& code = space_.hot();
+  Exit& exit = exits_[number];
   if (exit.thunk != 0) {
-    space_.PatchJump(exit.thunk_end - kJumpBytes, to.from(FlagHome::kMemory));
-    if (!InPage(exit)) space_.Patch32(exit.thunk_end - kPageBytes, PageDisplacement(to.page));
+    const CodeSpace::Offset end = exit.thunk + exit.thunk_bytes;
+    space_.PatchJump(end - kJumpBytes, to.from(FlagHome::kMemory));
+    if (!InPage(exit)) space_.Patch32(end - kPageBytes, PageDisplacement(to.page));
     return;
   }
   exit.thunk = space_.OffsetOf(code);
@@ -56,7 +59,7 @@ void Translator::EmitThunk(Exit& exit, const Translation& to) {
   // A stub of this exit for flags that are in memory already.
   Assembler& cold = space_.cold();
   const CodeSpace::Offset stub = space_.OffsetOf(cold);
-  cold.mov(cold.dword[cold.At(context_.state.exit)], static_cast<uint32_t>(&exit - exits_.data()));
+  cold.mov(cold.dword[cold.At(context_.state.exit)], number);
   cold.db(0xe9);
   cold.dd(0);
   space_.PatchJump(space_.OffsetOf(cold) - 4, stubs_.leave);
@@ -78,10 +81,12 @@ void Translator::EmitThunk(Exit& exit, const Translation& to) {
   }
   code.db(0xe9);
   code.dd(0);
-  exit.thunk_end = space_.OffsetOf(code);
-  done_.hot_bytes += exit.thunk_end - exit.thunk;
+  const CodeSpace::Offset end = space_.OffsetOf(code);
+  exit.thunk_bytes = static_cast<uint8_t>(end - exit.thunk);
+  CHECK(exit.thunk + exit.thunk_bytes == end);
+  done_.hot_bytes += exit.thunk_bytes;
   if (names_) NameCode("thunk to guest", cpu_.r[kRip], *to.block, exit.thunk, stub);
-  space_.PatchJump(exit.thunk_end - kJumpBytes, to.from(FlagHome::kMemory));
+  space_.PatchJump(end - kJumpBytes, to.from(FlagHome::kMemory));
   if (verify_) {
     const uint32_t page = InPage(exit) ? 0 : to.page;
     Verify(exit.thunk, stub, {}, {{exit.thunk, exit.flags}},
@@ -92,22 +97,22 @@ void Translator::EmitThunk(Exit& exit, const Translation& to) {
 }
 
 // Its jump still leads to where it did.
-void Translator::Unlink(Exit& exit) {
-  const auto index = static_cast<uint32_t>(&exit - exits_.data());
-  for (uint32_t* at = &exit.to->incoming; *at != ~0u; at = &exits_[*at].next_incoming) {
-    if (*at != index) continue;
-    *at = exit.next_incoming;
-    break;
-  }
-  exit.next_incoming = ~0u;
-  exit.to = nullptr;
+void Translator::Unlink(uint32_t number) {
+  constexpr uint32_t kNone = Numbered<Exit>::kNone;
+  Exit& exit = exits_[number];
+  uint32_t* at = &translations_[exit.to].incoming;
+  while (*at != number) at = &exits_[*at].next_incoming;
+  *at = std::exchange(exit.next_incoming, kNone);
+  exit.to = kNone;
 }
 
 void Translator::Kill(Block* block) {
   ++done_.invalidations;
-  const auto [begin, end] = covering_.equal_range(block);
-  for (auto at = begin; at != end; ++at) Retire(*at->second);
-  covering_.erase(begin, end);
+  constexpr uint32_t kNone = Numbered<Part>::kNone;
+  for (uint32_t at = std::exchange(PartsOf(*block), kNone); at != kNone; at = parts_[at].next) {
+    Translation& translation = translations_[parts_[at].translation];
+    if (!translation.dead) Retire(translation);
+  }
 }
 
 // Nobody enters it again.
@@ -117,13 +122,13 @@ void Translator::Retire(Translation& translation) {
   for (Translation** of : {&block.translation, &block.plain, &block.direct}) {
     if (*of == &translation) *of = nullptr;
   }
-  for (uint32_t at = translation.incoming; at != ~0u;) {
+  constexpr uint32_t kNone = Numbered<Exit>::kNone;
+  for (uint32_t at = std::exchange(translation.incoming, kNone); at != kNone;) {
     Exit& exit = exits_[at];
-    at = std::exchange(exit.next_incoming, ~0u);
-    exit.to = nullptr;
+    at = std::exchange(exit.next_incoming, kNone);
+    exit.to = kNone;
     space_.PatchJump(exit.jump, exit.stub);
   }
-  translation.incoming = ~0u;
   const auto code = reinterpret_cast<uint64_t>(space_.run(translation.from(FlagHome::kMemory)));
   if (translation.elsewhere)
     jumps_.Remove(code);

@@ -250,17 +250,10 @@ const Block* Translator::Lockstep::BlockAt(uint64_t linear, const Block& before,
   return known ? entry.block : nullptr;
 }
 
-// Adds a point for each instruction that the interpreter can do.
-void Translator::Lockstep::RunAhead(const Translation& translation, const Op* op) {
-  const Block* block = translation.block;
-  if (const auto place = places_.find(&translation); place != places_.end()) {
-    for (const Block* part : place->second.blocks) {
-      if (op >= part->ops && op < part->ops + part->op_count) block = part;
-    }
-  }
+// Adds a point for each instruction that the interpreter can do, from that of the block on.
+void Translator::Lockstep::RunAhead(const Block* block, size_t index) {
   uint64_t page = cpu_.r[kRip] & ~(vmm::kPageSize - 1);
   const std::vector<Step>* steps = &StepsOf(*block);
-  auto index = static_cast<size_t>(op - block->ops);
   end_ = Ahead::kUnknown;
   while (cpu_.instructions_ + points_.size() <= cpu_.turn_end_) {
     if (index >= steps->size() || (*steps)[index].op->length == 0) {
@@ -286,7 +279,25 @@ void Translator::Lockstep::RunAhead(const Translation& translation, const Op* op
   }
 }
 
-void Translator::Lockstep::Expect(const Translation& translation, const Op* op) {
+void Translator::Lockstep::Expect(const Translation& translation) {
+  ExpectFrom(translation, translation.block, 0);
+}
+
+void Translator::Lockstep::ExpectBehind(const Translation& translation, uint16_t next) {
+  const auto place = places_.find(&translation);
+  if (place == places_.end()) return Forget();
+  for (const Block* part : place->second.blocks) {
+    size_t end = part->phys & (vmm::kPageSize - 1);
+    for (size_t i = 0; i < part->op_count; ++i) {
+      end += part->ops[i].length;
+      if (end == next) return ExpectFrom(translation, part, i + 1);
+    }
+  }
+  Forget();
+}
+
+void Translator::Lockstep::ExpectFrom(const Translation& translation, const Block* block,
+                                      size_t index) {
   Forget();
   systems_.clear();
   fpus_.clear();
@@ -302,7 +313,7 @@ void Translator::Lockstep::Expect(const Translation& translation, const Op* op) 
              incomplete = cpu_.incomplete_;
   const uint8_t careful = cpu_.careful_;
   cpu_.incomplete_ = false;
-  RunAhead(translation, op);
+  RunAhead(block, index);
   Undo();
   writes_.resize(points_.back().writes);  // without those of an instruction that was not done
   const System& system = systems_.front();

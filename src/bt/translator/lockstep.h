@@ -27,9 +27,10 @@ class Translator::Lockstep {
             CodeSpace::Offset hot, CodeSpace::Offset cold);
   void Clear();
 
-  // RIP stands on `op` of `translation`, and code will run from there, to the end of the turn at
-  // most. `op` may be the one behind a block's last.
-  void Expect(const Translation& translation, const Op* op);
+  // RIP stands on `translation`, and code will run from there, to the end of the turn at most.
+  void Expect(const Translation& translation);
+  // The same in its midst, behind the instruction that ends at offset `next` in its page.
+  void ExpectBehind(const Translation& translation, uint16_t next);
   // The code has come this far. Empty: as the interpreter does, or nothing was expected. Else the
   // difference, for people, and nothing more is expected.
   std::string Compare();
@@ -90,7 +91,8 @@ class Translator::Lockstep {
 
   const std::vector<Step>& StepsOf(const Block& block);
   const Block* BlockAt(uint64_t linear, const Block& before, uint64_t page) const;
-  void RunAhead(const Translation& translation, const Op* op);
+  void ExpectFrom(const Translation& translation, const Block* block, size_t index);
+  void RunAhead(const Block* block, size_t index);
   static Step StepOf(const Op& op, const Insn& insn);
   bool Reads(uint64_t linear, uint64_t size) const;
   bool Writes(uint64_t linear, uint64_t size);

@@ -18,27 +18,29 @@ enum class FlagHome : uint8_t { kHost, kMemory };
 // A direct way out of a block. Its jump leads to the cold stub, which leaves for the run-time, or,
 // once the target is known, to that.
 struct Exit {
-  CodeSpace::Offset jump;  // the displacement to patch
-  CodeSpace::Offset stub;  // where it leads without a link
-  FlagHome flags;          // on the way out
-  bool plain = false;      // leads to code without spans
-  bool back = false;       // a loop may come by here, and nobody has looked at attention
-  int32_t target;          // relative to the start of the block's page
-  Translation* from = nullptr;
-  Translation* to = nullptr;     // linked
-  uint32_t next_incoming = ~0u;  // of `to`
+  CodeSpace::Offset jump;        // the displacement to patch
+  CodeSpace::Offset stub;        // where it leads without a link
   CodeSpace::Offset thunk = 0;   // the way there; 0: it needs none so far
-  uint32_t thunk_end = 0;        // where its jump ends
+  int32_t target;                // relative to the start of the block's page
+  uint32_t from;                 // number of its translation
+  uint32_t to = ~0u;             // and of that which it is linked to
+  uint32_t next_incoming = ~0u;  // Exit of `to`
+  uint8_t thunk_bytes = 0;       // up to the end of its jump
+  FlagHome flags;                // on the way out
+  bool plain = false;            // leads to code without spans
+  bool back = false;             // a loop may come by here, and nobody has looked at attention
 };
+static_assert(sizeof(Exit) == 32);
 
 // An instruction that the interpreter runs, always or when the memory check fails.
 struct Site {
-  const Op* op;
-  const Translation* from;
-  uint16_t next;      // offset in its page of the instruction after it
-  uint16_t behind;    // instructions after it in the translation
-  int32_t stack = 0;  // what an indirect jump has already added to RSP
+  Op op;
+  uint32_t from;         // number of its translation
+  uint16_t next;         // offset in its page of the instruction after it
+  uint8_t behind;        // instructions after it in the translation
+  bool returns = false;  // an indirect jump that has already taken a return address from the stack
 };
+static_assert(sizeof(Site) == 40);
 
 // Code between `begin` and `end` may touch memory that is not there: whoever finds a fault of the
 // host's in it goes on at `stub`.
@@ -47,20 +49,28 @@ struct DirectAccess {
 };
 
 struct Translation {
-  Block* block = nullptr;           // its first
-  bool dead = false;                // one of its blocks is stale
-  bool plain = true;                // it has no spans
-  CodeSpace::Offset entry[2] = {};  // by FlagHome
-  uint32_t incoming = ~0u;          // first Exit that is linked here
-  uint16_t instructions = 0;
+  static constexpr uint64_t kNoAddress = 1ull << 62;
+
+  Block* block = nullptr;  // its first
   // As the target of indirect jumps it was found at `linear` only, or, if `elsewhere`, at other
   // addresses as well.
   uint64_t linear = kNoAddress;
-  bool elsewhere = false;
-  static constexpr uint64_t kNoAddress = 1ull << 62;
+  uint32_t number = 0;              // its own
+  CodeSpace::Offset entry[2] = {};  // by FlagHome
+  uint32_t incoming = ~0u;          // first Exit that is linked here
   // The numbers of the block's page and of that of its tail; 0: none.
   uint16_t page = 0, second_page = 0;
+  uint16_t instructions = 0;
+  bool elsewhere = false;
+  bool dead = false;  // one of its blocks is stale
+  bool plain = true;  // it has no spans
   CodeSpace::Offset from(FlagHome flags) const { return entry[static_cast<unsigned>(flags)]; }
+};
+
+// That a block is a part of a translation.
+struct Part {
+  uint32_t translation;
+  uint32_t next;  // Part of the block
 };
 
 // What follows when the interpreter has run an instruction for translated code.

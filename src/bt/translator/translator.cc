@@ -82,25 +82,24 @@ Translator::~Translator() = default;
 
 void Translator::Clear() {
   space_.Clear();
-  exits_.clear();
-  sites_.clear();
-  accesses_.clear();
-  covering_.clear();
+  exits_.Clear();
+  sites_.Clear();
+  accesses_.Clear();
+  parts_.Clear();
   page_numbers_.clear();
   jumps_.Clear();
   selected_ = {};
   way_ = {};
   if (!translations_.empty()) ++done_.clears;
-  translations_.clear();
+  translations_.Clear();
   if (lockstep_) lockstep_->Clear();
   stubs_ = EmitStubs();
   if (names_) NameStubs();
 }
 
-const Block* Translator::FindBlock(uint64_t phys) {
-  const Block* block = cpu_.blocks_.Find(phys, CodeSize::k64);
-  const bool warm = block && (block->translation || block->runs >= kWarmRuns);
-  return warm && !block->untranslatable ? block : nullptr;
+Block* Translator::FindBlock(uint64_t phys) {
+  Block* block = cpu_.blocks_.Find(phys, CodeSize::k64);
+  return block && block->kept && !block->untranslatable ? block : nullptr;
 }
 
 // A copy: another vCPU may write there while they are decoded.
@@ -132,46 +131,49 @@ void Translator::Keep(Block& block, bool plain, Translation* translation) const 
   (plain ? block.plain : block.translation) = translation;
 }
 
-// `plain`: without spans.
-Translation* Translator::TranslationOf(Block* block, bool plain) {
+// `plain`: without spans. The block may get another place.
+Translation* Translator::TranslationOf(Block*& block, bool plain) {
   if (Translation* known = Find(*block, plain)) return known;
   if (block->runs < kHotRuns) {
-    ++block->runs;
+    if (++block->runs >= kWarmRuns) block = cpu_.blocks_.Keep(block);
     return nullptr;
   }
-  if (block->code_size != CodeSize::k64 || block->untranslatable || block->bytes == 0) {
-    return nullptr;
-  }
-  auto translation = std::make_unique<Translation>();
-  translation->block = block;
-  if (block->second_page) translation->second_page = PageNumber(block->second_page);
+  block = cpu_.blocks_.Keep(block);
+  block->untranslatable |= block->code_size != CodeSize::k64 || block->bytes == 0;
+  if (block->untranslatable || !cpu_.EnsureOps(*block)) return nullptr;
+  Translation translation;
+  translation.block = block;
+  translation.number = translations_.next();
+  if (block->second_page) translation.second_page = PageNumber(block->second_page);
   const CodeSpace::Offset hot = space_.OffsetOf(space_.hot()),
                           cold = space_.OffsetOf(space_.cold());
-  const size_t exits = exits_.size(), accesses = accesses_.size();
+  const uint32_t exits = exits_.next(), accesses = accesses_.next();
   BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), *this, exits_, sites_,
                              accesses_, trial_.leave_out, counting_);
-  if (!translator.Translate(*block, plain, *translation)) {
+  if (!translator.Translate(*block, plain, translation)) {
     block->untranslatable = true;
     return nullptr;
   }
   if (verify_) {
-    Verify(hot, cold, std::span(exits_).subspan(exits),
-           {{translation->from(FlagHome::kHost), FlagHome::kHost},
-            {translation->from(FlagHome::kMemory), FlagHome::kMemory}},
-           {}, translation->second_page, std::span(accesses_).subspan(accesses));
+    Verify(hot, cold, exits_.Since(exits),
+           {{translation.from(FlagHome::kHost), FlagHome::kHost},
+            {translation.from(FlagHome::kMemory), FlagHome::kMemory}},
+           {}, translation.second_page, accesses_.Since(accesses));
   }
-  if (lockstep_) lockstep_->Note(*translation, translator.blocks(), hot, cold);
   if (names_) NameCode("guest", cpu_.r[kRip], *block, hot, cold);
   ++done_.blocks;
   done_.hot_bytes += space_.OffsetOf(space_.hot()) - hot - translator.count_bytes();
   done_.cold_bytes += space_.OffsetOf(space_.cold()) - cold;
-  Keep(*block, plain, translation.get());
   for (const Block* part : translator.blocks()) {
     done_.guest_bytes += part->bytes;
-    covering_.emplace(part, translation.get());
+    uint32_t& parts = PartsOf(*part);
+    parts = parts_.Add({translation.number, parts});
   }
-  translations_.push_back(std::move(translation));
-  return translations_.back().get();
+  translations_.Add(translation);
+  Translation& kept = translations_.back();
+  Keep(*block, plain, &kept);
+  if (lockstep_) lockstep_->Note(kept, translator.blocks(), hot, cold);
+  return &kept;
 }
 
 void Translator::Run(Block* block) {
@@ -182,7 +184,7 @@ void Translator::Run(Block* block) {
   const uint64_t stretch_end = std::min(turn_end, before + BlockTranslator::kMaxSteps);
   if (lockstep_) {  // so far and no further: what would be longer refuses
     cpu_.turn_end_ = stretch_end;
-    lockstep_->Expect(*translation, block->ops);
+    lockstep_->Expect(*translation);
   }
   done_.instructions -= before;
   stubs_.enter(space_.run(translation->from(FlagHome::kMemory)));
@@ -201,8 +203,9 @@ void Translator::Run(Block* block) {
 // Everything that code of the block at RIP needs before it may run. Null: there is none, something
 // else was done.
 const Translation* Translator::Prepare(Block* block) {
-  // A run may add code of one block, a thunk, and two pages.
-  if (!space_.HasRoom(BlockTranslator::kMaxCode) || page_numbers_.size() + 3 > JumpTable::kPages) {
+  // A run may keep a block, and add code of one, a thunk, and two pages.
+  if (!space_.HasRoom(BlockTranslator::kMaxCode) || !cpu_.blocks_.HasRoomToKeep() ||
+      page_numbers_.size() + 3 > JumpTable::kPages) {
     cpu_.ForgetCode();
     return nullptr;
   }
@@ -225,7 +228,7 @@ const Translation* Translator::Prepare(Block* block) {
   }
   cpu_.rflags_ &= ~static_cast<uint64_t>(eflags::RF);
   if (!translation) {
-    cpu_.Execute(block);
+    if (cpu_.EnsureOps(*block)) cpu_.Execute(block);
     return nullptr;
   }
   if (linked && !resumes) Link(way, *translation);
@@ -267,9 +270,9 @@ void Translator::FaultAtTarget() {
   const Site& site = sites_[state_.site];
   way_ = {};
   cpu_.r[kRip] = state_.page + site.next;
-  cpu_.r[kGuestRsp] -= static_cast<int64_t>(site.stack);
-  if (site.op->fn(cpu_, *site.op) || !cpu_.fault_.active) return;
-  cpu_.Rewind(*site.op);
+  if (site.returns) cpu_.r[kGuestRsp] -= 8 + site.op.imm;
+  if (site.op.fn(cpu_, site.op) || !cpu_.fault_.active) return;
+  cpu_.Rewind(site.op);
   if (counting_ != Counting::kNone) --cpu_.instructions_;
 }
 
@@ -288,23 +291,24 @@ void Translator::SelectJumps() {
 
 // Runs one instruction in the interpreter. The count is exact while it runs, and afterwards.
 AfterSite Translator::RunSite(Translator* self, uint32_t index) noexcept {
-  const Site site = self->sites_[index];
+  const Site& site = self->sites_[index];
+  const Translation& from = self->translations_[site.from];
   Cpu& cpu = self->cpu_;
   const bool counts = self->counting_ != Counting::kNone;
   if (counts) cpu.instructions_ -= site.behind + 1u;
   cpu.r[kRip] = self->state_.page + site.next;
   if (self->lockstep_) {
-    cpu.r[kRip] -= site.op->length;
+    cpu.r[kRip] -= site.op.length;
     self->CompareInLockstep();
-    cpu.r[kRip] += site.op->length;
+    cpu.r[kRip] += site.op.length;
   }
   ++self->done_.sites;
   cpu.incomplete_ = false;
-  const bool more = site.op->fn(cpu, *site.op);
+  const bool more = site.op.fn(cpu, site.op);
   self->SelectJumps();
   const bool faulted = cpu.fault_.active;
   if (faulted) {
-    cpu.Rewind(*site.op);
+    cpu.Rewind(site.op);
     if (counts || cpu.careful_ != 0 || !cpu.TryDeliverFault()) return AfterSite::kLeave;
     self->SelectJumps();
   }
@@ -313,8 +317,8 @@ AfterSite Translator::RunSite(Translator* self, uint32_t index) noexcept {
     --self->done_.instructions;
   }
   if (cpu.CountedStop()) return AfterSite::kLeave;
-  if (more && !faulted && !site.from->dead) {
-    if (self->lockstep_) self->lockstep_->Expect(*site.from, site.op + 1);
+  if (more && !faulted && !from.dead) {
+    if (self->lockstep_) self->lockstep_->ExpectBehind(from, site.next);
     if (counts) cpu.instructions_ += site.behind;
     return AfterSite::kNext;
   }

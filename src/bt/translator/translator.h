@@ -74,8 +74,10 @@ class Translator : public Tier, private BlockSource {
   // What there is of `block` already, or null.
   virtual Translation* Find(const Block& block, bool plain) const;
   virtual void Keep(Block& block, bool plain, Translation* translation) const;
+  // The first of the parts that the block is.
+  virtual uint32_t& PartsOf(const Block& block) const { return block.parts; }
   const Translation* Prepare(Block* block);
-  Translation* TranslationOf(Block* block, bool plain);
+  Translation* TranslationOf(Block*& block, bool plain);
   void Retire(Translation& translation);
   // For perf: the code from `hot` and `cold` to the present ends.
   void NameCode(std::string_view kind, uint64_t linear, const Block& block, CodeSpace::Offset hot,
@@ -83,11 +85,13 @@ class Translator : public Tier, private BlockSource {
   void NameStubs();
   void Leave();
   void Link(const Way& way, Translation& to);
-  void EmitThunk(Exit& exit, const Translation& to);
-  void Unlink(Exit& exit);
+  // `exit`: its number.
+  void EmitThunk(uint32_t exit, const Translation& to);
+  void Unlink(uint32_t exit);
   uint16_t PageNumber(uint64_t page);
   virtual void SelectJumps();
-  const Block* FindBlock(uint64_t phys) override;
+  Block* FindBlock(uint64_t phys) override;
+  bool EnsureOps(Block& block) override { return cpu_.EnsureOps(block); }
   const uint8_t* FetchBytes(const Block& block) override;
   void FaultAtTarget();
   void CompareInLockstep();
@@ -102,16 +106,16 @@ class Translator : public Tier, private BlockSource {
   CodeContext context_;
   CodeSpace space_;
   Stubs stubs_;
-  std::vector<Exit> exits_;
-  std::vector<Site> sites_;
-  std::vector<DirectAccess> accesses_;  // in ascending order
+  Numbered<Exit> exits_;
+  Numbered<Site> sites_;
+  Numbered<DirectAccess> accesses_;  // in ascending order
   JumpTables jumps_;
   const ptrdiff_t tables_run_;          // from where the tables are to where code sees them
   std::array<uint64_t, 2> selected_{};  // Cpu::keys_ that CodeState::tables are for
   bool user_code_ = true;
   std::unordered_map<uint64_t, uint16_t> page_numbers_;
-  std::vector<std::unique_ptr<Translation>> translations_;
-  std::unordered_multimap<const Block*, Translation*> covering_;  // that a block is a part of
+  Numbered<Translation> translations_;
+  Numbered<Part> parts_;
   Way way_;
   std::array<uint8_t, BlockCache::kMaxBytes> bytes_;  // of the block that is being translated
   const Counting counting_;

@@ -1,6 +1,7 @@
 #include "bt/interp/block_cache.h"
 
 #include <catch2/catch.hpp>
+#include <set>
 
 #include "bt/interp/cpu.h"
 
@@ -12,16 +13,29 @@ bool Handler1(Cpu&, const Op&) {
   return true;
 }
 
+constexpr Op kOps[2] = {{.fn = &Handler1, .imm = 77}, {.fn = &Handler1}};
+
 Block* AddBlock(BlockCache& cache, uint64_t phys, uint16_t bytes, uint64_t second_page = 0) {
   Block block;
   block.phys = phys;
   block.bytes = bytes;
   block.op_count = 2;
   block.second_page = second_page;
-  Op ops[2];
-  ops[0].fn = ops[1].fn = &Handler1;
-  return cache.Add(block, ops);
+  return cache.Add(block, kOps);
 }
+
+// Adds others until nothing is left of what was there. The pages that have no code any more.
+std::set<uint64_t> ForgetAll(BlockCache& cache) {
+  std::set<uint64_t> pages;
+  for (uint64_t phys = 0x10'0000; phys < 0x50'0000; phys += 0x40) {
+    if (!cache.HasRoom()) REQUIRE(cache.ForgetOldest([&](uint64_t page) { pages.insert(page); }));
+    REQUIRE(cache.HasRoom());
+    AddBlock(cache, phys, 16);
+  }
+  return pages;
+}
+
+constexpr size_t kOpBudget = 256 * 1024;
 
 }  // namespace
 
@@ -74,4 +88,76 @@ TEST_CASE("the cache keeps to its budget") {
   CHECK(cache.HasRoom());
   CHECK_FALSE(cache.HasCode(0x1000));
   CHECK(cache.Find(0x1000, CodeSize::k64) == nullptr);
+}
+
+TEST_CASE("where ops may go, a block goes with them unless it was kept") {
+  BlockCache cache(1 << 20, kOpBudget);
+  Block* gone = AddBlock(cache, 0x1010, 16);
+  Block* kept = AddBlock(cache, 0x2ffc, 7, 0x3000);
+  CHECK(kept->links == nullptr);
+  gone->runs = 1;
+  kept->runs = 2;
+  Block* const before = kept;
+  kept = cache.Keep(kept);
+  CHECK(before->dead);
+  CHECK_FALSE(kept->dead);
+  CHECK(cache.Keep(kept) == kept);
+  CHECK(cache.Find(0x2ffc, CodeSize::k64) == kept);
+  CHECK(kept->ops[0].imm == 77);
+
+  const std::set<uint64_t> pages = ForgetAll(cache);
+  CHECK(pages.contains(0x1000));
+  CHECK_FALSE(pages.contains(0x2000));
+  CHECK_FALSE(pages.contains(0x3000));
+  CHECK_FALSE(cache.HasCode(0x1000));
+  CHECK(cache.Find(0x1010, CodeSize::k64) == nullptr);
+  CHECK(cache.Find(0x2ffc, CodeSize::k64) == kept);
+  CHECK(kept->ops == nullptr);
+  CHECK(kept->op_count == 2);
+
+  // How often it had run is not forgotten, once.
+  CHECK(AddBlock(cache, 0x1010, 16)->runs == 1);
+  CHECK(cache.Invalidate(0x1010, 1));
+  CHECK(AddBlock(cache, 0x1010, 16)->runs == 0);
+}
+
+TEST_CASE("a kept block can have its ops again, and dies with or without them") {
+  BlockCache cache(1 << 20, kOpBudget);
+  Block* without = cache.Keep(AddBlock(cache, 0x1010, 16));
+  Block* with = cache.Keep(AddBlock(cache, 0x2ffc, 7, 0x3000));
+  ForgetAll(cache);
+  REQUIRE(with->ops == nullptr);
+  cache.Restore(*with, kOps);
+  CHECK(with->ops[0].imm == 77);
+  CHECK(with->ops[1].fn == &Handler1);
+  CHECK(cache.Invalidate(0x3001, 1));
+  CHECK(with->dead);
+  CHECK(with->ops[0].fn != &Handler1);  // a running block leaves at its next instruction
+  CHECK(cache.Invalidate(0x1010, 1));
+  CHECK(without->dead);
+  ForgetAll(cache);
+  CHECK(with->ops == nullptr);
+  CHECK_FALSE(cache.HasCode(0x1000));
+}
+
+TEST_CASE("what only the interpreter can run keeps its ops") {
+  BlockCache cache(1 << 20, kOpBudget);
+  Block* block = cache.Keep(AddBlock(cache, 0x1010, 16));
+  block->untranslatable = true;
+  ForgetAll(cache);
+  REQUIRE(block->ops != nullptr);
+  CHECK(block->ops[0].imm == 77);
+  CHECK(cache.Invalidate(0x1010, 1));
+  CHECK(block->ops[0].fn != &Handler1);
+}
+
+TEST_CASE("a dead block that goes leaves nothing behind in either of its pages") {
+  BlockCache cache(1 << 20, kOpBudget);
+  AddBlock(cache, 0x2ffc, 7, 0x3000);
+  CHECK(cache.Invalidate(0x2ffc, 1));  // the other page still has it
+  CHECK(cache.HasCode(0x3000));
+  ForgetAll(cache);
+  CHECK_FALSE(cache.HasCode(0x2000));
+  CHECK_FALSE(cache.HasCode(0x3000));
+  CHECK_FALSE(cache.Invalidate(0x3000, 4));
 }

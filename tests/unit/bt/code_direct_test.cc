@@ -63,7 +63,7 @@ TEST_CASE("accesses of direct code lead to the interpreter when they fault", "[v
       ++faults;
     }
     CHECK(faults >= sample.accesses);
-    emitted.accesses.clear();
+    emitted.accesses.Clear();
     CHECK(workshop.Verify(emitted) != "");
   }
 }

@@ -39,9 +39,9 @@ class CodeWorkshop {
   struct Emitted {
     bt::CodeVerifier::Range hot, cold;
     bt::Translation translation;
-    std::vector<bt::Exit> exits;
+    bt::Numbered<bt::Exit> exits;
     size_t blocks;  // of which it consists
-    std::vector<bt::DirectAccess> accesses;
+    bt::Numbered<bt::DirectAccess> accesses;
   };
 
   // `leave_out`: from the stubs.
@@ -94,7 +94,7 @@ class CodeWorkshop {
     emitted.translation.second_page = second_page;
     emitted.hot.begin = space.OffsetOf(space.hot());
     emitted.cold.begin = space.OffsetOf(space.cold());
-    std::vector<bt::Site> sites;
+    bt::Numbered<bt::Site> sites;
     bt::BlockTranslator translator(space, context, stubs, features, source, emitted.exits, sites,
                                    emitted.accesses, leave_out, counting);
     REQUIRE(translator.Translate(source.first(), plain, emitted.translation));
@@ -107,15 +107,17 @@ class CodeWorkshop {
   // What the verifier has against it.
   std::string Verify(const Emitted& emitted) const {
     using bt::FlagHome;
+    const std::vector<bt::Exit> exits = emitted.exits.Since(0);
+    const std::vector<bt::DirectAccess> accesses = emitted.accesses.Since(0);
     return bt::CodeVerifier(space, context, stubs)
         .Verify({emitted.hot,
                  emitted.cold,
                  {{emitted.translation.from(FlagHome::kHost), FlagHome::kHost},
                   {emitted.translation.from(FlagHome::kMemory), FlagHome::kMemory}},
-                 emitted.exits,
+                 exits,
                  {},
                  emitted.translation.second_page,
-                 emitted.accesses});
+                 accesses});
   }
 
  private:
@@ -128,9 +130,10 @@ class CodeWorkshop {
         part.block.op_count = static_cast<uint16_t>(part.ops.size());
       }
     }
-    const bt::Block& first() const { return parts_.front().block; }
-    const bt::Block* FindBlock(uint64_t phys) override {
-      for (const Part& part : parts_) {
+    bt::Block& first() { return parts_.front().block; }
+    bool EnsureOps(bt::Block&) override { return true; }
+    bt::Block* FindBlock(uint64_t phys) override {
+      for (Part& part : parts_) {
         if (part.block.phys == phys) return &part.block;
       }
       return nullptr;
