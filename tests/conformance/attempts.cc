@@ -64,15 +64,6 @@ void PrepareAttempts(AddressSpace& process, uint64_t page_flags) {
   process.Map(UserLinear(attempt_state), reinterpret_cast<uint64_t>(attempt_state) | page_flags);
 }
 
-Slowly::Slowly(bool really) {
-  WriteDr0(kWindow);  // nobody goes there
-  if (really) WriteDr7(0x402);
-}
-
-Slowly::~Slowly() {
-  WriteDr7(0x400);
-}
-
 bool MayTry(const Attempt& attempt) {
   if ((attempt.flags & kTcgDiffers) && UnderTcg()) return false;
   if (attempt.need > 64) return Cpuid(0).eax >= 7 && Cpuid(7).ebx >> (attempt.need - 65) & 1;

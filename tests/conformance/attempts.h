@@ -35,13 +35,6 @@ bool MayTry(const Attempt& attempt);
 // "INSTRUCTION: SITUATION"
 void NameSection(const Attempt& attempt, const char* situation);
 
-// While it lives, no code runs but instruction by instruction: a breakpoint that nothing meets sees
-// to that.
-struct Slowly {
-  explicit Slowly(bool really);
-  ~Slowly();
-};
-
 // How an attempt ended: the exception or INT 0x80, x87 and SSE, and a hash of all memory near the
 // operand and of what the other registers point to.
 struct Ending {

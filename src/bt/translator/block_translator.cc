@@ -166,8 +166,8 @@ void BlockTranslator::EmitEntry(Translation& translation) {
   home_ = flags_;
   if (other == FlagHome::kMemory) EmitFlagsForStart();
   translation.entry[static_cast<unsigned>(flags_)] = here();
-  EmitCheckTail();
   EmitRename(hot_);
+  EmitCheckTail();  // where it fails they are taken home
   start_ = here();
   EmitCount();
 }

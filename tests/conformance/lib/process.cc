@@ -100,6 +100,15 @@ Trap Resume(const Frame& state) {
   return Try([&] { Enter(state); });
 }
 
+Slowly::Slowly(bool really) {
+  WriteDr0(kWindow);  // nobody goes there
+  if (really) WriteDr7(0x402);
+}
+
+Slowly::~Slowly() {
+  WriteDr7(0x400);
+}
+
 void SaveFpu(FpuImage& image) {
   asm volatile("fxsave64 %0" : "=m"(image) : : "memory");
 }

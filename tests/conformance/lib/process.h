@@ -51,6 +51,13 @@ Frame UserFrame(uint64_t rip, uint64_t rsp = 0);
 // Runs from `state` to the exception or INT 0x80 that no handler takes.
 Trap Resume(const Frame& state);
 
+// While it lives, no code runs but instruction by instruction: a breakpoint that nothing meets sees
+// to that.
+struct Slowly {
+  explicit Slowly(bool really);
+  ~Slowly();
+};
+
 // x87 and SSE as the program left them: the kernel has no use for them.
 struct alignas(16) FpuImage {
   uint8_t bytes[512] = {};
