@@ -6,7 +6,9 @@
 #include <string>
 
 #include "../support/fakes.h"
+#include "tests/support/memory_file.h"
 #include "vmm/core/base/bytes.h"
+#include "vmm/core/block/raw_image.h"
 #include "vmm/machine/board.h"
 #include "vmm/snapshot/sections.h"
 
@@ -20,9 +22,14 @@ struct Rig {
     vmm::Board::Events events{[this] { ++happened; }, [this](std::string_view) { ++happened; },
                               [this](uint32_t) { ++happened; }, [this] { ++happened; },
                               [this](vmm::GuestPhys) { ++happened; }};
-    board = std::move(vmm::Board::Create(
-                          {config, memory, time, time, {&serial, &serial, &serial, &serial}, debug},
-                          std::move(events))
+    board = std::move(vmm::Board::Create({config,
+                                          memory,
+                                          time,
+                                          time,
+                                          {&serial, &serial, &serial, &serial},
+                                          debug,
+                                          {{&disk, 2, "serial", false}}},
+                                         std::move(events))
                           .value());
   }
   vmm::Config config;
@@ -35,6 +42,10 @@ struct Rig {
     size_t bytes = 0;
   } serial, debug;
   int happened = 0;
+  vmm::Disk disk{
+      std::make_unique<vmm::RawImage>(
+          std::make_unique<vmm::MemoryFile>(std::vector<uint8_t>(vmm::kMiB)), false, false),
+      {.queues = 2, .limits = {}}};
   std::unique_ptr<vmm::Board> board;
 };
 
@@ -47,7 +58,8 @@ TEST_CASE("whatever a guest does to ports and memory, the board stands", "[machi
   constexpr uint16_t kPorts[] = {0x20,  0x40,   0x60,   0x70,  0x92,  0xA0,  0xB2,
                                  0xE0,  0xE9,   0x2F8,  0x3F8, 0x402, 0x4D0, 0x505,
                                  0x600, 0x2000, 0xAFE0, 0xCF8, 0xCFC};
-  constexpr uint64_t kMemory[] = {0xFEC00000, 0xFED00000, 0xFF000000};
+  constexpr uint64_t kMemory[] = {0xFEC00000, 0xFED00000, 0xFF000000, 0xC0000000,
+                                  0xC0001000, 0xC0002000, 0xC0003000, 0xC0004000};
   uint8_t data[8];
   for (int i = 0; i < 200'000; ++i) {
     const size_t size = size_t{1} << random.Below(4);
@@ -78,6 +90,24 @@ TEST_CASE("whatever a guest does to ports and memory, the board stands", "[machi
   CHECK(vmm::LoadLittleEndian({data, 4}) == 0);
   rig.board->ports().Read(0x92, {data, 1});
   CHECK(data[0] == 0x02);
+  rig.board->mmio().Read(0xC0000014, {data, 1});  // the disk's status, where its BAR was at first
+  CHECK(data[0] == 0);
+}
+
+TEST_CASE("a board with a disk is saved as a whole, and another one goes on from there",
+          "[machine]") {
+  Rig one, other;
+  const uint8_t acknowledge = 3;
+  one.board->mmio().Write(0xC0000014, {&acknowledge, 1});
+  one.board->PauseDisks();
+  vmm::Sections saved;
+  one.board->SaveState(saved);
+  REQUIRE(other.board->LoadInterruptControllers(saved));
+  REQUIRE(other.board->LoadDevices(saved));
+  CHECK(saved.CheckAllTaken());
+  uint8_t status = 0;
+  other.board->mmio().Read(0xC0000014, {&status, 1});
+  CHECK(status == 3);
 }
 
 TEST_CASE("no interrupt reaches a processor before the guest has programmed a controller",
@@ -125,6 +155,7 @@ TEST_CASE("every device on the buses is saved, or is known to have nothing to sa
       {"acpi-pm", "acpi-pm"},
       {"debug-console", ""},
       {"debug-exit", ""},
+      {"disk0", "disk0"},
       {"elcr", "pic"},
       {"firmware-console", ""},
       {"hpet", "hpet"},
@@ -152,6 +183,7 @@ TEST_CASE("every device on the buses is saved, or is known to have nothing to sa
       {"testdev-memory", "testdev"},
   };
   vmm::Sections saved;
+  rig.board->PauseDisks();
   rig.board->SaveState(saved);
   std::set<std::string> sections;
   for (const auto& section : saved.list()) sections.insert(section.name);
