@@ -264,7 +264,7 @@ void BlockTranslator::EmitStep(const Step& step) {
 }
 
 void BlockTranslator::EmitBytes(const uint8_t* bytes, unsigned count) {
-  for (unsigned i = 0; i < count; ++i) hot_.db(bytes[i]);
+  hot_.Put(bytes, count);
 }
 
 void BlockTranslator::EmitCopy(const Step& step) {
@@ -380,18 +380,22 @@ CodeSpace::Offset BlockTranslator::EmitLookUp(unsigned size, bool write) {
     write = false;
   }
   if (leave_out_ == LeaveOut::kCrossing) size = 1;
-  const auto bank =
-      static_cast<int>(write ? offsetof(TlbBank, write.entries) : offsetof(TlbBank, read.entries));
-  constexpr unsigned kEntries = decltype(TlbBank::read)::kEntries;
-  static_assert(sizeof(TlbEntry) == 16 && kEntries == decltype(TlbBank::write)::kEntries);
-  hot_.mov(hot_.r11d, hot_.r10d);
-  hot_.shr(hot_.r11d, 8);
-  hot_.and_(hot_.r11d, (kEntries - 1) << 4);
-  hot_.add(hot_.r11, hot_.ptr[hot_.At(context_.tlb)]);
-  hot_.xor_(hot_.r10, hot_.ptr[hot_.r11 + bank]);
-  hot_.cmp(hot_.r10, static_cast<uint32_t>(vmm::kPageSize - size));
+  constexpr uint32_t kMask = (decltype(TlbBank::read)::kEntries - 1) << 4;
+  constexpr uint32_t kWrite = offsetof(TlbBank, write.entries);
+  constexpr uint8_t kPage = offsetof(TlbEntry, page);
+  static_assert(sizeof(TlbEntry) == 16 && offsetof(TlbBank, read.entries) == 0 &&
+                kMask == (decltype(TlbBank::write)::kEntries - 1) << 4);
+  Sequence code(hot_), add(hot_);
+  code.Bytes({0x45, 0x89, 0xd3, 0x41, 0xc1, 0xeb, 8});  // MOV R11D, R10D; SHR R11D, 8
+  code.Bytes({0x41, 0x81, 0xe3}).Word(kMask);           // AND R11D, kMask
+  code.Bytes({0x4c, 0x03, 0x1d}).Near(context_.tlb);    // ADD R11, [tlb]
+  if (write)                                            // XOR R10, [R11 + bank]; ADD R10, ...
+    code.Bytes({0x4d, 0x33, 0x93}).Word(kWrite), add.Bytes({0x4d, 0x03, 0x93}).Word(kWrite + kPage);
+  else
+    code.Bytes({0x4d, 0x33, 0x13}), add.Bytes({0x4d, 0x03, 0x53, kPage});
+  code.Bytes({0x49, 0x81, 0xfa}).Word(static_cast<uint32_t>(vmm::kPageSize - size)).Emit();  // CMP
   const CodeSpace::Offset jump = EmitJumpIf(hot_, kAbove);
-  hot_.add(hot_.r10, hot_.ptr[hot_.r11 + bank + static_cast<int>(offsetof(TlbEntry, page))]);
+  add.Emit();
   return jump;
 }
 
@@ -423,16 +427,15 @@ void BlockTranslator::EndCheck(const Check& check, bool resumes) {
 }
 
 CodeSpace::Offset BlockTranslator::EmitJumpIf(Assembler& code, uint8_t condition) {
-  code.db(0x0f);
-  code.db(0x80 | condition);
-  code.dd(0);
+  const uint8_t bytes[] = {0x0f, static_cast<uint8_t>(0x80 | condition), 0, 0, 0, 0};
+  code.Put(bytes, sizeof(bytes));
   return space_.OffsetOf(code) - 4;
 }
 
 // A JMP without a target yet; the place of its displacement.
 CodeSpace::Offset BlockTranslator::EmitJump(Assembler& code) {
-  code.db(0xe9);
-  code.dd(0);
+  const uint8_t bytes[] = {0xe9, 0, 0, 0, 0};
+  code.Put(bytes, sizeof(bytes));
   return space_.OffsetOf(code) - 4;
 }
 

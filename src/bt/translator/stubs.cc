@@ -244,11 +244,13 @@ void EmitJumpAnywhere(Assembler& code, const CodeContext& context, CodeSpace& sp
 
 // OF goes to bit 0, LAHF's flags to bits 15:8: the form of Flags.
 void EmitSaveFlags(Assembler& code, const CodeContext& context) {
-  code.mov(code.r11, code.rax);
-  code.lahf();
-  code.seto(code.al);
-  code.mov(code.word[code.At(context.flags)], code.ax);
-  code.mov(code.rax, code.r11);
+  Sequence(code)
+      .Bytes({0x49, 0x89, 0xc3})        // MOV R11, RAX
+      .Bytes({0x9f, 0x0f, 0x90, 0xc0})  // LAHF; SETO AL
+      .Bytes({0x66, 0x89, 0x05})        // MOV [flags], AX
+      .Near(context.flags)
+      .Bytes({0x4c, 0x89, 0xd8})  // MOV RAX, R11
+      .Emit();
 }
 
 void EmitRestoreFlags(Assembler& code, const CodeContext& context, bool keep_temp1) {
