@@ -58,7 +58,7 @@ class Translator : public Tier, private BlockSource {
 
   // Runs of a block in the interpreter before it is worth translating, and before it may be a part
   // of others.
-  static constexpr unsigned kHotRuns = 4, kWarmRuns = 2;
+  static constexpr unsigned kHotRuns = 16, kWarmRuns = 2;
   static constexpr size_t kCodeBytes = 32 * vmm::kMiB;
   static constexpr size_t kStateBytes = vmm::kPageSize;
 
