@@ -166,7 +166,7 @@ void BlockTranslator::EmitEntry(Translation& translation) {
   home_ = flags_;
   if (other == FlagHome::kMemory) EmitFlagsForStart();
   translation.entry[static_cast<unsigned>(flags_)] = here();
-  EmitRename(hot_);
+  if (leave_out_ != LeaveOut::kBorrow) EmitRename(hot_);
   EmitCheckTail();  // where it fails they are taken home
   start_ = here();
   EmitCount();

@@ -26,6 +26,8 @@ namespace bt {
 // - Other pages are where they were, by JumpTable::pages.
 // - Vector and x87 registers are used only where they were looked for; aligned operands are
 // aligned.
+// - Registers that are lent to those without one of their own were saved before, and are back home
+//   wherever the code is left.
 // - The guest's flags are nowhere lost while somebody may need them, or a comparison that stays
 // true
 //   can make them once more, and are where the target of a jump takes them to be.

@@ -53,6 +53,32 @@ void CodeWalk::FollowPointers() {
   state_.ForgetPointers();
 }
 
+// To and from the slots of the guest's registers: a register is borrowed once its own value is in
+// its slot, and is given back its own only then.
+void CodeWalk::FollowLoans() {
+  const uint16_t saved = state_.saved;
+  state_.saved &= static_cast<uint16_t>(~use_.gpr_written);
+  if (insn_.mnemonic != Mnemonic::MOV || !HasMemory(insn_) ||
+      insn_.mem.base != MemoryOperand::kRip || !Within(context_.r, 16))
+    return;
+  const Operand& reg = operand(IsMem(0) ? 1 : 0);
+  if (reg.kind != OperandKind::kReg || reg.bits != 64 || !(kAtHome >> reg.reg & 1)) return;
+  const auto bit = static_cast<uint16_t>(1 << reg.reg);
+  const bool own = Is(context_.r[reg.reg]), lent = (state_.lent & bit) != 0;
+  if (own && IsMem(0)) {
+    Require(!lent, "a borrowed register's value in a slot that is not its own");
+    state_.saved |= bit;
+  } else if (own) {
+    Require(lent, "a register that was not borrowed is given back");
+    state_.lent &= static_cast<uint16_t>(~bit);
+  } else if (IsMem(0)) {
+    Require(lent, "a register that was not borrowed is another one's value");
+  } else {
+    Require(!lent && (saved & bit), "a register is borrowed that was not saved");
+    state_.lent |= bit;
+  }
+}
+
 void CodeWalk::FollowFlags() {
   const State::Restoring restoring = std::exchange(state_.restoring, State::Restoring::kNo);
   if (Is(context_.flags) && use_.memory_written) {

@@ -169,6 +169,7 @@ class CodeWalk {
     faulted.in_memory = state_.in_memory;
     faulted.running = state_.running;
     faulted.tail = state_.tail;
+    faulted.lent = state_.lent;
     Reach(access->stub, faulted);
   }
 
@@ -253,6 +254,8 @@ class CodeWalk {
            (state_.restoring == State::Restoring::kRead && insn_.mnemonic == Mnemonic::ADD);
   }
 
+  // Which registers of the host's hold others than their own.
+  void FollowLoans();
   // Where the guest's flags are afterwards.
   void FollowFlags();
   void FollowMxcsr();
@@ -272,12 +275,15 @@ class CodeWalk {
       if (exit.jump + 4 != next) continue;
       Require(exit.flags == FlagHome::kHost ? state.in_host : state.in_memory,
               "flags that the next block does not find");
+      RequireHome(state);
       RequireTail(state);
     }
     Require(target != stubs_.indirect || state.OfTable(), "a jump to where nobody has looked");
     if (target == stubs_.leave || target == stubs_.indirect || target == stubs_.syscall ||
-        target == stubs_.sysret)
+        target == stubs_.sysret) {
+      RequireHome(state);
       return Require(state.in_memory, "leaves without the flags");
+    }
     for (const CodeVerifier::Entry& entry : code_.others) {
       if (entry.at != target) continue;
       Require(state.running == State::Place{entry.distance, entry.page},
@@ -286,6 +292,11 @@ class CodeWalk {
                      "flags that the other block does not find");
     }
     Reach(target, state);
+  }
+
+  // All registers are where others find them.
+  void RequireHome(const State& state) {
+    Require(state.lent == 0, "leaves with borrowed registers");
   }
 
   // Before anything of the guest's is done.
@@ -303,6 +314,7 @@ class CodeWalk {
             "a jump to where nobody has looked");
     Require(state_.in_memory, "leaves without the flags");
     Require(state_.tail == code_.second_page, "a page that nobody has looked for");
+    RequireHome(state_);
   }
 
   void Call(CodeSpace::Offset next) {
@@ -320,7 +332,9 @@ class CodeWalk {
     after.tail = state_.tail;
     if (stubs_.RunsSite(target)) {
       RequireTail(state_);
+      RequireHome(state_);
     } else {
+      after.lent = state_.lent;
       after.permitted = state_.permitted;
       after.slots = state_.slots;
     }
@@ -357,6 +371,7 @@ class CodeWalk {
     CheckOpcode();
     CheckMemory();
     if (!fault_.empty()) return;
+    FollowLoans();
     FollowFlags();
     if (IsOurs() || use_.flags_written == 0) state_.ForgetRecipe(use_.gpr_written);
     FollowPointers();

@@ -57,6 +57,7 @@ enum class LeaveOut : uint8_t {
   kSpanEnd,    // the last byte of a span is not looked up
   kSpanWrite,  // spans are checked as if nobody wrote to them
   kSpanKept,   // although C++ ran since they were checked
+  kBorrow,     // registers for the homeless ones are not borrowed, but given back
   kBitNumber,  // of a locked bit instruction: may lead out of what was looked up
   kRepeat,     // of the end of the page by the stubs of REP: the verifier does not see them
 };

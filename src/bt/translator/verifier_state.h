@@ -113,6 +113,9 @@ struct VerifierState {
   uint32_t vectors = 0;
   uint32_t permitted = 0;  // that load_vectors is sure to give: nothing but C++ changes it
   bool x87 = false;
+  // Registers of the host's that hold one of kHomeless; whose own value is in its slot.
+  uint16_t lent = 0, saved = 0;
+  static constexpr uint16_t kUnclear = 0xffff;
   bool in_host = false, in_memory = false;  // where the guest's flags are right
   bool carry = false;                       // the host's is, the other flags may not be
   FlagRecipe recipe;                        // makes the guest's flags once more
@@ -152,6 +155,8 @@ struct VerifierState {
     vectors = std::min(vectors, other.vectors);
     permitted = std::min(permitted, other.permitted);
     x87 &= other.x87;
+    keep(lent, other.lent, kUnclear);
+    saved &= other.saved;
     carry = (carry || in_host) && (other.carry || other.in_host);
     keep(recipe, other.recipe, FlagRecipe{});
     in_host &= other.in_host;

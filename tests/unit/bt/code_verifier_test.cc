@@ -104,6 +104,10 @@ TEST_CASE("every check that is left out is noticed", "[verifier]") {
   CHECK(fault({0x5b}, LeaveOut::kRead) == "memory without a check");
   CHECK(fault(kLoad, LeaveOut::kCrossing) == "more memory than was checked");
   CHECK(fault(kStore, LeaveOut::kCrossing) == "more memory than was checked");
+  CHECK(fault({0x4d, 0x01, 0xd1}, LeaveOut::kBorrow) ==  // ADD R9, R10
+        "a register that was not borrowed is another one's value");
+  CHECK(fault({0x4d, 0x8b, 0x0a}, LeaveOut::kBorrow) ==  // MOV R9, [R10]
+        "a register that was not borrowed is another one's value");
   CHECK(fault(kBit, LeaveOut::kRead) == "memory without a check");
   CHECK(fault(kBit, LeaveOut::kCrossing) == "more memory than was checked");
   CHECK(fault(kLockedBit, LeaveOut::kWrite) == "a write that was checked as a read");
@@ -119,7 +123,8 @@ TEST_CASE("every check that is left out is noticed", "[verifier]") {
   CHECK(fault(kSpans, LeaveOut::kSpanKept) == "memory without a check");
   CHECK(fault(kVector, LeaveOut::kRegisters) == "vector registers that are not there");
   CHECK(fault(kX87, LeaveOut::kRegisters) == "x87 registers that are not there");
-  for (const Code& code : {Code{0x89, 0xc8}, kLoad, Code{0xff, 0xe0}, Code{0x0f, 0xa2}}) {
+  for (const Code& code :
+       {Code{0x89, 0xc8}, kLoad, Code{0xff, 0xe0}, Code{0x0f, 0xa2}, Code{0x4d, 0x01, 0xd1}}) {
     const auto across = [&](LeaveOut leave_out) {
       return workshop.Verify(workshop.Translate(code, leave_out, false, 7));
     };
