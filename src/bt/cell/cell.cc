@@ -29,6 +29,10 @@ std::unique_ptr<Cell> Cell::Create(Cpu& cpu, Bell& bell) {
   if (!process) return nullptr;
   std::unique_ptr<Cell> cell(new Cell(cpu, bell, std::move(process)));
   if (!cell->process_->Start(cell->space_, cell->cell_stubs_)) return nullptr;
+  constexpr unsigned kSamples = 16;
+  const uint64_t before = cell->process_->CpuTime();
+  for (unsigned i = 0; i < kSamples; ++i) cell->process_->MakeCalls();
+  cell->payment_ = (cell->process_->CpuTime() - before) / kSamples;
   return cell;
 }
 
@@ -180,14 +184,21 @@ void Cell::Run(Block* block) {
   uint64_t entry = reinterpret_cast<uint64_t>(space_.run(translation->from(FlagHome::kMemory)));
   do {
     state.entry = entry;
-    if (entry == 0 || !process_->HandOver()) return Lose();
-    ++hand_overs_;
+    if (entry == 0 || !HandOver()) return Lose();
     healthy_ &= pages_.GoodSoFar();
     entry = state.event == static_cast<uint32_t>(CellState::Event::kFault) ? OnFault() : kLeft;
   } while (entry != kLeft);
   if (!TakeState()) return Lose();
   if (left_.exit != CodeState::kSite) return Leave();
   RunSiteHere();
+}
+
+bool Cell::HandOver() {
+  ++hand_overs_;
+  payments_ += 1 + process_->queued();
+  const bool back = process_->HandOver();
+  payments_ += process_->state().event == static_cast<uint32_t>(CellState::Event::kFault);
+  return back;
 }
 
 // Where to go on; 0: nowhere, the fault is none of the code's.

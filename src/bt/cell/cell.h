@@ -28,8 +28,14 @@ class Cell final : public Translator {
   bool Collides() const;
   // False: the host has refused memory, or the process is lost; this will not get better.
   bool healthy() const { return healthy_; }
-  // Since it began: costs microseconds each.
   uint64_t hand_overs() const { return hand_overs_; }
+  // What the process has used since it began: nanoseconds of its processor, and how often that
+  // went for what a hand-over costs: for each, for each fault, and for each call.
+  struct Spent {
+    uint64_t time = 0, payments = 0;
+  };
+  Spent spent() const { return {process_->CpuTime(), payments_}; }
+  uint64_t payment() const { return payment_; }  // nanoseconds of its processor
 
   void Run(Block* block) override;
 
@@ -43,6 +49,7 @@ class Cell final : public Translator {
   void SelectJumps() override;
   void GiveState();
   bool TakeState();
+  bool HandOver();
   uint64_t OnFault();
   void Lose();
   void RunSiteHere();
@@ -54,6 +61,7 @@ class Cell final : public Translator {
   CellPages pages_;
   bool healthy_ = true;
   uint64_t hand_overs_ = 0;
+  uint64_t payments_ = 0, payment_ = 0;
   // The last fault that no page could be mapped for: the interpreter may make it possible.
   uint64_t wanted_ = 0;
   bool wanted_write_ = false;

@@ -13,6 +13,7 @@
 #include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -198,6 +199,13 @@ bool CellProcess::HandOver() {
     refused_ |= static_cast<int64_t>(state().call[i].result) < 0;
   queued_ = 0;
   return true;
+}
+
+uint64_t CellProcess::CpuTime() const {
+  clockid_t clock;
+  timespec time{};
+  if (pid_ > 0 && clock_getcpuclockid(pid_, &clock) == 0) clock_gettime(clock, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
 }
 
 void CellProcess::MakeCalls() {

@@ -42,6 +42,9 @@ class CellProcess {
   // To the cell and back: its calls are made, it goes on at state().entry, until it wants
   // something. False: the process is gone.
   bool HandOver();
+  // Of a processor, that it has used; nanoseconds.
+  uint64_t CpuTime() const;
+  unsigned queued() const { return queued_; }
   // Has the cell make its calls, and nothing else.
   void MakeCalls();
   // Whether the host's kernel refused any of the calls of the last hand-over.

@@ -10,14 +10,15 @@
 namespace bt {
 namespace {
 
-constexpr uint64_t kMicrosecond = 1000, kMillisecond = 1000 * kMicrosecond;
+constexpr uint64_t kMillisecond = 1'000'000;
 
 // A user that is found running twice, so far apart, is worth a cell.
 constexpr uint64_t kApart = 2 * kMillisecond;
 constexpr unsigned kTimes = 2;
-// It stays there as long as hand-overs, with what they bring, are so far apart. Its memory has
-// to get there first, so that several bad windows are forgiven.
-constexpr uint64_t kWindow = 64, kPerHandOver = 60 * kMicrosecond;
+// It stays there as long as it computes for so many times what hand-overs, and what they bring,
+// take: half of its time would be saved at best. Its memory has to get there first, so that several
+// bad windows are forgiven.
+constexpr uint64_t kWindow = 64, kTimesPaid = 2;
 constexpr unsigned kForgiven = 8;
 constexpr unsigned kMostCollisions = 4;
 constexpr uint64_t kShortestRefusal = 20 * kMillisecond, kLongestRefusal = 2000 * kMillisecond;
@@ -105,10 +106,12 @@ bool CellTier::WorthIt(uint64_t now) {
 }
 
 bool CellTier::StillWorthIt(uint64_t now) {
-  const uint64_t count = cell_->hand_overs() - count_;
-  const bool bad = now - window_ < count * kPerHandOver;
-  window_ = now;
-  count_ += count;
+  const Cell::Spent spent = cell_->spent();
+  const uint64_t paid = (spent.payments - spent_.payments) * cell_->payment();
+  // This process pays as much.
+  const bool bad = spent.time - spent_.time < (1 + 2 * kTimesPaid) * paid;
+  spent_ = spent;
+  count_ = cell_->hand_overs();
   bad_windows_ = bad ? bad_windows_ + 1 : 0;
   if (bad_windows_ < kForgiven) return true;
   Refusal& refusal = RefusalOf(cpu_.cr3_);
@@ -136,7 +139,7 @@ bool CellTier::Adopt() {
     return false;
   }
   cell_->Adopt();
-  window_ = Now();
+  spent_ = cell_->spent();
   count_ = cell_->hand_overs();
   bad_windows_ = 0;
   candidate_ = ~0ull;

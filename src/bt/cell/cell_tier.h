@@ -45,9 +45,10 @@ class CellTier final : public Tier {
 
   // Times are nanoseconds of the host.
   uint64_t candidate_ = ~0ull,
-           seen_ = 0;                // address space whose user ran, and when it was looked at
-  unsigned times_ = 0;               // that it was the same
-  uint64_t window_ = 0, count_ = 0;  // since when hand-overs are counted, and from which number
+           seen_ = 0;   // address space whose user ran, and when it was looked at
+  unsigned times_ = 0;  // that it was the same
+  Cell::Spent spent_;   // before the present window of hand-overs,
+  uint64_t count_ = 0;  // which began with that number
   unsigned bad_windows_ = 0, collisions_ = 0;
   std::array<Refusal, 8> refusals_{};
 };

@@ -11,8 +11,8 @@ using Xbyak::Reg64;
 BlockTranslator::Place BlockTranslator::ReachMemory(const Step& step, unsigned size, bool write) {
   if (Reached(step.memory)) return PlaceIn(step.memory);
   if (context_.direct) {
-    EmitDirectAddress(step);
-    return Direct(step, hot_.r10, 0);
+    const int32_t disp = EmitDirectAddress(step);
+    return Direct(step, hot_.r10, disp);
   }
   FlagsAside();
   ReleaseTemps();

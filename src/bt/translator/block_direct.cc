@@ -37,12 +37,18 @@ bool MayBeDirect(Treatment how) {
   }
 }
 
-// The linear address to kTemp0. Changes no flag.
-void BlockTranslator::EmitDirectAddress(const Step& step) {
+// The linear address, but for the displacement that is returned, to kTemp0. Changes no flag.
+int32_t BlockTranslator::EmitDirectAddress(const Step& step) {
+  const bool segment = OfFsOrGs(step.insn.mem);
+  if (step.insn.mem.base == MemoryOperand::kRip && !segment) {
+    hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.page)]);
+    return static_cast<int32_t>(step.next + step.insn.mem.disp);
+  }
   EmitOffset(step);
-  if (!OfFsOrGs(step.insn.mem)) return;
+  if (!segment) return 0;
   hot_.mov(hot_.r11, hot_.ptr[hot_.At(context_.seg_base[step.insn.mem.segment])]);
   hot_.lea(hot_.r10, hot_.ptr[hot_.r10 + hot_.r11]);
+  return 0;
 }
 
 BlockTranslator::Place BlockTranslator::Direct(const Step& step, const Reg64& base, int32_t disp) {
@@ -58,8 +64,8 @@ void BlockTranslator::EmitDirectMemory(const Step& step) {
   FlagsFor(step);
   uint8_t bytes[kMaxPatched];
   const unsigned own = HasOwnAddress(step.insn) ? PatchInsn(step.insn, plan_, bytes) : 0;
-  if (own == 0) EmitDirectAddress(step);
-  Place place = Direct(step, hot_.r10, 0);
+  const int32_t disp = own == 0 ? EmitDirectAddress(step) : 0;
+  Place place = Direct(step, hot_.r10, disp);
   place.check.flags = before;
   if (own != 0)
     EmitBytes(bytes, own);

@@ -190,7 +190,7 @@ class BlockTranslator {
   Place ReachMemory(const Step& step, unsigned size, bool write);
   Place ReachStack(const Step& step, const Xbyak::Reg64& base, int32_t disp, bool write);
   Place Direct(const Step& step, const Xbyak::Reg64& base, int32_t disp);
-  void EmitDirectAddress(const Step& step);
+  int32_t EmitDirectAddress(const Step& step);
   void EmitDirectMemory(const Step& step);
   void EmitDirectRepeat(const Step& step);
   void EndDirect(const Check& check);
