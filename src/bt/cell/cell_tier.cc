@@ -16,8 +16,8 @@ constexpr uint64_t kMillisecond = 1'000'000;
 constexpr uint64_t kApart = 2 * kMillisecond;
 constexpr unsigned kTimes = 2;
 // It stays there as long as it computes for so many times what hand-overs, and what they bring,
-// take: half of its time would be saved at best. Its memory has to get there first, so that several
-// bad windows are forgiven.
+// take: less would not make up for them. Its memory has to get there first, so that several bad
+// windows are forgiven.
 constexpr uint64_t kWindow = 64, kTimesPaid = 2;
 constexpr unsigned kForgiven = 8;
 constexpr unsigned kMostCollisions = 4;

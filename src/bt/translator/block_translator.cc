@@ -96,7 +96,9 @@ bool BlockTranslator::Expressible(const Step& step) const {
   }
 }
 
-bool BlockTranslator::Translate(Block& block, bool plain, Translation& translation) {
+bool BlockTranslator::Translate(Block& block, bool plain, Translation& translation,
+                                FlagHome wanted) {
+  wanted_ = wanted;
   translation_ = &translation;
   if (!DecodePath(block) || !ChooseRegisters()) return false;
   if (steps_.back().how == Treatment::kSetIf) steps_.back().how = Treatment::kInterpreter;
@@ -147,7 +149,10 @@ void BlockTranslator::EmitEntry(Translation& translation) {
     const bool clobbers = translation.second_page != 0 ||
                           ClobbersFlags(step, static_cast<uint16_t>(&step - steps_.data()));
     if (clobbers) flags_ = FlagHome::kMemory;
-    if (!clobbers && MayFault(step)) break;  // which shows them
+    if (!clobbers && MayFault(step)) {  // which shows them
+      if (wanted_ == FlagHome::kMemory && OnlyFaultsShowFlags()) flags_ = FlagHome::kMemory;
+      break;
+    }
     if (!clobbers && OverwritesFlags(step.insn, step.use)) needs_ = Needs::kNothing;
     if (!clobbers && NeedsOnlyCarry(step.insn)) needs_ = Needs::kCarry;
     if (clobbers || step.how == Treatment::kJumpIf || step.use.flags_read ||
@@ -170,6 +175,20 @@ void BlockTranslator::EmitEntry(Translation& translation) {
   EmitCheckTail();  // where it fails they are taken home
   start_ = here();
   EmitCount();
+}
+
+// Whether the flags that it begins with may as well stay in memory: nobody uses them before they
+// get others, and no loop comes by that would have to store them.
+bool BlockTranslator::OnlyFaultsShowFlags() const {
+  const Step& last = steps_.back();
+  if (IsBranch(last.how) && last.next + static_cast<int64_t>(last.insn.operand[0].imm) == Start())
+    return false;
+  for (const Step& step : steps_) {
+    if (OverwritesFlags(step.insn, step.use)) return true;
+    if (step.how == Treatment::kJumpIf || step.use.flags_read || step.use.flags_written)
+      return false;
+  }
+  return true;
 }
 
 // Whether what is emitted for `step` has flags of its own.

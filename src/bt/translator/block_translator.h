@@ -72,8 +72,9 @@ class BlockTranslator {
 
   // Translates 64-bit `block` and those that follow it. False: it is none that can be; nothing was
   // emitted. `plain`: without spans. Of `translation` its number is given, and that of a second
-  // page.
-  bool Translate(Block& block, bool plain, Translation& translation);
+  // page. `wanted`: where the flags are on the way that it is made for.
+  bool Translate(Block& block, bool plain, Translation& translation,
+                 FlagHome wanted = FlagHome::kHost);
   // Of which the last translation consists.
   std::span<const Block* const> blocks() const { return blocks_; }
   // How much of its hot code only counts.
@@ -124,6 +125,7 @@ class BlockTranslator {
   void EmitSystemCall(const Step& step);
   void EmitInterpreter(const Step& step, CodeSpace::Offset run);
   void EmitLeaveForSite(Assembler& code, uint32_t site);
+  bool OnlyFaultsShowFlags() const;
   bool ClobbersFlags(const Step& step, uint16_t index) const;
   bool MayFault(const Step& step) const;
   void EmitBranch(const Step& step);
@@ -259,7 +261,7 @@ class BlockTranslator {
   // How the block begins: behind its ways in, with what of the flags where.
   enum class Needs : uint8_t { kNothing, kCarry, kAll };
   CodeSpace::Offset start_ = 0;
-  FlagHome home_ = FlagHome::kHost;
+  FlagHome wanted_ = FlagHome::kHost, home_ = FlagHome::kHost;
   Needs needs_ = Needs::kAll;
   VectorUse vectors_ = VectorUse::kNone;  // what is known to be in the host's registers
   bool x87_ = false;

@@ -9,10 +9,6 @@ namespace {
 
 constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
 
-bool InPage(const Exit& exit) {
-  return static_cast<uint32_t>(exit.target) < vmm::kPageSize;
-}
-
 // Of a thunk: its last displacements, by their distance from its end.
 constexpr unsigned kJumpBytes = 4;
 constexpr unsigned kPageBytes = 22;
@@ -29,7 +25,7 @@ void Translator::Link(const Way& way, Translation& to) {
   }
   Exit& exit = exits_[way.exit];
   if (translations_[exit.from].dead || !space_.HasRoom(BlockTranslator::kMaxCode)) return;
-  if (!InPage(exit)) {
+  if (!exit.InPage()) {
     if (to.page == 0) to.page = PageNumber(to.block->phys & kPageMask);
     jumps_.SetPage(to.page, way.linear & kPageMask, way.key);
   }
@@ -38,7 +34,7 @@ void Translator::Link(const Way& way, Translation& to) {
   exit.to = to.number;
   exit.next_incoming = to.incoming;
   to.incoming = way.exit;
-  if (InPage(exit) && !exit.back) return space_.PatchJump(exit.jump, to.from(exit.flags));
+  if (exit.InPage() && !exit.back) return space_.PatchJump(exit.jump, to.from(exit.flags));
   EmitThunk(way.exit, to);
   space_.PatchJump(exit.jump, exit.thunk);
 }
@@ -51,7 +47,7 @@ void Translator::EmitThunk(uint32_t number, const Translation& to) {
   if (exit.thunk != 0) {
     const CodeSpace::Offset end = exit.thunk + exit.thunk_bytes;
     space_.PatchJump(end - kJumpBytes, to.from(FlagHome::kMemory));
-    if (!InPage(exit)) space_.Patch32(end - kPageBytes, PageDisplacement(to.page));
+    if (!exit.InPage()) space_.Patch32(end - kPageBytes, PageDisplacement(to.page));
     return;
   }
   exit.thunk = space_.OffsetOf(code);
@@ -73,7 +69,7 @@ void Translator::EmitThunk(uint32_t number, const Translation& to) {
     code.cmp(code.dword[code.At(context_.attention)], 0);
     unless_equal();
   }
-  if (!InPage(exit)) {
+  if (!exit.InPage()) {
     const auto distance = static_cast<int32_t>(exit.target & static_cast<int64_t>(kPageMask));
     EmitComparePage(code, context_, distance, to.page);
     unless_equal();
@@ -88,7 +84,7 @@ void Translator::EmitThunk(uint32_t number, const Translation& to) {
   if (names_) NameCode("thunk to guest", cpu_.r[kRip], *to.block, exit.thunk, stub);
   space_.PatchJump(end - kJumpBytes, to.from(FlagHome::kMemory));
   if (verify_) {
-    const uint32_t page = InPage(exit) ? 0 : to.page;
+    const uint32_t page = exit.InPage() ? 0 : to.page;
     Verify(exit.thunk, stub, {}, {{exit.thunk, exit.flags}},
            {{to.from(FlagHome::kMemory), FlagHome::kMemory, page,
              exit.target & static_cast<int64_t>(kPageMask)}},

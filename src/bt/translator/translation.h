@@ -6,6 +6,7 @@
 #include "bt/interp/op.h"
 #include "bt/translator/block_span.h"
 #include "bt/translator/code_space.h"
+#include "vmm/core/base/types.h"
 
 namespace bt {
 
@@ -29,6 +30,8 @@ struct Exit {
   FlagHome flags;                // on the way out
   bool plain = false;            // leads to code without spans
   bool back = false;             // a loop may come by here, and nobody has looked at attention
+
+  bool InPage() const { return static_cast<uint32_t>(target) < vmm::kPageSize; }
 };
 static_assert(sizeof(Exit) == 32);
 

@@ -131,8 +131,9 @@ void Translator::Keep(Block& block, bool plain, Translation* translation) const 
   (plain ? block.plain : block.translation) = translation;
 }
 
-// `plain`: without spans. The block may get another place.
-Translation* Translator::TranslationOf(Block*& block, bool plain) {
+// `plain`: without spans. `wanted`: where the flags are on the way that it is for. The block may
+// get another place.
+Translation* Translator::TranslationOf(Block*& block, bool plain, FlagHome wanted) {
   if (Translation* known = Find(*block, plain)) return known;
   if (block->runs < kHotRuns) {
     if (++block->runs >= kWarmRuns) block = cpu_.blocks_.Keep(block);
@@ -150,7 +151,7 @@ Translation* Translator::TranslationOf(Block*& block, bool plain) {
   const uint32_t exits = exits_.next(), accesses = accesses_.next();
   BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), *this, exits_, sites_,
                              accesses_, trial_.leave_out, counting_);
-  if (!translator.Translate(*block, plain, translation)) {
+  if (!translator.Translate(*block, plain, translation, wanted)) {
     block->untranslatable = true;
     return nullptr;
   }
@@ -216,7 +217,12 @@ const Translation* Translator::Prepare(Block* block) {
   const bool resumes = cpu_.rflags_ & eflags::RF;
   const bool plain =
       resumes || (linked && way.kind == Way::Kind::kDirect && exits_[way.exit].plain);
-  Translation* translation = resumes && block->second_page ? nullptr : TranslationOf(block, plain);
+  const bool in_page = way.kind == Way::Kind::kDirect && exits_[way.exit].InPage();
+  const FlagHome wanted = !linked   ? FlagHome::kHost
+                          : in_page ? exits_[way.exit].flags
+                                    : FlagHome::kMemory;
+  Translation* translation =
+      resumes && block->second_page ? nullptr : TranslationOf(block, plain, wanted);
   if (counting_ == Counting::kBounded &&
       (!translation || cpu_.instructions_ + translation->instructions > cpu_.turn_end_)) {
     // Events and the end of the turn come exactly, op by op.

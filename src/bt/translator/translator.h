@@ -77,7 +77,7 @@ class Translator : public Tier, private BlockSource {
   // The first of the parts that the block is.
   virtual uint32_t& PartsOf(const Block& block) const { return block.parts; }
   const Translation* Prepare(Block* block);
-  Translation* TranslationOf(Block*& block, bool plain);
+  Translation* TranslationOf(Block*& block, bool plain, FlagHome wanted);
   void Retire(Translation& translation);
   // For perf: the code from `hot` and `cold` to the present ends.
   void NameCode(std::string_view kind, uint64_t linear, const Block& block, CodeSpace::Offset hot,
