@@ -219,14 +219,6 @@ void BlockTranslator::EmitLeaveAtStart(FlagHome flags) {
   space_.PatchJump(EmitJump(cold_), stubs_.leave);
 }
 
-// Leaves before the first instruction unless the page of the block's tail is where it was.
-void BlockTranslator::EmitCheckTail() {
-  if (translation_->second_page == 0 || leave_out_ == LeaveOut::kTail) return;
-  EmitComparePage(hot_, context_, static_cast<int32_t>(vmm::kPageSize), translation_->second_page);
-  space_.PatchJump(EmitJumpIf(hot_, kNotZero), space_.OffsetOf(cold_));
-  EmitLeaveAtStart(FlagHome::kMemory);
-}
-
 uint32_t BlockTranslator::AddSite(const Step& step, int32_t stack) {
   const auto behind = static_cast<uint8_t>(&steps_.back() - &step);
   return sites_.Add({step.op, translation_->number, step.next, behind, stack != 0});

@@ -22,13 +22,6 @@ uint16_t RegistersChanged(const BlockStep& step) {
 
 }  // namespace
 
-// The flags are in memory; the start may need some of them in the host's.
-void BlockTranslator::EmitFlagsForStart() {
-  if (home_ == FlagHome::kMemory) return;
-  if (needs_ == Needs::kCarry) EmitRestoreCarry(hot_, context_);
-  if (needs_ == Needs::kAll) EmitRestoreFlags(hot_, context_);
-}
-
 void BlockTranslator::FlagsToMemory() {
   if (owed_) FlagsToHost();
   recipe_ = {};
