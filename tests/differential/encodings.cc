@@ -130,6 +130,15 @@ Case Generator::OfForm(size_t index) {
   return out;
 }
 
+Case Generator::OfBytes(std::span<const uint8_t> bytes) {
+  Case out;
+  out.illegal = false;
+  out.code.assign(bytes.begin(), bytes.end());
+  CHECK(Decodes(out));
+  Finish(out);
+  return out;
+}
+
 Case Generator::Any() {
   Case out;
   if (OneIn(16)) {

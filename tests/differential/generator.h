@@ -18,6 +18,8 @@ class Generator {
       : code_size_(code_size), forms_(forms), features_(features), random_(seed) {}
   // A case of forms.list[form].
   Case OfForm(size_t form);
+  // A case of that very instruction.
+  Case OfBytes(std::span<const uint8_t> bytes);
   // Any case: random bytes with odd prefixes, or an encoding that must be #UD.
   Case Any();
 

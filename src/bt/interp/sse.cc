@@ -7,6 +7,7 @@
 
 #include "bt/interp/families.h"
 #include "bt/interp/fpu.h"
+#include "bt/interp/interpreter.h"
 #include "bt/interp/native_thunk.h"
 
 namespace bt {
@@ -193,7 +194,12 @@ bool MaskedMove(Cpu& cpu, const Op& op) {
   std::memcpy(data, VectorRegister(state, reg_class, op.dst), size);
   std::memcpy(mask, VectorRegister(state, reg_class, op.src), size);
   uint64_t linear;
-  if (!cpu.AddressAt(op, cpu.Effective(op), size, Access::kWrite, linear)) return false;
+  if (!cpu.AddressAt(op, cpu.Effective(op), size, Access::kWrite, linear)) {
+    // AMD's processors look at the segment when they have entered MMX state: seen on family 19h
+    // with CS, which cannot be written. Other faults come before.
+    if ((op.aux & kMmx) && !cpu.In64() && !cpu.vm_.parts().cpuid.intel_style()) EnterMmx(state);
+    return false;
+  }
   for (unsigned i = 0; i < size; ++i) {
     if ((mask[i] & 0x80) && !cpu.Store<uint8_t>(linear + i, data[i])) return false;
   }
