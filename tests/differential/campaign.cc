@@ -28,8 +28,8 @@ NativeCpu& Native() {
 // One case of so many runs in a cell as well: the way there and back is long.
 constexpr uint64_t kInCell = 15;
 
-// Instructions that random cases meet once in tens of millions, and that were wrong. Each run begins
-// with them, besides the cases that it counts.
+// Instructions that random cases meet once in tens of millions, and that were wrong. Each run
+// begins with them, besides the cases that it counts.
 constexpr uint64_t kKeptChunk = ~0ull, kKeptCases = 64;
 const std::vector<uint8_t> kKept[] = {
     {0x2e, 0x0f, 0xf7, 0xf1},  // MASKMOVQ to CS
