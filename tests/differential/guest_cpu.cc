@@ -179,9 +179,11 @@ Outcome GuestCpu::RunTranslated(const Case& test, std::span<const uint8_t> befor
   const uint64_t start = kInsn - before.size();
   const uint64_t next = kInsn + test.code.size(), end = next + after.size();
   LoadRegisters(start, registers);
-  // It may take more than one block, and one more turn where the code had to be forgotten.
+  // It may take more than one block, each instruction for itself where an exception of vectors is
+  // unmasked, and one more turn where the code had to be forgotten.
+  constexpr unsigned kTurns = 64;
   bool translated = false;
-  for (unsigned turn = 0; turn < 16; ++turn) {
+  for (unsigned turn = 0; turn < kTurns; ++turn) {
     translated |= cpu_->RunHotForTest();
     const uint64_t rip = cpu_->r[bt::kRip];
     if (cpu_->fault_.active || rip < start || rip >= end) break;
