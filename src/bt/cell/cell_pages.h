@@ -41,7 +41,7 @@ class CellPages final : public TlbMirror {
 
   // Linux gives a process 65 530 areas by default; each page may be one.
   static constexpr size_t kMost = 48 * 1024;
-  static constexpr uint64_t kAround = 16;  // pages that are looked at together
+  static constexpr uint64_t kAround = 64;  // pages that are looked at together
 
   Cpu& cpu_;
   CellProcess& process_;

@@ -19,7 +19,7 @@ constexpr unsigned kTimes = 2;
 // take: less would not make up for them. Its memory has to get there first, so that several bad
 // windows are forgiven.
 constexpr uint64_t kWindow = 64, kTimesPaid = 2;
-constexpr unsigned kForgiven = 8;
+constexpr unsigned kForgiven = 16;
 constexpr unsigned kMostCollisions = 4;
 constexpr uint64_t kShortestRefusal = 20 * kMillisecond, kLongestRefusal = 2000 * kMillisecond;
 
