@@ -32,7 +32,7 @@ HEAVY = (
     ('nlohmann/*', ('src/vmm/cli/*.cc', 'src/vmm/probe/*.cc', 'tests/*.cc')),
     ('spdlog/*', ('src/vmm/core/base/*',)),
     ('Zydis/*', ('src/bt/isa/*', 'tests/unit/bt/emitted_code_test.cc')),
-    ('xbyak/*', ('src/bt/*', 'tests/unit/bt/cell_test.cc', 'tests/unit/bt/code_*', 'tests/unit/bt/vector_registers_test.cc',
+    ('xbyak/*', ('src/bt/*', 'tests/unit/bt/cell_test.cc', 'tests/unit/bt/code_*',
                   'tests/unit/bt/emitted_code_test.cc')),
     ('libfdt.h', ('src/vmm/machine/*',)),
     ('zstd.h', ('src/vmm/snapshot/*', 'src/vmm/core/block/*.cc')),
