@@ -4,8 +4,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
@@ -18,20 +16,11 @@
 #include <vector>
 
 #include "bt/cell/cell_tier.h"
-#include "bt/interp/interpreter.h"
-#include "tests/support/fake_clock.h"
+#include "tests/unit/bt/bare_machine.h"
 
 namespace {
 
 using Code = std::vector<uint8_t>;
-
-struct NoPic final : vmm::ExtIntSource {
-  bool IntrAsserted() const override { return false; }
-  uint8_t AcknowledgeInterrupt() override { return 0xff; }
-};
-struct NoIoapic final : vmm::EoiListener {
-  void OnEoi(uint8_t) override {}
-};
 
 std::unique_ptr<bt::Tier> MakeTier(bt::Cpu& cpu) {
   return std::make_unique<bt::CellTier>(cpu);
@@ -56,92 +45,39 @@ CellSeen FindCell() {
 
 // A processor in 64-bit mode at CPL 3, which runs in the cell whatever that is worth; linear
 // addresses of the first 2 MiB are physical.
-class UserMachine {
+class UserMachine : public LongModeMachine {
  public:
   static constexpr uint64_t kCode = 0x20000, kData = 0x30000, kStack = 0x40800;
 
-  explicit UserMachine(vmm::UserCells cells = vmm::UserCells::kAlways) {
-    vmm::VmParts parts{memory_, ports_, mmio_, clock_, timers_, pic_, ioapic_, cpuid_, 1};
-    parts.user_cells = cells;
-    vm_ = std::make_unique<bt::InterpreterVm>(parts, &MakeTier);
-    vcpu_ = std::move(*vm_->CreateVcpu(0));
-    cpu_ = static_cast<bt::Cpu*>(vcpu_.get());
-    SetEntry(0x1000, 0x2000 | kUser);
-    SetEntry(0x2000, 0x3000 | kUser);
-    SetEntry(0x3000, 0x4000 | kUser);
-    for (uint64_t page = 0; page < 512; ++page) SetEntry(0x4000 + page * 8, page << 12 | kUser);
-    vmm::CpuState state;
-    vmm::ResetCpuState(state, 0, cpuid_.signature());
-    state.cr0 = 0x80050033;
-    state.cr3 = 0x1000;
-    state.cr4 = bt::cr4::PAE | bt::cr4::OSFXSR | bt::cr4::OSXMMEXCPT | bt::cr4::OSXSAVE;
-    state.xcr0 = 7;
-    state.msr.efer = bt::efer::LME | bt::efer::LMA;
-    for (vmm::SegmentState& segment : state.seg) segment.access = 0xc0f3;
-    state.seg[static_cast<unsigned>(vmm::Seg::CS)].access = 0xa0fb;
-    REQUIRE(vcpu_->Load(state).has_value());
-  }
+  explicit UserMachine(vmm::UserCells cells = vmm::UserCells::kAlways)
+      : LongModeMachine(0x67, &MakeTier,  // present, writable, the user's, accessed, dirty
+                        [cells](vmm::VmParts& parts) { parts.user_cells = cells; }) {}
 
   // Runs `code` from its start to its end, or to a fault; RDI points to data.
   void Run(const Code& code) {
-    uint8_t* at = memory_.Host(vmm::GuestPhys(kCode), 64);
-    std::fill_n(at, 64, 0x06);  // no instruction: it ends the block
-    std::ranges::copy(code, at);
-    vm_->OnHostWrite(vmm::GuestPhys(kCode), 64);
+    Store(kCode, code);
     Again(code.size());
   }
   // The same without having written it anew.
   void Again(size_t size) {
-    std::array<uint8_t, 512> fx{};
-    fx[0] = 0x7f;
-    fx[1] = 0x03;
-    fx[24] = 0x80;
-    fx[25] = 0x1f;
-    std::array<uint64_t, 16> gpr{};
+    Registers gpr{};
     gpr[4] = kStack;
     gpr[7] = kData;
-    cpu_->ResetForTest(gpr, kCode, 2, fx);
-    for (unsigned turn = 0; turn < 50; ++turn) {
-      if (cpu_->fault_.active || cpu_->r[bt::kRip] - kCode >= size) break;
-      cpu_->RunHotForTest();
-    }
+    RunHot(kCode, size, gpr, 50);
   }
   // The guest maps its data there as well.
   void MapAt(uint64_t linear) {
-    SetEntry(0x1000 + (linear >> 39 & 511) * 8, 0x5000 | kUser);
-    SetEntry(0x5000 + (linear >> 30 & 511) * 8, 0x6000 | kUser);
-    SetEntry(0x6000 + (linear >> 21 & 511) * 8, 0x7000 | kUser);
-    SetEntry(0x7000 + (linear >> 12 & 511) * 8, kData | kUser);
+    SetEntry(kTable + (linear >> 39 & 511) * 8, 0x5000 | rights_);
+    SetEntry(0x5000 + (linear >> 30 & 511) * 8, 0x6000 | rights_);
+    SetEntry(0x6000 + (linear >> 21 & 511) * 8, 0x7000 | rights_);
+    SetEntry(0x7000 + (linear >> 12 & 511) * 8, kData | rights_);
   }
-  uint64_t HandOvers() const {
-    for (const vmm::Statistic& statistic : cpu_->Statistics()) {
-      if (statistic.name == "hand-overs to the cell") return statistic.count;
-    }
-    return 0;
-  }
-  bt::Cpu& cpu() { return *cpu_; }
-  uint32_t Data() const {
+  uint64_t HandOvers() const { return Counted("hand-overs to the cell"); }
+  uint32_t Data() {
     uint32_t value;
-    std::memcpy(&value, memory_.Host(vmm::GuestPhys(kData), 4), 4);
+    std::memcpy(&value, Host(kData), sizeof(value));
     return value;
   }
-
- private:
-  static constexpr uint64_t kUser = 0x67;  // present, writable, accessed, dirty
-  void SetEntry(uint64_t at, uint64_t entry) {
-    std::memcpy(memory_.Host(vmm::GuestPhys(at), 8), &entry, 8);
-  }
-
-  vmm::GuestMemory memory_ = std::move(*vmm::GuestMemory::Create(vmm::GuestMemory::kMinSize));
-  vmm::Bus ports_{0x10000}, mmio_{1ull << 52};
-  vmm::FakeClock clock_{2'000'000'000};
-  vmm::FakeTimers timers_{clock_};
-  NoPic pic_;
-  NoIoapic ioapic_;
-  vmm::CpuidPolicy cpuid_ = vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000});
-  std::unique_ptr<bt::InterpreterVm> vm_;
-  std::unique_ptr<vmm::Vcpu> vcpu_;
-  bt::Cpu* cpu_ = nullptr;
 };
 
 const Code kIncrement = {0xff, 0x07};  // INC DWORD [RDI]

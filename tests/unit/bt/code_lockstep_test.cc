@@ -1,30 +1,16 @@
 // Lock-step notices what is wrong with translated code, and nothing else.
-#include <algorithm>
-#include <array>
 #include <catch2/catch.hpp>
-#include <cstring>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "bt/interp/cpu.h"
-#include "bt/interp/interpreter.h"
 #include "bt/translator/translator.h"
-#include "tests/support/fake_clock.h"
+#include "tests/unit/bt/bare_machine.h"
 
 namespace {
 
 using bt::LeaveOut;
 using Code = std::vector<uint8_t>;
-
-struct NoPic final : vmm::ExtIntSource {
-  bool IntrAsserted() const override { return false; }
-  uint8_t AcknowledgeInterrupt() override { return 0xff; }
-};
-struct NoIoapic final : vmm::EoiListener {
-  void OnEoi(uint8_t) override {}
-};
 
 bt::Translator::Trial g_trial;
 std::vector<std::string> g_reports;
@@ -33,84 +19,34 @@ std::unique_ptr<bt::Tier> MakeTier(bt::Cpu& cpu) {
   return std::make_unique<bt::Translator>(cpu, g_trial);
 }
 
-// A processor in 64-bit mode at CPL 0; linear addresses of the first 2 MiB are physical. Page
-// kReadOnly cannot be written to.
-class Machine {
+// At CPL 0. Page kReadOnly cannot be written to.
+class Machine : public LongModeMachine {
  public:
   static constexpr uint64_t kCode = 0x10000, kData = 0x20000, kStack = 0x30800, kReadOnly = 0x40000;
 
-  explicit Machine(LeaveOut leave_out = LeaveOut::kNothing) {
-    g_trial = {leave_out, [](const std::string& report) { g_reports.push_back(report); }};
-    g_reports.clear();
-    vmm::VmParts parts{memory_, ports_, mmio_, clock_, timers_, pic_, ioapic_, cpuid_, 1};
-    parts.lockstep = true;
-    vm_ = std::make_unique<bt::InterpreterVm>(parts, &MakeTier);
-    vcpu_ = std::move(*vm_->CreateVcpu(0));
-    cpu_ = static_cast<bt::Cpu*>(vcpu_.get());
-    SetEntry(0x1000, 0x2003);
-    SetEntry(0x2000, 0x3003);
-    SetEntry(0x3000, 0x4003);
-    for (uint64_t page = 0; page < 512; ++page)
-      SetEntry(0x4000 + page * 8, page << 12 | (page << 12 == kReadOnly ? 1 : 3));
-    vmm::CpuState state;
-    vmm::ResetCpuState(state, 0, cpuid_.signature());
-    state.cr0 = 0x80050033;  // with WP
-    state.cr3 = 0x1000;
-    state.cr4 = bt::cr4::PAE | bt::cr4::OSFXSR | bt::cr4::OSXMMEXCPT;
-    state.msr.efer = bt::efer::LME | bt::efer::LMA;
-    for (vmm::SegmentState& segment : state.seg) segment.access = 0xc093;
-    state.seg[static_cast<unsigned>(vmm::Seg::CS)].access = 0xa09b;
-    REQUIRE(vcpu_->Load(state).has_value());
+  explicit Machine(LeaveOut leave_out = LeaveOut::kNothing)
+      : LongModeMachine(3, &MakeTier, [leave_out](vmm::VmParts& parts) {
+          g_trial = {leave_out, [](const std::string& report) { g_reports.push_back(report); }};
+          g_reports.clear();
+          parts.lockstep = true;
+        }) {
+    SetEntry(0x4000 + kReadOnly / vmm::kPageSize * 8, kReadOnly | 1);
   }
 
   // Runs `code`, `times` over, from its start to its end.
   void Run(const Code& code, unsigned times, uint64_t rdi = kData) {
-    uint8_t* at = memory_.Host(vmm::GuestPhys(kCode), 64);
-    std::fill_n(at, 64, 0x06);  // no instruction: it ends the block
-    std::ranges::copy(code, at);
-    vm_->OnHostWrite(vmm::GuestPhys(kCode), 64);
-    std::array<uint8_t, 512> fx{};
-    fx[0] = 0x7f;
-    fx[1] = 0x03;
-    fx[24] = 0x80;
-    fx[25] = 0x1f;
+    Store(kCode, code);
     for (; times > 0; --times) {
-      std::array<uint64_t, 16> gpr{};
+      Registers gpr{};
       for (unsigned i = 0; i < 16; ++i) gpr[i] = i;
       gpr[4] = kStack;
       gpr[6] = kData + 0x100;
       gpr[7] = rdi;
-      cpu_->ResetForTest(gpr, kCode, 2, fx);
-      for (unsigned turn = 0; turn < 200; ++turn) {
-        const uint64_t rip = cpu_->r[bt::kRip];
-        if (cpu_->fault_.active || rip - kCode >= code.size()) break;
-        cpu_->RunHotForTest();
-      }
+      RunHot(kCode, code.size(), gpr, 200);
     }
   }
-  uint64_t Compared() const {
-    for (const vmm::Statistic& statistic : cpu_->Statistics()) {
-      if (statistic.name == "instructions compared") return statistic.count;
-    }
-    return 0;
-  }
-  uint8_t* Data() { return memory_.Host(vmm::GuestPhys(kData), vmm::kPageSize); }
-
- private:
-  void SetEntry(uint64_t at, uint64_t entry) {
-    std::memcpy(memory_.Host(vmm::GuestPhys(at), 8), &entry, 8);
-  }
-
-  vmm::GuestMemory memory_ = std::move(*vmm::GuestMemory::Create(vmm::GuestMemory::kMinSize));
-  vmm::Bus ports_{0x10000}, mmio_{1ull << 52};
-  vmm::FakeClock clock_{2'000'000'000};
-  vmm::FakeTimers timers_{clock_};
-  NoPic pic_;
-  NoIoapic ioapic_;
-  vmm::CpuidPolicy cpuid_ = vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000});
-  std::unique_ptr<bt::InterpreterVm> vm_;
-  std::unique_ptr<vmm::Vcpu> vcpu_;
-  bt::Cpu* cpu_ = nullptr;
+  uint64_t Compared() const { return Counted("instructions compared"); }
+  const uint8_t* Data() { return Host(kData); }
 };
 
 const Code kCompareStoreJump{0x48, 0x39, 0xc8,              // CMP RAX, RCX

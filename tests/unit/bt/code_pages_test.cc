@@ -6,19 +6,9 @@
 #include <thread>
 #include <utility>
 
-#include "bt/interp/cpu.h"
-#include "bt/interp/interpreter.h"
-#include "tests/support/fake_clock.h"
+#include "tests/unit/bt/bare_machine.h"
 
 namespace {
-
-struct NoPic final : vmm::ExtIntSource {
-  bool IntrAsserted() const override { return false; }
-  uint8_t AcknowledgeInterrupt() override { return 0xff; }
-};
-struct NoIoapic final : vmm::EoiListener {
-  void OnEoi(uint8_t) override {}
-};
 
 // Three processors as reset leaves them: addresses are physical.
 struct Machine {
@@ -33,14 +23,8 @@ struct Machine {
   bool CanWriteFast(unsigned cpu) { return cpus[cpu]->WritePointer(kPage, 1) != nullptr; }
   bool Write(unsigned cpu) { return cpus[cpu]->Store<uint8_t>(kPage, 1); }
 
-  vmm::GuestMemory memory = std::move(*vmm::GuestMemory::Create(vmm::GuestMemory::kMinSize));
-  vmm::Bus ports{0x10000}, mmio{1ull << 52};
-  vmm::FakeClock clock{2'000'000'000};
-  vmm::FakeTimers timers{clock};
-  NoPic pic;
-  NoIoapic ioapic;
-  vmm::CpuidPolicy cpuid = vmm::CpuidPolicy::Build({.cpu_count = 3, .tsc_hz = 1'000'000'000});
-  bt::InterpreterVm vm{vmm::VmParts{memory, ports, mmio, clock, timers, pic, ioapic, cpuid, 3}};
+  BareBoard board{3};
+  bt::InterpreterVm vm{board.parts};
   std::unique_ptr<vmm::Vcpu> vcpus[3];
   bt::Cpu* cpus[3];
 };
