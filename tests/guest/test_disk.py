@@ -198,6 +198,30 @@ class Disks(GuestTest):
         self.power_off(guest)
         run("qemu-img", "check", "-q", image)
 
+    def test_killed_while_it_writes(self):
+        """What was flushed is there at once for the next one, whatever the kernel still cleans up."""
+        image = self.make_image("disk.qcow2", "qcow2")
+        done = 0
+        for _ in range(3):
+            guest = self.boot(f'"{image}"')
+            self.await_shell(guest)
+            self.mount(guest)
+            guest.send(f"i={done}; while :; do i=$((i+1)); echo $i > /tmp/number; "
+                       "dd if=/dev/urandom of=/tmp/f bs=256k count=4 2>/dev/null; sync; "
+                       "echo did-$i; done\r")
+            for _ in range(5):
+                done = int(guest.expect(r"did-(\d+)\r", 60).group(1))
+            guest.signal(signal.SIGKILL)
+            guest.process.wait(30)
+            run(VMM, "disk", "check", image)
+            guest.stop()
+            raw = self.path("killed.raw")
+            run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, raw)
+            # Its journal is played back, and then there is nothing left to mend.
+            subprocess.run(["/sbin/e2fsck", "-fp", raw], capture_output=True, check=False)
+            run("/sbin/e2fsck", "-fn", raw)
+            self.assertGreaterEqual(int(run("/sbin/debugfs", "-R", "cat /number", raw)), done)
+
     def test_a_reset_while_it_writes(self):
         image = self.make_image()
         guest = self.boot(f'"{image}"')

@@ -49,6 +49,10 @@ bool IsInRange(uint64_t offset, uint64_t length) {
 
 HostFile::HostFile(UniqueFd fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {}
 
+HostFile::~HostFile() {
+  UnlockImage(fd_.get());
+}
+
 Result<void> HostFile::ReadFacts() {
   struct stat facts;
   if (fstat(fd_.get(), &facts) != 0) {

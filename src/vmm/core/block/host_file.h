@@ -29,6 +29,8 @@ class HostFile final : public BlockFile {
   // A file without a name, in `directory`; gone with its descriptor.
   static Result<std::unique_ptr<HostFile>> Temporary(const std::filesystem::path& directory);
 
+  ~HostFile() override;
+
   int Read(uint64_t offset, std::span<const iovec> to) override;
   int Write(uint64_t offset, std::span<const iovec> from) override;
   int Sync() override;

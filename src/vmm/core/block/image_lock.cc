@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 namespace vmm {
 namespace {
@@ -18,6 +20,9 @@ constexpr unsigned Bit(Right right) {
   return 1U << right;
 }
 constexpr unsigned kRights[] = {kConsistentRead, kWrite, kResize};
+
+// The kernel closes what a program's io_uring had a while after it has reported the program's end.
+constexpr std::chrono::milliseconds kPatience{1000}, kPause{10};
 
 struct flock ByteLock(short type, off_t byte) {
   struct flock lock = {};
@@ -41,7 +46,7 @@ Result<bool> IsLocked(int fd, off_t byte) {
 
 }  // namespace
 
-Result<void> LockImage(int fd, bool for_write, const std::string& name) {
+Result<void> TryToLockImage(int fd, bool for_write, const std::string& name) {
   const unsigned held =
       for_write ? Bit(kConsistentRead) | Bit(kWrite) | Bit(kResize) : Bit(kConsistentRead);
   const unsigned unshared = Bit(kWrite) | Bit(kResize);
@@ -68,6 +73,22 @@ Result<void> LockImage(int fd, bool for_write, const std::string& name) {
                                     : fmt::format("it may {} the image", NameOf(right))));
   }
   return {};
+}
+
+Result<void> LockImage(int fd, bool for_write, const std::string& name) {
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  for (;;) {
+    auto locked = TryToLockImage(fd, for_write, name);
+    if (locked || std::chrono::steady_clock::now() >= end) return locked;
+    UnlockImage(fd);  // two that wait must not keep each other waiting
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
+void UnlockImage(int fd) {
+  struct flock all = ByteLock(F_UNLCK, kHeldBase);
+  all.l_len = 2 * (kUnsharedBase - kHeldBase);
+  fcntl(fd, F_OFD_SETLK, &all);
 }
 
 }  // namespace vmm
