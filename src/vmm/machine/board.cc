@@ -84,7 +84,7 @@ Board::Board(const Parts& parts, Events events)
     serial_[i] = std::make_unique<legacy::Uart16550>(fmt::format("serial{}", i), irq,
                                                      *parts.serial[i], parts.clock, parts.timers);
   }
-  MakeDisks(parts);
+  MakeSlots(parts);
 }
 
 legacy::Hpet::Wires Board::HpetWires() {
@@ -150,7 +150,7 @@ Result<void> Board::Attach() {
       .and_then([&] { return host_bridge_.Add(kHostBridgeSlot, i440fx_); })
       .and_then([&] { return host_bridge_.Add(kIsaBridgeSlot, piix3_isa_); })
       .and_then([&] { return host_bridge_.Add(kPowerManagementSlot, piix4_pm_); })
-      .and_then([&] { return AttachDisks(); });
+      .and_then([&] { return AttachSlots(); });
 }
 
 Result<void> Board::AttachTestDevice() {
@@ -191,7 +191,7 @@ void Board::PlugIn(Vm* vm) {
 }
 
 void Board::Reset() {
-  PauseDisks();
+  PauseDevices();
   pic_.Reset();
   ioapic_.Reset();
   pit_.Reset();
@@ -209,9 +209,9 @@ void Board::Reset() {
        std::initializer_list<PciFunction*>{&i440fx_, &piix3_isa_, &piix4_pm_}) {
     function->Reset();
   }
-  for (const auto& disk : disks_) disk->Reset();
+  for (const auto& slot : slots_) slot->Reset();
   LevelTriggerPirqs();
-  ResumeDisks();
+  ResumeDevices();
 }
 
 void Board::Describe(MachineDescription& out) const {

@@ -39,6 +39,7 @@
 #include "vmm/core/pci/pirq_router.h"
 #include "vmm/core/time/clock.h"
 #include "vmm/machine/board_disks.h"
+#include "vmm/machine/board_slot.h"
 #include "vmm/machine/machine_description.h"
 #include "vmm/machine/vm_plug.h"
 
@@ -84,10 +85,10 @@ class Board {
   // Power-on state of everything on the board.
   void Reset();
 
-  // No vCPU runs. Waits until no disk has a request under way; none begins until ResumeDisks().
+  // No vCPU runs. Waits until no device has a request under way; none begins until ResumeDevices().
   // What is saved, moved to another engine or unplugged must be paused.
-  void PauseDisks();
-  void ResumeDisks();
+  void PauseDevices();
+  void ResumeDevices();
 
   // Everything that the guest can see of the board, a section a chip. All vCPUs are parked and the
   // clock stands. To load: the interrupt controllers, then the processors, then the devices, since
@@ -107,8 +108,8 @@ class Board {
   // The interrupts are for Describe(); a device with several places is described as one.
   Result<void> AttachPorts(uint16_t first, uint64_t count, Device& device,
                            std::string_view description, std::vector<Gsi> irqs = {});
-  void MakeDisks(const Parts& parts);
-  Result<void> AttachDisks();
+  void MakeSlots(const Parts& parts);
+  Result<void> AttachSlots();
   void LevelTriggerPirqs();
   void MovePmBlock(Piix4Pm::Block block, Piix4Pm::Placement placement);
 
@@ -134,7 +135,6 @@ class Board {
     visit("i440fx", i440fx_);
     visit("piix3-isa", piix3_isa_);
     visit("piix4-pm", piix4_pm_);
-    for (const auto& disk : disks_) visit(disk->name(), *disk);
   }
   template <class ForEach>
   Result<void> LoadParts(ForEach for_each, Sections& in);
@@ -176,7 +176,7 @@ class Board {
   Piix4Pm piix4_pm_;
   std::array<uint16_t, 2> pm_bases_{};  // where MovePmBlock() attached them; 0: nowhere
   std::vector<Described> described_;
-  std::vector<std::unique_ptr<DiskSlot>> disks_;
+  std::vector<std::unique_ptr<BoardSlot>> slots_;
 };
 
 }  // namespace vmm

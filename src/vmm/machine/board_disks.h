@@ -1,18 +1,13 @@
-// The disks of a board, each in a PCI slot.
+// A disk of a board.
 #pragma once
 
-#include <memory>
 #include <string>
-#include <vector>
 
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_pci.h"
 #include "vmm/core/block/disk.h"
 #include "vmm/core/host/work_thread.h"
-#include "vmm/core/memory/guest_memory.h"
-#include "vmm/core/memory/host_write_listener.h"
-#include "vmm/core/pci/pci_endpoint.h"
-#include "vmm/core/pci/pci_host_bridge.h"
+#include "vmm/machine/board_slot.h"
 
 namespace vmm {
 
@@ -32,28 +27,17 @@ struct DiskSlotState {
 };
 
 // A virtio block device, its PCI function and the thread that works its queues.
-class DiskSlot {
+class DiskSlot final : public BoardSlot {
  public:
-  static constexpr uint8_t kFirstDevice = 4;  // on PCI bus 0; before it is room for other kinds
-  static constexpr PciSlot SlotOf(size_t index) {
-    return {static_cast<uint8_t>(kFirstDevice + index), 0};
-  }
+  DiskSlot(uint8_t device, size_t index, const BoardDisk& disk,
+           const virtio::VirtioDevice::Host& host, const PciEndpoint::Socket& socket);
+  ~DiskSlot() override;
 
-  DiskSlot(std::string name, const BoardDisk& disk, const virtio::VirtioDevice::Host& host,
-           const PciEndpoint::Socket& socket);
-  ~DiskSlot();
-  DiskSlot(const DiskSlot&) = delete;
-  DiskSlot& operator=(const DiskSlot&) = delete;
+  virtio::VirtioPci& function() override { return pci_; }
+  void Save(Sections& out) override;
+  Result<void> Load(Sections& in) override;
 
-  const std::string& name() const { return blk_.name(); }
-  virtio::VirtioPci& function() { return pci_; }
-
-  // Waits until no request is under way; none begins until Resume(). No vCPU runs meanwhile.
-  void Pause() { blk_.Pause(); }
-  void Resume() { blk_.Resume(); }
-  // While paused.
-  void Reset() { pci_.PowerOnReset(); }
-  DiskSlotState Save() const;
+  // Of the section.
   Result<void> Load(const DiskSlotState& state);
 
  private:

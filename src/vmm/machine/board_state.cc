@@ -10,6 +10,7 @@ void Board::SaveState(Sections& out) {
   const auto save = [&out](std::string_view name, auto& part) { out.Put(name, part.Save()); };
   // Saving a device brings it up to date, which may move an interrupt line.
   ForEachDevice(save);
+  for (const auto& slot : slots_) slot->Save(out);
   ForEachInterruptController(save);
 }
 
@@ -27,9 +28,12 @@ Result<void> Board::LoadInterruptControllers(Sections& in) {
 }
 
 Result<void> Board::LoadDevices(Sections& in) {
-  PauseDisks();
+  PauseDevices();
   auto loaded = LoadParts([this](auto visit) { ForEachDevice(visit); }, in);
-  ResumeDisks();
+  for (const auto& slot : slots_) {
+    if (loaded) loaded = slot->Load(in);
+  }
+  ResumeDevices();
   return loaded;
 }
 

@@ -106,7 +106,7 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Config& config, EngineSou
 Machine::~Machine() {
   vcpus_.Clear();
   if (!board_) return;
-  board_->PauseDisks();
+  board_->PauseDevices();
   board_->PlugIn(nullptr);
 }
 
@@ -332,10 +332,10 @@ Result<void> Machine::Save() {
     return Fail(ExitCode::kUnavailable, why);
   }
   if (debugger_) debugger_->Withdraw();
-  board_->PauseDisks();
+  board_->PauseDevices();
   auto saved = WriteAll();
   if (!saved) {
-    board_->ResumeDisks();
+    board_->ResumeDevices();
     if (debugger_) debugger_->Renew();
   }
   return saved;

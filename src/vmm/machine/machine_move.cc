@@ -161,9 +161,9 @@ Result<void> Machine::Move(bool unasked) {
   }
   if (auto made = MakeOther(); !made) return made;
   if (debugger_) debugger_->Withdraw();
-  board_->PauseDisks();  // an interrupt would reach the engine that is left
+  board_->PauseDevices();  // an interrupt would reach the engine that is left
   auto moved = MoveVcpus();
-  board_->ResumeDisks();
+  board_->ResumeDevices();
   if (debugger_) debugger_->Renew();
   return moved;
 }

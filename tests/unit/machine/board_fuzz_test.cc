@@ -99,7 +99,7 @@ TEST_CASE("a board with a disk is saved as a whole, and another one goes on from
   Rig one, other;
   const uint8_t acknowledge = 3;
   one.board->mmio().Write(0xC0000014, {&acknowledge, 1});
-  one.board->PauseDisks();
+  one.board->PauseDevices();
   vmm::Sections saved;
   one.board->SaveState(saved);
   REQUIRE(other.board->LoadInterruptControllers(saved));
@@ -183,7 +183,7 @@ TEST_CASE("every device on the buses is saved, or is known to have nothing to sa
       {"testdev-memory", "testdev"},
   };
   vmm::Sections saved;
-  rig.board->PauseDisks();
+  rig.board->PauseDevices();
   rig.board->SaveState(saved);
   std::set<std::string> sections;
   for (const auto& section : saved.list()) sections.insert(section.name);
