@@ -115,6 +115,7 @@ void Cell::Adopt() {
 }
 
 void Cell::Release() {
+  LetGo();
   cpu_.banks_.SetMirror(nullptr);
   cpu_.UpdateKey();
 }

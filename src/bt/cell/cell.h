@@ -23,6 +23,8 @@ class Cell final : public Translator {
   // The users of the current address space run here from now on, and no others.
   void Adopt();
   void Release();
+  // Of this thread, which hand-overs keep on its processor: it may run anywhere again.
+  void LetGo() { process_->LetGo(); }
   bool Adopted() const;
   // Whether the guest has put something where the cell itself is.
   bool Collides() const;

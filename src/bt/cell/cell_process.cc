@@ -167,21 +167,10 @@ void CellProcess::Become(CodeSpace& space, const CellStubs& stubs) {
   _exit(6);
 }
 
-void CellProcess::Follow() {
-  unsigned processor = 0;
-  if (getcpu(&processor, nullptr) != 0 || processor == processor_) return;
-  processor_ = processor;
-  // A hand-over on one processor takes a few microseconds, to another one that sleeps tens.
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (processor < CPU_SETSIZE) CPU_SET(processor, &set);
-  sched_setaffinity(pid_, sizeof(set), &set);
-}
-
 bool CellProcess::HandOver() {
   constexpr auto kCell = static_cast<uint32_t>(Turn::kCell);
   if (pid_ < 0) return false;
-  Follow();
+  together_.Join(pid_);
   std::copy_n(calls_.begin(), queued_, state().call);
   state().calls = queued_;
   std::atomic<uint32_t>& turn = state().turn;

@@ -11,6 +11,7 @@
 #include "bt/cell/bell.h"
 #include "bt/cell/cell_layout.h"
 #include "bt/cell/cell_stubs.h"
+#include "bt/cell/one_processor.h"
 
 namespace bt {
 
@@ -52,6 +53,8 @@ class CellProcess {
   // A call of the host's kernel that the cell makes before it goes on. False: no room, hand over
   // first.
   bool Queue(const CellState::Call& call);
+  // Lets this thread run anywhere again, until it hands over the next time.
+  void LetGo() { together_.Leave(); }
   // Ends the process; nothing is queued or handed over any more.
   void Stop();
 
@@ -62,7 +65,6 @@ class CellProcess {
     return reinterpret_cast<T*>(monitor_ + offset);
   }
   [[noreturn]] void Become(CodeSpace& space, const CellStubs& stubs);
-  void Follow();  // to the processor that the monitor is on
 
   uint8_t* monitor_;  // where the monitor has it
   uint64_t address_;  // where the cell has it
@@ -74,7 +76,7 @@ class CellProcess {
   std::array<CellState::Call, CellState::kCalls> calls_;
   unsigned queued_ = 0;
   bool refused_ = false;
-  unsigned processor_ = ~0u;  // that the cell was told to stay on
+  OneProcessor together_;  // with the thread that hands over
 };
 
 }  // namespace bt

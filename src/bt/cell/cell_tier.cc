@@ -20,6 +20,8 @@ constexpr unsigned kTimes = 2;
 // windows are forgiven.
 constexpr uint64_t kWindow = 64, kTimesPaid = 2;
 constexpr unsigned kForgiven = 16;
+// Whoever runs code outside the cell so often in a row does not hand over to it again at once.
+constexpr unsigned kOutside = 64;
 constexpr unsigned kMostCollisions = 4;
 constexpr uint64_t kShortestRefusal = 20 * kMillisecond, kLongestRefusal = 2000 * kMillisecond;
 
@@ -45,10 +47,14 @@ CellTier::When CellTier::Wanted(When configured) {
 
 void CellTier::Run(Block* block) {
   if (cpu_.cpl_ == 3 && possible_) {
-    if (Takes()) return cell_->Run(block);
+    if (Takes()) {
+      runs_outside_ = 0;
+      return cell_->Run(block);
+    }
     // What the cell can't run for the moment comes back as soon as it can.
     translator_.SetUserCode(!cell_ || !cell_->Adopted());
   }
+  if (++runs_outside_ == kOutside && cell_) cell_->LetGo();
   translator_.Run(block);
 }
 

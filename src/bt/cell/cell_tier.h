@@ -50,6 +50,7 @@ class CellTier final : public Tier {
   Cell::Spent spent_;   // before the present window of hand-overs,
   uint64_t count_ = 0;  // which began with that number
   unsigned bad_windows_ = 0, collisions_ = 0;
+  unsigned runs_outside_ = 0;  // since the cell ran
   std::array<Refusal, 8> refusals_{};
 };
 
