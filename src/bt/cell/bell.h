@@ -1,5 +1,5 @@
-// How a cell's code learns that its vCPU is wanted, and loops pay no comparison for it: they read
-// from a page, which is taken away from the cell.
+// How a cell's code learns that its vCPU is wanted, and loops pay neither a comparison nor a
+// register for it: they write to a page, whatever it may be, which is taken away from the cell.
 #pragma once
 
 #include <atomic>
@@ -9,7 +9,7 @@
 namespace bt {
 
 // A memfd of two pages: a word that is 1 when somebody rang, for code that has flags to spare, and
-// a page that is gone then, so that reading it faults. Of one vCPU, as long as that lives.
+// a page that is gone then, so that writing to it faults. Of one vCPU, as long as that lives.
 class Bell {
  public:
   // Null: the host does not let us.

@@ -130,7 +130,9 @@ void CellProcess::Become(CodeSpace& space, const CellStubs& stubs) {
       {fd_, CellLayout::kState, CellLayout::kStateBytes, CellLayout::kState,
        PROT_READ | PROT_WRITE},
       {fd_, CellLayout::kControl, CellLayout::kControlBytes, CellLayout::kControl, PROT_READ},
-      {bell_.fd(), CellLayout::kBell, CellLayout::kBellBytes, 0, PROT_READ},
+      {bell_.fd(), CellLayout::kBell, vmm::kPageSize, 0, PROT_READ},
+      {bell_.fd(), CellLayout::kBell + vmm::kPageSize, vmm::kPageSize, vmm::kPageSize,
+       PROT_READ | PROT_WRITE},
       {fd_, CellLayout::kTables, CellLayout::kTablesBytes, CellLayout::kTables, PROT_READ},
       {fd_, CellLayout::kCode, CellLayout::kCodeBytes, CellLayout::kCode, PROT_READ | PROT_EXEC},
   };

@@ -28,7 +28,7 @@ class CellProcess {
   CellControl& control() const { return *At<CellControl>(CellLayout::kControl); }
   // Where its code looks whether it is wanted: a word, and a page. The monitor has other ones.
   std::atomic<uint32_t>& wanted() const { return *At<std::atomic<uint32_t>>(CellLayout::kBell); }
-  const uint32_t& bell() const { return *At<uint32_t>(CellLayout::kBell + vmm::kPageSize); }
+  uint32_t& bell() const { return *At<uint32_t>(CellLayout::kBell + vmm::kPageSize); }
   JumpTable* tables() const { return At<JumpTable>(CellLayout::kTables); }
   uint8_t* code() const { return monitor_ + CellLayout::kCode; }
   // From where the monitor sees something to where the cell does.

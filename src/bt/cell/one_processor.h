@@ -15,6 +15,10 @@ namespace bt {
 // Of the thread that calls.
 class OneProcessor {
  public:
+  OneProcessor() = default;
+  ~OneProcessor() { Leave(); }
+  OneProcessor(const OneProcessor&) = delete;
+  OneProcessor& operator=(const OneProcessor&) = delete;
   // Before `other` is woken: it runs where the thread does.
   void Join(pid_t other);
   // The thread may run anywhere again, but for where its processors were chosen meanwhile.

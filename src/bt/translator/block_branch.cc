@@ -175,13 +175,13 @@ void BlockTranslator::EmitExit(int32_t target) {
   EndPoll(poll, exits_.back().stub);
 }
 
-// By a comparison, for which the flags go to memory; direct code by a load.
+// By a comparison, for which the flags go to memory; direct code by a store, of whatever it is.
 BlockTranslator::Poll BlockTranslator::EmitPoll() {
   Poll poll;
   if (context_.direct) {
     poll.flags = flags_;
     poll.access = accesses_.Add({space_.OffsetOf(hot_), 0, 0});
-    hot_.mov(hot_.r10d, hot_.dword[hot_.At(*context_.bell)]);
+    hot_.mov(hot_.dword[hot_.At(*context_.bell)], hot_.r10d);
     accesses_.back().end = space_.OffsetOf(hot_);
     return poll;
   }

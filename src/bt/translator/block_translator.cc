@@ -25,39 +25,6 @@ bool RipRelative(const Insn& insn) {
 
 }  // namespace
 
-// Lends a free register to each homeless one that the block names. Ends the block early where there
-// are not enough.
-bool BlockTranslator::ChooseRegisters() {
-  uint16_t used = 0, written = 0;
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    uint16_t with = used;
-    if (steps_[i].how != Treatment::kInterpreter) {
-      with |= steps_[i].use.gpr_read | steps_[i].use.gpr_written;
-    }
-    if (std::popcount(static_cast<unsigned>(with & kHomeless)) >
-        std::popcount(static_cast<unsigned>(kAtHome & ~with))) {
-      steps_.resize(i);
-      if (i > 0) steps_.back().onward = Onward::kEnds;
-      break;
-    }
-    used = with;
-    if (steps_[i].how != Treatment::kInterpreter) written |= steps_[i].use.gpr_written;
-  }
-  plan_ = PatchPlan{};
-  plan_.gpr = HostRegisters();
-  plan_.memory_base = kTemp0;
-  renames_.clear();
-  uint16_t free = kAtHome & ~used;
-  for (uint8_t guest = 0; guest < 16; ++guest) {
-    if (!(used & kHomeless & (1 << guest))) continue;
-    const auto host = static_cast<uint8_t>(std::bit_width(free) - 1);
-    free &= static_cast<uint16_t>(~(1 << host));
-    renames_.push_back({guest, host, (written >> guest & 1) != 0});
-    plan_.gpr[guest] = host;
-  }
-  return !steps_.empty();
-}
-
 // Whether the patcher can do what the treatment asks of it.
 bool BlockTranslator::Expressible(const Step& step) const {
   uint8_t bytes[kMaxPatched];
@@ -72,6 +39,7 @@ bool BlockTranslator::Expressible(const Step& step) const {
     case Treatment::kMemory:
       if (context_.direct && HasOwnAddress(step.insn) && PatchInsn(step.insn, plan, bytes) != 0)
         return true;
+      if (TempsLent()) return false;
       plan.replace_memory = true;
       plan.memory_disp = kMaxSpan;  // as long as one can get
       return addresses && MemoryBytes(step.insn) != 0 && PatchInsn(step.insn, plan, bytes) != 0;
@@ -138,22 +106,9 @@ bool BlockTranslator::Translate(Block& block, bool plain, Translation& translati
   return true;
 }
 
-void BlockTranslator::EmitRename(Assembler& code) {
-  for (const Rename& rename : renames_) {
-    code.mov(code.ptr[code.At(context_.r[rename.host])], Reg64(rename.host));
-    code.mov(Reg64(rename.host), code.ptr[code.At(context_.r[rename.guest])]);
-  }
-}
-
-void BlockTranslator::EmitUnrename(Assembler& code) {
-  for (const Rename& rename : renames_) {
-    if (rename.written) code.mov(code.ptr[code.At(context_.r[rename.guest])], Reg64(rename.host));
-    code.mov(Reg64(rename.host), code.ptr[code.At(context_.r[rename.host])]);
-  }
-}
-
 void BlockTranslator::EmitStep(const Step& step) {
   here_ = step.next;
+  if (TempsLent() && &step == &steps_.back() && NeedsTemps(step)) ReturnTemps();
   EmitSpanChecks(step);
   switch (step.how) {
     case Treatment::kInterpreter:

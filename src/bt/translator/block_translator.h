@@ -83,7 +83,7 @@ class BlockTranslator {
  private:
   using Step = BlockStep;
   struct Rename {
-    uint8_t guest, host;  // `host` is free in this block, and holds guest register `guest`
+    uint8_t guest, host;  // `host` is free in this translation, and holds guest register `guest`
     bool written;         // not only read
   };
 
@@ -101,6 +101,10 @@ class BlockTranslator {
   Block* Follow(Step& last);
   Block* FindNext(int64_t offset) const;
   bool ChooseRegisters();
+  bool NeedsTemps(const Step& step) const;
+  uint16_t HomesUpTo(size_t count) const;
+  bool TempsLent() const;
+  void ReturnTemps();
   bool Expressible(const Step& step) const;
   void EmitEntry(Translation& translation);
   void EmitFlagsForStart();

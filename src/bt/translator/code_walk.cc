@@ -54,7 +54,8 @@ void CodeWalk::FollowPointers() {
 }
 
 // To and from the slots of the guest's registers: a register is borrowed once its own value is in
-// its slot, and is given back its own only then.
+// its slot, and is given back its own only then. Temps have none: they are the guest's from where
+// its value comes to where that goes home.
 void CodeWalk::FollowLoans() {
   const uint16_t saved = state_.saved;
   state_.saved &= static_cast<uint16_t>(~use_.gpr_written);
@@ -62,9 +63,16 @@ void CodeWalk::FollowLoans() {
       insn_.mem.base != MemoryOperand::kRip || !Within(context_.r, 16))
     return;
   const Operand& reg = operand(IsMem(0) ? 1 : 0);
-  if (reg.kind != OperandKind::kReg || reg.bits != 64 || !(kAtHome >> reg.reg & 1)) return;
+  if (reg.kind != OperandKind::kReg || reg.bits != 64 || reg.reg == kGuestRsp) return;
   const auto bit = static_cast<uint16_t>(1 << reg.reg);
-  const bool own = Is(context_.r[reg.reg]), lent = (state_.lent & bit) != 0;
+  const bool lent = (state_.lent & bit) != 0;
+  if (reg.reg == kTemp0 || reg.reg == kTemp1) {
+    if (!Is(context_.r[reg.reg])) return Require(!lent, "a lent register is another one's value");
+    Require(lent == IsMem(0), "a register that was not lent goes home, or is lent twice");
+    state_.lent ^= bit;
+    return;
+  }
+  const bool own = Is(context_.r[SlotOf(reg.reg)]);
   if (own && IsMem(0)) {
     Require(!lent, "a borrowed register's value in a slot that is not its own");
     state_.saved |= bit;
@@ -83,6 +91,7 @@ void CodeWalk::FollowFlags() {
   const State::Restoring restoring = std::exchange(state_.restoring, State::Restoring::kNo);
   if (Is(context_.flags) && use_.memory_written) {
     Require(state_.in_host, "flags that are not there are saved");
+    Require(IsTemp(kTemp1), "a lent register was needed");
     state_.in_memory = true;
     return;
   }
@@ -96,6 +105,7 @@ void CodeWalk::FollowFlags() {
   }
   if (Is(context_.flags)) {
     Require(state_.in_memory, "flags that are not there are brought back");
+    Require(IsTemp(kTemp1), "a lent register is needed");
     state_.restoring = State::Restoring::kRead;
     return;
   }

@@ -154,10 +154,14 @@ class CodeWalk {
            in(offsetof(TlbBank, write.entries), sizeof(TlbBank::write.entries));
   }
 
+  // Whether the register is ours at present, and no home of the guest's.
+  bool IsTemp(unsigned reg) const {
+    return (reg == kTemp0 || reg == kTemp1) && !(state_.lent >> reg & 1);
+  }
   // Of direct code: a memory operand of the guest's, and the way that a fault of it leads.
   bool OfGuest() const {
     return context_.direct && HasMemory(insn_) && insn_.mem.base != MemoryOperand::kRip &&
-           insn_.mem.base != kTemp1;
+           !(insn_.mem.base == kTemp1 && IsTemp(kTemp1));
   }
   void FollowFault() {
     const auto access =
@@ -176,14 +180,14 @@ class CodeWalk {
   void CheckMemory() {
     const bool repeat = context_.direct && TreatmentOf(insn_, use_) == Treatment::kRepeat;
     if (repeat || (OfGuest() && (use_.memory_read || use_.memory_written))) {
-      Require(repeat || (insn_.mem.segment < 4 && insn_.mem.index != kTemp1),
+      Require(repeat || (insn_.mem.segment < 4 && !IsTemp(insn_.mem.index)),
               "memory of a strange shape");
       return FollowFault();
     }
     if (!HasMemory(insn_) || (!use_.memory_read && !use_.memory_written)) return;
     if (context_.direct && Is(*context_.bell)) {
-      Require(insn_.mnemonic == Mnemonic::MOV && IsGpr(operand(0), kTemp0) && !IsMem(0),
-              "more of the bell than a look");
+      Require(insn_.mnemonic == Mnemonic::MOV && IsMem(0) && IsGpr(operand(1), kTemp0),
+              "more of the bell than a word of it");
       return FollowFault();
     }
     const MemoryOperand& mem = insn_.mem;
@@ -223,7 +227,7 @@ class CodeWalk {
               "no instruction for translated code");
     }
     if (insn_.mnemonic == Mnemonic::DIV || insn_.mnemonic == Mnemonic::IDIV)
-      Require(IsGpr(operand(0), kTemp0), "a division that nobody has looked at");
+      Require(IsGpr(operand(0), kTemp0) && IsTemp(kTemp0), "a division that nobody has looked at");
     Require(repeat || how == Treatment::kBitString || !use_.implicit_memory,
             "memory that is not named");
     Require(((use_.gpr_read | use_.gpr_written) & 1 << kGuestRsp) == 0, "the host's stack pointer");
@@ -250,7 +254,8 @@ class CodeWalk {
     if (OfGuest() || OnBit()) return false;
     const bool guest_memory = (insn_.mem.base == kTemp0 && state_.temp0 != State::Temp0::kApic) ||
                               (insn_.mem.base == kTemp1 && state_.temp1 == State::Temp1::kHost);
-    return Named(kTemp0) || Named(kTemp1) || (HasMemory(insn_) && !guest_memory) ||
+    return (Named(kTemp0) && IsTemp(kTemp0)) || (Named(kTemp1) && IsTemp(kTemp1)) ||
+           (HasMemory(insn_) && !guest_memory) ||
            (state_.restoring == State::Restoring::kRead && insn_.mnemonic == Mnemonic::ADD);
   }
 

@@ -37,8 +37,8 @@ struct CodeContext {
   // The code is a user's and runs where memory is at its linear address: nothing is looked up, a
   // fault of the host's tells what the guest may not.
   bool direct = false;
-  // Such code reads it where a loop may come by: its page is gone while attention is set.
-  const uint32_t* bell = nullptr;
+  // Such code writes to it where a loop may come by: its page is gone while attention is set.
+  uint32_t* bell = nullptr;
 };
 
 // A kind of check that tests leave out, to see that somebody notices.

@@ -104,6 +104,34 @@ TEST_CASE("user code stays in the monitor's process where the machine wants it t
   CHECK(FindCell().pid == 0);
 }
 
+TEST_CASE("registers keep their values where they share the host's with ours", "[cell]") {
+  UserMachine machine;
+  machine.Run({0xb9, 0xe8, 3,    0,    0,     // MOV ECX, 1000
+               0x45, 0x31, 0xc9,              // XOR R9D, R9D
+               0x41, 0xba, 1,    0,    0, 0,  // MOV R10D, 1
+               0x49, 0x89, 0xfb,              // MOV R11, RDI
+               0x4d, 0x01, 0xd1,              // again: ADD R9, R10
+               0x49, 0x83, 0xd2, 0,           // ADC R10, 0
+               0x4d, 0x89, 0x4b, 8,           // MOV [R11+8], R9
+               0x4d, 0x03, 0x4b, 8,           // ADD R9, [R11+8]
+               0x4f, 0x8d, 0x0c, 0x11,        // LEA R9, [R9+R10]
+               0xff, 0xc9,                    // DEC ECX
+               0x75, 0xe9,                    // JNZ again
+               0xe8, 0,    0,    0,    0,     // CALL next
+               0x59,                          // POP RCX
+               0x44, 0x89, 0x0f});            // MOV [RDI], R9D
+  uint64_t sum = 0, more = 1;
+  for (unsigned i = 0; i < 1000; ++i) {
+    more += __builtin_add_overflow(sum, more, &sum);
+    sum = 2 * sum + more;
+  }
+  CHECK(machine.Data() == static_cast<uint32_t>(sum));
+  CHECK(machine.cpu().r[10] == more);
+  CHECK(machine.cpu().r[11] == UserMachine::kData);
+  CHECK(machine.cpu().r[4] == UserMachine::kStack);
+  CHECK(machine.HandOvers() > 0);
+}
+
 TEST_CASE("a loop in a cell ends when its vCPU is wanted", "[cell]") {
   UserMachine machine;
   // XOR EAX, EAX; L: INC RAX; CMP RAX, 1; JMP L, and what leads back by its flags.

@@ -44,6 +44,15 @@ const Sample kSamples[] = {
     {"DEC ECX; JNZ to it", {0xff, 0xc9, 0x75, 0xfc}, 1},
     {"JNZ back", {0x75, 0xc0}, 1},
     {"ADD R9D, EAX; JC to it", {0x41, 0x01, 0xc1, 0x72, 0xfb}, 1},
+    {"ADC R10, [R11]; JC to it", {0x4d, 0x13, 0x13, 0x72, 0xfb}, 2},
+    {"ADC R10, [R11]; MOV RAX, FS:[0x28]; JC to the first",
+     {0x4d, 0x13, 0x13, 0x64, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0, 0x72, 0xf2},
+     3},
+    {"MOV R10, [R9]; RET", {0x4d, 0x8b, 0x11, 0xc3}, 2},
+    {"MOV [RDI], R11; CALL", {0x4c, 0x89, 0x1f, 0xe8, 0, 0x20, 0, 0}, 2},
+    {"MOV [RDI], R11; JMP R11", {0x4c, 0x89, 0x1f, 0x41, 0xff, 0xe3}, 1},
+    {"MOV R11, [RDI]; FLD [R11]", {0x4c, 0x8b, 0x1f, 0x41, 0xdd, 0x03}, 2},
+    {"MOV R11, [RDI]; CPUID", {0x4c, 0x8b, 0x1f, 0x0f, 0xa2}, 1},
 };
 
 }  // namespace
@@ -87,6 +96,15 @@ TEST_CASE("a fault of direct code that loses the flags is noticed", "[verifier]"
   constexpr CodeSpace::Offset kSaveFlags = 3 + 1 + 3 + 7 + 3;  // what the stub begins with
   emitted.accesses[0].stub += kSaveFlags;
   CHECK(workshop.Verify(emitted) != "");
+}
+
+TEST_CASE("a register that is at home in one of ours and was not brought there is noticed",
+          "[verifier]") {
+  CodeWorkshop workshop(LeaveOut::kNothing, true);
+  for (const Code& code : {Code{0x4d, 0x03, 0x13},               // ADD R10, [R11]
+                           Code{0x4d, 0x89, 0x11, 0xc3},         // MOV [R9], R10; RET
+                           Code{0x4c, 0x89, 0x1f, 0x0f, 0xa2}})  // MOV [RDI], R11; CPUID
+    CHECK(workshop.Verify(workshop.Translate(code, LeaveOut::kBorrow)) != "");
 }
 
 TEST_CASE("MXCSR is loaded behind a look at its masks", "[verifier]") {

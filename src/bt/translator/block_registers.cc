@@ -1,0 +1,144 @@
+// Where the guest's registers without a host register of their own are in one translation.
+#include <algorithm>
+#include <bit>
+
+#include "bt/translator/block_translator.h"
+
+namespace bt {
+namespace {
+
+using Xbyak::Reg64;
+
+unsigned Count(uint16_t registers) {
+  return static_cast<unsigned>(std::popcount(static_cast<unsigned>(registers)));
+}
+
+bool IsTemp(uint8_t host) {
+  return host == kTemp0 || host == kTemp1;
+}
+
+bool UsesStack(Treatment how) {
+  switch (how) {
+    case Treatment::kPush:
+    case Treatment::kPushFlags:
+    case Treatment::kPop:
+    case Treatment::kLeave:
+    case Treatment::kCall:
+    case Treatment::kCallIndirect:
+    case Treatment::kReturn:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+// Whether direct code for the step has a use of its own for kTemp0 or kTemp1.
+bool BlockTranslator::NeedsTemps(const Step& step) const {
+  if (step.x87 != X87Use::kNone) return true;
+  switch (step.how) {
+    case Treatment::kNothing:
+    case Treatment::kCopy:
+    case Treatment::kAddress:
+    case Treatment::kRepeat:
+    case Treatment::kPop:
+    case Treatment::kJump:
+    case Treatment::kJumpIf:
+      return false;
+    case Treatment::kPush:
+      return HasMemory(step.insn);
+    case Treatment::kMemory:
+      return !HasOwnAddress(step.insn);
+    default:
+      return true;
+  }
+}
+
+// Which of the homeless registers can be in the host's of the same number up to step `count`.
+uint16_t BlockTranslator::HomesUpTo(size_t count) const {
+  uint16_t homes = 1 << kHostOfRsp;
+  // What compares pages, counts and keeps the flags of code entered by a bounded turn uses temps.
+  const bool temps =
+      context_.direct && counting_ == Counting::kNone && translation_->second_page == 0;
+  if (temps) homes |= 1 << kTemp0 | 1 << kTemp1;
+  for (size_t i = 0; i < count; ++i) {
+    const Step& step = steps_[i];
+    const uint16_t registers = step.use.gpr_read | step.use.gpr_written;
+    if (UsesStack(step.how) || (registers >> kGuestRsp & 1)) homes &= ~(1 << kHostOfRsp);
+    // The last one may have them back: it names none of what they hold.
+    const bool last = step.onward == Onward::kEnds &&
+                      (step.how == Treatment::kReturn || step.how == Treatment::kCall);
+    if (NeedsTemps(step) && !last && step.how != Treatment::kInterpreter)
+      homes &= ~(1 << kTemp0 | 1 << kTemp1);
+  }
+  return homes;
+}
+
+// Gives each homeless register that the translation names one of the host's: that of the same
+// number if it is free, else one that is borrowed. Ends early where there are not enough.
+bool BlockTranslator::ChooseRegisters() {
+  uint16_t used = 0, written = 0;
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    uint16_t with = used;
+    if (steps_[i].how != Treatment::kInterpreter)
+      with |= steps_[i].use.gpr_read | steps_[i].use.gpr_written;
+    if (Count(with & kHomeless & ~HomesUpTo(i + 1)) > Count(kAtHome & ~with)) {
+      steps_.resize(i);
+      if (i > 0) steps_.back().onward = Onward::kEnds;
+      break;
+    }
+    used = with;
+    if (steps_[i].how != Treatment::kInterpreter) written |= steps_[i].use.gpr_written;
+  }
+  plan_ = PatchPlan{};
+  plan_.gpr = HostRegisters();
+  plan_.memory_base = kTemp0;
+  renames_.clear();
+  const uint16_t homes = HomesUpTo(steps_.size());
+  uint16_t free = kAtHome & ~used;
+  for (uint8_t guest = 0; guest < 16; ++guest) {
+    if (!(used & kHomeless & (1 << guest))) continue;
+    uint8_t host = guest;
+    if (!(homes >> guest & 1)) {
+      host = static_cast<uint8_t>(std::bit_width(free) - 1);
+      free &= static_cast<uint16_t>(~(1 << host));
+    }
+    renames_.push_back({guest, host, (written >> guest & 1) != 0});
+    plan_.gpr[guest] = host;
+  }
+  return !steps_.empty();
+}
+
+bool BlockTranslator::TempsLent() const {
+  return std::any_of(renames_.begin(), renames_.end(),
+                     [](const Rename& rename) { return IsTemp(rename.host); });
+}
+
+// What they hold goes home for good.
+void BlockTranslator::ReturnTemps() {
+  std::erase_if(renames_, [this](const Rename& rename) {
+    if (IsTemp(rename.host))
+      hot_.mov(hot_.ptr[hot_.At(context_.r[rename.guest])], Reg64(rename.host));
+    return IsTemp(rename.host);
+  });
+}
+
+void BlockTranslator::EmitRename(Assembler& code) {
+  for (const Rename& rename : renames_) {
+    if (!IsTemp(rename.host))
+      code.mov(code.ptr[code.At(context_.r[SlotOf(rename.host)])], Reg64(rename.host));
+    code.mov(Reg64(rename.host), code.ptr[code.At(context_.r[rename.guest])]);
+  }
+}
+
+void BlockTranslator::EmitUnrename(Assembler& code) {
+  for (const Rename& rename : renames_) {
+    const bool temp = IsTemp(rename.host);
+    if (rename.written || temp)
+      code.mov(code.ptr[code.At(context_.r[rename.guest])], Reg64(rename.host));
+    if (!temp) code.mov(Reg64(rename.host), code.ptr[code.At(context_.r[SlotOf(rename.host)])]);
+  }
+}
+
+}  // namespace bt
