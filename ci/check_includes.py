@@ -29,7 +29,7 @@ LAYERS = (
 HEAVY = (
     ('toml++/*', ('src/vmm/config/*',)),
     ('CLI/*', ('src/vmm/cli/*',)),
-    ('nlohmann/*', ('src/vmm/cli/*.cc', 'src/vmm/probe/*.cc', 'tests/*.cc')),
+    ('nlohmann/*', ('src/vmm/cli/*.cc', 'src/vmm/control/*.cc', 'src/vmm/probe/*.cc', 'tests/*.cc')),
     ('spdlog/*', ('src/vmm/core/base/*',)),
     ('Zydis/*', ('src/bt/isa/*', 'tests/unit/bt/emitted_code_test.cc')),
     ('xbyak/*', ('src/bt/*', 'tests/unit/bt/cell_test.cc', 'tests/unit/bt/code_*',

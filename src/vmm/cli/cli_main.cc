@@ -46,6 +46,8 @@ RunOutcome Dispatch(const CommandLine& line) {
       return ConfigCommand(line);
     case Command::kDisk:
       return DiskCommand(line);
+    case Command::kCtl:
+      return CtlCommand(line);
     case Command::kShowText:
       return OutcomeOf(PrintText(line.text));
   }

@@ -27,11 +27,12 @@ constexpr CommandRow kCommands[] = {
     {"inspect", Command::kInspect, true, "Print the memory map, processors and devices"},
     {"probe", Command::kProbe, false, "Measure this host's KVM and say which engine to use"},
     {"config", Command::kConfig, false, "List the keys of vm.toml"},
+    {"ctl", Command::kCtl, false, "Ask a running machine, or tell it what to do"},
     {"disk", Command::kDisk, false, "Make, describe, check, convert or resize a disk image"},
 };
 
 // Commands of the design that this version does not have.
-constexpr std::string_view kLaterCommands[] = {"ctl", "test", "import"};
+constexpr std::string_view kLaterCommands[] = {"test", "import"};
 
 constexpr std::string_view kLogLevels[] = {"error", "warning", "info", "debug"};
 
@@ -147,6 +148,8 @@ void Parser::AddCommand(const CommandRow& row) {
     app.add_option("--explain", line_.explain, "Explain one key")->type_name("KEY");
   } else if (row.command == Command::kDisk) {
     AddDiskActions(app, &line_.disk);
+  } else if (row.command == Command::kCtl) {
+    AddCtlActions(app, &line_.ctl);
   }
 }
 

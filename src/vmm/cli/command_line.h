@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "vmm/cli/ctl_options.h"
 #include "vmm/cli/disk_options.h"
 #include "vmm/config/load_config.h"
 #include "vmm/core/base/log.h"
@@ -14,7 +15,7 @@
 namespace vmm {
 
 struct CommandLine {
-  enum class Command : uint8_t { kRun, kCheck, kInspect, kProbe, kConfig, kDisk, kShowText };
+  enum class Command : uint8_t { kRun, kCheck, kInspect, kProbe, kConfig, kDisk, kCtl, kShowText };
 
   Command command = Command::kRun;
   std::filesystem::path config;    // vm.toml; empty: everything is in `settings`
@@ -29,6 +30,7 @@ struct CommandLine {
   bool json = false;               // of probe
   std::string explain;             // of config: a key; empty: all
   DiskOptions disk;                // of disk
+  CtlOptions ctl;                  // of ctl
   LogLevel log_level = LogLevel::kInfo;
   std::string text;  // of kShowText: --help or --version
 };

@@ -14,6 +14,7 @@ RunOutcome InspectCommand(const CommandLine& line);
 RunOutcome ProbeCommand(const CommandLine& line);
 RunOutcome ConfigCommand(const CommandLine& line);
 RunOutcome DiskCommand(const CommandLine& line);
+RunOutcome CtlCommand(const CommandLine& line);
 
 // The Config that the command line describes, by a file or without one.
 Result<Config> ConfigOf(const CommandLine& line);

@@ -37,6 +37,7 @@ Result<void> WriteFile(const std::filesystem::path& path, std::span<const uint8_
 // and any engine will do.
 Config ForInspection(Config config) {
   for (ConsoleSpec& spec : config.serial) spec = ConsoleSpec{};
+  config.control.clear();
   config.accel = AccelChoice::kInterpreter;
   config.accel_move.reset();
   return config;

@@ -129,6 +129,9 @@ struct Config {
 
   // Where the machine is saved when it is suspended, and found by the next run; empty: nowhere.
   std::filesystem::path suspend_file;
+  // The socket of `vmm ctl`; empty: none. One that nobody has asked for need not be there.
+  std::filesystem::path control;
+  bool control_asked = false;
   bool deterministic = false;  // time is the number of instructions
   TraceOptions trace;
   bool statistics = false;  // RunOutcome has them

@@ -219,6 +219,20 @@ constexpr ConfigKey kKeys[] = {
              "there.",
      .set = [](Config& config, const ConfigValue& value) { config.suspend_file = value.path; },
      .aliases = "suspend|suspend_to|suspend_dir|state_file|checkpoint|hibernate"},
+    {.name = "control",
+     .kind = ValueKind::kFile,
+     .default_text = "`control.sock` beside vm.toml",
+     .example = "\"/run/web1.sock\"",
+     .option = "--control",
+     .help =
+         "The socket that `vmm ctl` talks to the running machine through. docs/control.md tells "
+         "more.",
+     .set =
+         [](Config& config, const ConfigValue& value) {
+           config.control = value.path;
+           config.control_asked = !value.path.empty();
+         },
+     .aliases = "control_socket|ctl|monitor|qmp|api|api_socket|socket|management"},
     {.name = "deterministic",
      .kind = ValueKind::kBoolean,
      .default_text = "false",
@@ -333,7 +347,6 @@ constexpr LaterKey kLaterKeys[] = {
     {"vsock", "use a serial line to talk to the guest"},
     {"rng", "leave it out: the guest may use RDRAND where the host has it"},
     {"balloon", "leave it out"},
-    {"control", "leave it out: signals end the run"},
     {"sandbox", "leave it out"},
     {"tools", "leave it out"},
     {"snapshot", "leave it out"},

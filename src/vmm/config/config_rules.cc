@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -89,6 +90,24 @@ void CheckDisks(const Config& config, const ConfigReader& reader, ConfigProblems
           {fmt::format("disk{} and disk{} are the same image", j, i), "one of them writes to it",
            "write mode = \"ro\" or \"snapshot\" for both, or name another image"});
     }
+  }
+}
+
+void CheckControl(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  constexpr size_t kLongest = sizeof(sockaddr_un::sun_path) - 1;
+  const size_t length = config.control.native().size();
+  if (!config.control_asked) return;
+  if (length > kLongest) {
+    problems.Add(reader.PlaceOf("control"),
+                 {fmt::format("the path of the control socket has {} bytes", length),
+                  fmt::format("that of a socket has at most {}", kLongest),
+                  "name a shorter path, such as /run/vm.sock"});
+  }
+  for (const NamedConsole& console : ConsolesOf(config)) {
+    if (console.spec.path.lexically_normal() != config.control.lexically_normal()) continue;
+    problems.Add(reader.PlaceOf("control"),
+                 {fmt::format("control and {} are the same path", console.name),
+                  "each needs a file of its own", "name another path for one of them"});
   }
 }
 
@@ -294,6 +313,7 @@ void CheckCombinations(const Config& config, const ConfigReader& reader, ConfigP
   CheckEngine(config, reader, problems);
   CheckConsoles(config, reader, problems);
   CheckDebugger(config, reader, problems);
+  CheckControl(config, reader, problems);
   CheckDisks(config, reader, problems);
 }
 

@@ -18,6 +18,7 @@ constexpr size_t kLargestFile = kMiB;
 constexpr size_t kLongestName = 64;
 constexpr std::string_view kDefaultName = "vm";
 constexpr std::string_view kDefaultSuspendFile = "suspend.vmstate";
+constexpr std::string_view kDefaultControl = "control.sock";
 
 // The name of a directory as the name of a machine: what is no letter or digit becomes '_'.
 std::string NameFromDirectory(const std::filesystem::path& directory) {
@@ -71,21 +72,39 @@ Result<Config> Finish(Config config, const ConfigReader& reader, ConfigProblems&
 
 }  // namespace
 
-Result<Config> LoadConfig(const std::filesystem::path& file, std::span<const Override> overrides) {
+namespace {
+
+// `file`, or the vm.toml in it.
+std::filesystem::path ActualFile(const std::filesystem::path& file) {
   std::error_code ignored;
-  const bool directory = std::filesystem::is_directory(file, ignored);
-  const std::filesystem::path actual = directory ? file / "vm.toml" : file;
+  return std::filesystem::is_directory(file, ignored) ? file / "vm.toml" : file;
+}
+
+Result<std::string> ReadConfigFile(const std::filesystem::path& actual) {
   auto text = ReadWhole(actual);
-  if (!text) {
-    Error error = std::move(text.error());
-    if (error.code == ExitCode::kFileMissing) {
-      error.message += "; fix: name an existing vm.toml, or give --kernel FILE without --config";
-    } else if (error.code == ExitCode::kNoPermission) {
-      error.message += fmt::format("; fix: allow it: chmod a+r {}", actual.string());
-    }
-    return tl::unexpected(std::move(error));
+  if (text) return text;
+  Error error = std::move(text.error());
+  if (error.code == ExitCode::kFileMissing) {
+    error.message += "; fix: name an existing vm.toml, or give --kernel FILE without --config";
+  } else if (error.code == ExitCode::kNoPermission) {
+    error.message += fmt::format("; fix: allow it: chmod a+r {}", actual.string());
   }
-  return ParseConfig(*text, actual, overrides);
+  return tl::unexpected(std::move(error));
+}
+
+}  // namespace
+
+Result<Config> LoadConfig(const std::filesystem::path& file, std::span<const Override> overrides) {
+  const std::filesystem::path actual = ActualFile(file);
+  return ReadConfigFile(actual).and_then(
+      [&](const std::string& text) { return ParseConfig(text, actual, overrides); });
+}
+
+Result<std::filesystem::path> ControlOf(const std::filesystem::path& file) {
+  const std::filesystem::path actual = ActualFile(file);
+  return ReadConfigFile(actual)
+      .and_then([&](const std::string& text) { return ParseConfig(text, actual, {}, false); })
+      .map([](const Config& config) { return config.control; });
 }
 
 Result<Config> ConfigFromOverrides(std::span<const Override> overrides) {
@@ -104,6 +123,7 @@ Result<Config> ParseConfig(std::string_view text, const std::filesystem::path& f
   config.directory = file.parent_path();
   config.name = NameFromDirectory(config.directory);
   config.suspend_file = config.directory / kDefaultSuspendFile;
+  config.control = config.directory / kDefaultControl;
   ConfigProblems problems(file.string());
   ConfigReader reader(config, problems, config.directory);
   auto root = ParseToml(text);

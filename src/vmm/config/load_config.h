@@ -33,4 +33,8 @@ Result<Config> ConfigFromOverrides(std::span<const Override> overrides);
 Result<Config> ParseConfig(std::string_view text, const std::filesystem::path& file,
                            std::span<const Override> overrides = {}, bool check_files = true);
 
+// Where the control socket of a machine is, by its vm.toml alone (or the directory that holds it);
+// the files that it names need not be there.
+Result<std::filesystem::path> ControlOf(const std::filesystem::path& file);
+
 }  // namespace vmm

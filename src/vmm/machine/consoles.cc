@@ -43,6 +43,10 @@ CharBackend& Consoles::debug_console() {
   return Outermost(debug_);
 }
 
+std::string Consoles::WhereIs(unsigned index) const {
+  return (index < lines_.size() ? lines_[index] : debug_).host->Where();
+}
+
 // Without the tap.
 Result<Consoles::Line> Consoles::Open(const ConsoleSpec& spec, std::string name, EventLoop& loop,
                                       const Hooks& hooks) {

@@ -38,6 +38,8 @@ class Consoles {
 
   const Backends& backends() const { return backends_; }
   CharBackend& debug_console();
+  // Where line `index` is found on the host, as CharBackend::Where(); the debug console is last.
+  std::string WhereIs(unsigned index) const;
 
  private:
   struct Line {  // in the order from the host to the guest

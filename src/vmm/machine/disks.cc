@@ -52,7 +52,7 @@ Result<std::unique_ptr<Disks>> Disks::Open(const Config& config) {
     options.cache = CacheOf(spec);
     options.limits = {spec.iops, spec.bandwidth};
     const bool read_only = opened->image->read_only();
-    Entry entry{spec, options.queues, read_only,
+    Entry entry{spec, opened->format, options.queues, read_only,
                 std::make_unique<Disk>(std::move(opened->image), options)};
     Log(LogLevel::kDebug, fmt::format("{}: {} ({}), by {}", context, spec.path.string(),
                                       Name(opened->format), entry.disk->Describe()));
@@ -67,6 +67,25 @@ std::vector<BoardDisk> Disks::ForBoard() const {
     disks.push_back({entry.disk.get(), entry.queues, entry.spec.serial, entry.read_only});
   }
   return disks;
+}
+
+std::vector<control::DiskStatus> Disks::TellStatus() const {
+  std::vector<control::DiskStatus> all;
+  for (const Entry& entry : entries_) {
+    std::error_code ignored;
+    control::DiskStatus status;
+    status.name = fmt::format("disk{}", all.size());
+    status.path = std::filesystem::absolute(entry.spec.path, ignored).string();
+    status.format = Name(entry.format);
+    status.mode = entry.spec.mode == DiskMode::kSnapshot ? "snapshot"
+                  : entry.read_only                      ? "ro"
+                                                         : "rw";
+    status.size = entry.disk->image().size();
+    status.queues = entry.queues;
+    status.io = entry.disk->Describe();
+    all.push_back(std::move(status));
+  }
+  return all;
 }
 
 std::string Disks::WhyNotToSuspend() const {

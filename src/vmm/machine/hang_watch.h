@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "vmm/core/host/event_loop.h"
-#include "vmm/machine/host_timer.h"
+#include "vmm/core/host/host_timer.h"
 #include "vmm/machine/vcpu_set.h"
 
 namespace vmm {

@@ -140,7 +140,8 @@ Result<void> Machine::MakeHostSide() {
                                 [&supervisor] { supervisor.StopNow("Ctrl-A x"); },
                                 [&supervisor] { supervisor.PressPowerButton(); },
                                 [&supervisor] { supervisor.Suspend("Ctrl-A s"); }}),
-              consoles_);
+              consoles_)
+      .and_then([&] { return MakeControl(); });
 }
 
 Result<void> Machine::MakeMemory() {
@@ -407,7 +408,11 @@ RunOutcome Machine::Run() {
   }
   vcpus_.Stop();
   outcome.engine = engine_.accelerator->name();
-  if (config_.statistics) outcome.statistics = TellStatistics();
+  if (config_.statistics) {
+    for (const auto& of : CollectStatistics()) {
+      outcome.statistics += StatisticsTable(of.engine, of.vcpus);
+    }
+  }
   // What a guest that did well has printed may be all that the run was for.
   const Result<void> finished = consoles_->Finish().and_then(
       [&] { return deterministic_ ? deterministic_->Finish() : Result<void>(); });
@@ -417,23 +422,8 @@ RunOutcome Machine::Run() {
   }
   if (debugger_) debugger_->OnEnd(outcome.code);
   outcome.console_tail = supervisor_->LastConsoleLines();
+  if (control_) control_->Finish(outcome);
   return outcome;
-}
-
-// Of a machine that has moved: of the engine before as well.
-std::string Machine::TellStatistics() const {
-  const auto table = [this](const Accelerator& accelerator, const auto& statistics_of) {
-    std::vector<Statistics> vcpus;
-    for (unsigned id = 0; id < config_.cpus; ++id) vcpus.push_back(statistics_of(id));
-    return StatisticsTable(accelerator.name(), vcpus);
-  };
-  std::string text =
-      table(*engine_.accelerator, [this](unsigned id) { return vcpus_.vcpu(id).Statistics(); });
-  if (other_.vm != nullptr) {
-    text +=
-        table(*other_.accelerator, [this](unsigned id) { return other_.vcpus[id]->Statistics(); });
-  }
-  return text;
 }
 
 MachineDescription Machine::Describe() const {

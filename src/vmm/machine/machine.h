@@ -9,6 +9,7 @@
 #include "vmm/config/config.h"
 #include "vmm/core/accel/accelerator.h"
 #include "vmm/core/host/event_loop.h"
+#include "vmm/core/host/host_timer.h"
 #include "vmm/core/memory/guest_memory.h"
 #include "vmm/core/time/host_clock.h"
 #include "vmm/machine/board.h"
@@ -17,7 +18,7 @@
 #include "vmm/machine/deterministic_run.h"
 #include "vmm/machine/disks.h"
 #include "vmm/machine/host_signals.h"
-#include "vmm/machine/host_timer.h"
+#include "vmm/machine/machine_control.h"
 #include "vmm/machine/machine_description.h"
 #include "vmm/machine/run_outcome.h"
 #include "vmm/machine/saved_machine.h"
@@ -84,7 +85,10 @@ class Machine {
   Result<void> LoadVcpus();
   Result<void> Reset();
   Result<void> StartVcpus();
-  std::string TellStatistics() const;
+  // Of a machine that has moved: of the engine before as well. Stopped, or all parked.
+  std::vector<control::EngineStatistics> CollectStatistics() const;
+  Result<void> MakeControl();
+  control::Status TellStatus() const;
   Result<void> MakeDebugger();
 
   // In the order of dependency: what is lower uses what is higher. The destructor ends the vCPU
@@ -96,6 +100,7 @@ class Machine {
   HostClock host_clock_;
   std::unique_ptr<DeterministicRun> deterministic_;  // null: time is the host's
   std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<MachineControl> control_;  // null without a socket; there until all else is gone
   VcpuSet vcpus_;
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<Consoles> consoles_;

@@ -185,7 +185,8 @@ void Supervisor::OnVcpuExit(unsigned id, const RunResult& result) {
     case RunExit::kFailed:
       Decide([this, id, detail = result.detail, moves = moves_.load()] {
         if (moves != moves_.load()) return PowerState::Action::kGoOn;  // under the new engine
-        const bool moved = may_move_ && !power_.ended() && MoveHere(detail, /*unasked=*/true);
+        const bool moved =
+            may_move_ && !power_.ended() && MoveHere(detail, /*unasked=*/true).has_value();
         return moved ? PowerState::Action::kGoOn : power_.OnEngineFailed(id, detail);
       });
       return;
@@ -223,56 +224,83 @@ void Supervisor::PressPowerButton() {
   loop_.Post([this] { hooks_.press_power_button(); });
 }
 
-void Supervisor::Pause() {
-  loop_.Post([this] { PauseHere(); });
+void Supervisor::Ask(std::function<Result<void>()> work, Done done) {
+  loop_.Post([this, work = std::move(work), done = std::move(done)] {
+    const bool is_over = power_.ended() || failure_;
+    Result<void> result = is_over ? Fail(ExitCode::kUnavailable, "the run is over") : work();
+    if (done) done(std::move(result));
+  });
 }
 
-void Supervisor::Resume() {
-  loop_.Post([this] { ResumeHere(); });
+void Supervisor::Pause(Done done) {
+  Ask(
+      [this]() -> Result<void> {
+        PauseHere();
+        return {};
+      },
+      std::move(done));
 }
 
-void Supervisor::Reset() {
-  loop_.Post([this] { DecideHere([] { return PowerState::Action::kReset; }); });
+void Supervisor::Resume(Done done) {
+  Ask(
+      [this]() -> Result<void> {
+        ResumeHere();
+        return {};
+      },
+      std::move(done));
+}
+
+void Supervisor::Reset(Done done) {
+  Ask(
+      [this]() -> Result<void> {
+        DecideHere([] { return PowerState::Action::kReset; });
+        if (failure_) return Fail(failure_->code, failure_->reason);
+        return {};
+      },
+      std::move(done));
 }
 
 // What the vCPUs have done until they parked is decided first: those events are posted by then, and
 // would be lost with this process.
-void Supervisor::Suspend(std::string who) {
-  loop_.Post([this, who = std::move(who)] {
+void Supervisor::Suspend(std::string who, Done done) {
+  loop_.Post([this, who = std::move(who), done = std::move(done)]() mutable {
     vcpus_.Pause();
-    loop_.Post([this, who] { SuspendHere(who); });
+    Ask([this, who = std::move(who)] { return SuspendHere(who); }, std::move(done));
   });
 }
 
-void Supervisor::SuspendHere(const std::string& who) {
-  if (power_.ended() || failure_) return;
-  std::string refusal;
+Result<void> Supervisor::SuspendHere(const std::string& who) {
+  Result<void> saved;
   if (config_.suspend_file.empty()) {
-    refusal = "no file to suspend to is named; use --suspend-to FILE";
+    saved = Fail(ExitCode::kUnavailable, "no file to suspend to is named; use --suspend-to FILE");
   } else if (power_.panic_seen()) {
-    refusal = "its kernel panicked";
+    saved = Fail(ExitCode::kUnavailable, "its kernel panicked");
   } else {
     const bool was_running = clock_.running();
     clock_.Pause();
-    auto saved = hooks_.save_machine();
+    saved = hooks_.save_machine();
     if (saved) {
       Perform(power_.OnSuspended(fmt::format("{} by {}", config_.suspend_file.string(), who)));
-      return;
+      return saved;
     }
-    refusal = std::move(saved.error().message);
     if (was_running) clock_.Resume();
   }
-  Log(LogLevel::kError, fmt::format("the guest is not suspended and goes on: {}", refusal));
+  saved = tl::unexpected(
+      std::move(saved.error()).WithContext("the guest is not suspended and goes on"));
+  Log(LogLevel::kError, saved.error().message);
   vcpus_.Release();
+  return saved;
 }
 
-void Supervisor::Move(std::string who) {
-  loop_.Post([this, who = std::move(who)] {
-    if (power_.ended()) return;
-    vcpus_.Hold();
-    MoveHere(who, /*unasked=*/false);
-    vcpus_.Release();
-  });
+void Supervisor::Move(std::string who, Done done) {
+  Ask(
+      [this, who = std::move(who)] {
+        vcpus_.Hold();
+        auto moved = MoveHere(who, /*unasked=*/false);
+        vcpus_.Release();
+        return moved;
+      },
+      std::move(done));
 }
 
 void Supervisor::LeaveEngine(std::string why) {
@@ -285,19 +313,19 @@ void Supervisor::LeaveEngine(std::string why) {
   });
 }
 
-bool Supervisor::MoveHere(const std::string& why, bool unasked) {
+Result<void> Supervisor::MoveHere(const std::string& why, bool unasked) {
   vcpus_.WaitParked();
   const bool was_running = clock_.running();
   clock_.Pause();
   Log(LogLevel::kInfo, "moving to another engine: " + why);
-  const auto moved = hooks_.move_machine(unasked);
+  auto moved = hooks_.move_machine(unasked);
   if (moved) {
     ++moves_;
   } else {
     Log(LogLevel::kError, "the machine does not move: " + moved.error().message);
   }
   if (was_running) clock_.Resume();
-  return moved.has_value();
+  return moved;
 }
 
 void Supervisor::StartLimits() {

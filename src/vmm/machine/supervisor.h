@@ -10,9 +10,9 @@
 
 #include "vmm/config/config.h"
 #include "vmm/core/host/event_loop.h"
+#include "vmm/core/host/host_timer.h"
 #include "vmm/core/time/clock.h"
 #include "vmm/machine/hang_watch.h"
-#include "vmm/machine/host_timer.h"
 #include "vmm/machine/panic_watcher.h"
 #include "vmm/machine/power_state.h"
 #include "vmm/machine/vcpu_set.h"
@@ -52,22 +52,35 @@ class Supervisor {
   void OnVcpuExit(unsigned id, const RunResult& result);
   void OnConsoleOutput(unsigned console, std::span<const uint8_t> data);
 
-  // --- What the host asks for: any thread. ---
+  // --- What the host asks for: any thread. `done` is called on the I/O thread once it is done, or
+  // could not be (kUnavailable: the run is over); unless the run ends before. ---
+  using Done = std::function<void(Result<void>)>;
   // A polite request first (power button, then force after Config::stop_timeout), force when it is
   // repeated. `who` for the admin: "SIGTERM".
   void RequestStop(std::string who);
   void StopNow(std::string who);
   void PressPowerButton();
-  void Pause();
-  void Resume();
-  void Reset();
+  void Pause(Done done = {});
+  void Resume(Done done = {});
+  void Reset(Done done = {});
   // Saves the machine and ends the run with kSuspended. When that fails the guest goes on.
-  void Suspend(std::string who);
+  void Suspend(std::string who, Done done = {});
   // Moves the machine to its other engine; when that fails the guest goes on where it is.
-  void Move(std::string who);
+  void Move(std::string who, Done done = {});
   // The engine under which the machine runs at this moment is bad: moves away from it, if that is
   // allowed. Once it has moved, later complaints about the old engine are of no interest.
   void LeaveEngine(std::string why);
+
+  // --- Of the I/O thread. ---
+  bool is_paused() const { return paused_; }
+  // `look()` with every vCPU parked; the guest goes on afterwards, if it ran.
+  template <class Look>
+  auto WhileParked(const Look& look) {
+    vcpus_.Pause();
+    auto seen = look();
+    vcpus_.Release();
+    return seen;
+  }
 
   // --- A debugger's: the I/O thread, also before Run(). The guest and its time stand from the
   // first StandStill() to the last GoOn(). ---
@@ -93,8 +106,11 @@ class Supervisor {
   void Perform(PowerState::Action action);
   void DecideHere(const Event& event);
   void ResetMachine();
-  void SuspendHere(const std::string& who);
-  bool MoveHere(const std::string& why, bool unasked);  // with a hold that stays the caller's
+  Result<void> SuspendHere(const std::string& who);
+  Result<void> MoveHere(const std::string& why,
+                        bool unasked);  // with a hold that stays the caller's
+  // Posts `work` for the I/O thread; what it returns goes to `done`.
+  void Ask(std::function<Result<void>()> work, Done done);
   void PauseHere();
   void ResumeHere();
   void OnPanicBegin(std::string message);

@@ -47,7 +47,7 @@ class VcpuSet {
   // Stop(), and the vCPUs are destroyed too: before their Vm.
   void Clear();
 
-  // After Stop().
+  // After Stop(), or while all are parked.
   const Vcpu& vcpu(unsigned id) const { return *vcpus_.at(id); }
   unsigned size() const { return static_cast<unsigned>(threads_.size()); }
   bool held() const;

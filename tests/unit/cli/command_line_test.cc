@@ -86,8 +86,8 @@ TEST_CASE("a misspelt option or command is answered with the right one", "[cli]"
   CHECK(Broken({"--kernell", "k"}) == "unknown option --kernell; fix: write --kernel");
   CHECK(Broken({"chekc", "vm.toml"}) == "unknown command 'chekc'; fix: write vmm check");
   CHECK(Broken({"frobnicate"}) == "unknown command 'frobnicate'; fix: see vmm --help");
-  CHECK(Broken({"ctl", "status"}) ==
-        "'vmm ctl' is not available in this version; fix: see vmm --help");
+  CHECK(Broken({"import", "x.vmx"}) ==
+        "'vmm import' is not available in this version; fix: see vmm --help");
   CHECK(Broken({"/dev/null"}) == "'/dev/null' is a file, not a command; fix: vmm run /dev/null");
   CHECK(Broken({"probe", "--jsn"}) == "unknown option --jsn; fix: write --json");
   CHECK(Broken({"run", "-Z"}) == "unknown option -Z; fix: see vmm run --help");
@@ -141,4 +141,32 @@ TEST_CASE("an option that is true or false is true when it stands alone", "[cli]
   CHECK(value({"run", "--gdb-wait", "false"}) == "false");
   CHECK(value({"run", "--gdb-wait=true"}) == "true");
   CHECK(Good({"run", "--gdb-wait", "--gdb", "1234"}).settings.size() == 2);
+}
+
+TEST_CASE("ctl knows its commands, and where the machine is before or behind them", "[cli]") {
+  using Action = vmm::CtlOptions::Action;
+  using Asked = vmm::control::Command;
+  const auto status = Good({"ctl", "status"});
+  CHECK(status.command == Command::kCtl);
+  CHECK(status.ctl.action == Action::kAsk);
+  CHECK(status.ctl.request.command == Asked::kStatus);
+  CHECK(Good({"ctl", "-s", "x", "pause"}).ctl.socket == "x");
+  CHECK(Good({"ctl", "pause", "--socket", "x"}).ctl.socket == "x");
+  CHECK(Good({"ctl", "--config", "d", "stats", "--json"}).ctl.config == "d");
+  CHECK(Good({"ctl", "--json", "stats"}).ctl.json);
+  const auto stop = Good({"ctl", "stop", "--force", "--wait"});
+  CHECK(stop.ctl.request.command == Asked::kStop);
+  CHECK((stop.ctl.request.force && stop.ctl.wait));
+  for (unsigned i = 0; i <= static_cast<unsigned>(Asked::kWait); ++i) {
+    const std::string name(NameOf(static_cast<Asked>(i)));
+    CHECK(Good({"ctl", name.c_str()}).ctl.request.command == static_cast<Asked>(i));
+  }
+  const auto attach = Good({"ctl", "attach", "serial2"});
+  CHECK(attach.ctl.action == Action::kAttach);
+  CHECK(attach.ctl.console == "serial2");
+  CHECK(Good({"ctl", "attach"}).ctl.console == "serial0");
+  Broken({"ctl"});
+  Broken({"ctl", "explode"});
+  Broken({"ctl", "pause", "--force"});
+  CHECK(Broken({"ctl", "stop", "--froce"}) == "unknown option --froce; fix: write --force");
 }

@@ -4,76 +4,15 @@
 #include <catch2/catch.hpp>
 #include <thread>
 
-#include "fake_vcpu.h"
-#include "vmm/core/time/host_clock.h"
+#include "supervisor_rig.h"
 
 namespace vmm::test {
 namespace {
 
 using namespace std::chrono_literals;
+using Rig = SupervisorRig;
 
 constexpr uint64_t kRflagsIf = 1u << 9;
-
-// A machine of fake vCPUs and nothing else: the guest is a function a CPU.
-struct Rig {
-  Config config;
-  HostClock clock{TscFrequency{1'000'000'000, TscFrequency::Source::kSynthetic}};
-  std::unique_ptr<EventLoop> loop = std::move(*EventLoop::Create(clock));
-  VcpuSet vcpus;
-  std::vector<FakeVcpu*> cpus;
-  std::unique_ptr<Supervisor> supervisor;
-  std::atomic<unsigned> resets{0}, presses{0};
-  Result<void> reset_result;
-  std::function<Result<void>()> save, move;
-
-  explicit Rig(std::vector<FakeVcpu::Step> guest) {
-    for (unsigned id = 0; id < guest.size(); ++id) {
-      auto cpu = std::make_unique<FakeVcpu>(id, std::move(guest[id]));
-      cpus.push_back(cpu.get());
-      vcpus.Add(std::move(cpu), [this](unsigned cpu_id, const RunResult& result) {
-        supervisor->OnVcpuExit(cpu_id, result);
-      });
-    }
-  }
-  ~Rig() { vcpus.Stop(); }
-
-  Verdict Run() {
-    auto made = Supervisor::Create(
-        {config, *loop, clock, vcpus},
-        {[this] {
-           ++resets;
-           for (unsigned id = 0; id < vcpus.size(); ++id) {
-             vcpus.Call(id, [](Vcpu& cpu) { cpu.Load(CpuState{}); });
-           }
-           return reset_result;
-         },
-         [this] { ++presses; }, [this] { return save ? save() : Result<void>(); },
-         [this](bool) {
-           if (move) return move();
-           return Result<void>(Fail(ExitCode::kEngineUnavailable, "there is no other"));
-         }});
-    REQUIRE(made);
-    supervisor = std::move(*made);
-    REQUIRE(vcpus.Start());
-    const Verdict verdict = supervisor->Run();
-    CHECK(vcpus.held());
-    return verdict;
-  }
-  int RunForCode() { return static_cast<int>(Run().code); }
-
-  void Print(std::string_view text) {
-    supervisor->OnConsoleOutput(
-        0, std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
-  }
-};
-
-std::optional<RunResult> Idle(FakeVcpu& cpu) {
-  cpu.SleepUntilKicked();
-  return {};
-}
-std::optional<RunResult> Halt(FakeVcpu&) {
-  return RunResult{RunExit::kHalted, ""};
-}
 
 TEST_CASE("A guest that powers off ends the run with 0, and executes nothing more", "[threads]") {
   Rig* rig = nullptr;

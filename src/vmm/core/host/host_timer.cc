@@ -1,4 +1,4 @@
-#include "vmm/machine/host_timer.h"
+#include "vmm/core/host/host_timer.h"
 
 #include <sys/epoll.h>
 #include <sys/timerfd.h>

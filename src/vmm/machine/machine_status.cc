@@ -1,0 +1,93 @@
+// What a running machine tells of itself.
+#include <unistd.h>
+
+#include <filesystem>
+#include <utility>
+
+#include "vmm/core/base/log.h"
+#include "vmm/machine/machine.h"
+
+namespace vmm {
+namespace {
+
+std::string KindOf(const ConsoleSpec& spec) {
+  switch (spec.kind) {
+    case ConsoleSpec::Kind::kNull:
+      return "null";
+    case ConsoleSpec::Kind::kStdio:
+      return "stdio";
+    case ConsoleSpec::Kind::kPty:
+      return "pty";
+    case ConsoleSpec::Kind::kUnix:
+      return "unix";
+    case ConsoleSpec::Kind::kFile:
+      return "file";
+  }
+  return "null";
+}
+
+// For a reader with another working directory.
+std::string Absolute(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return path.empty() ? "" : std::filesystem::absolute(path, ignored).lexically_normal().string();
+}
+
+}  // namespace
+
+Result<void> Machine::MakeControl() {
+  if (config_.control.empty()) return {};
+  auto opened =
+      MachineControl::Open(config_, *loop_, *supervisor_,
+                           {[this] { return TellStatus(); }, [this] { return CollectStatistics(); },
+                            [this] { return disks_->TellStatus(); }});
+  if (opened) {
+    control_ = std::move(*opened);
+    return {};
+  }
+  if (config_.control_asked) return tl::unexpected(std::move(opened.error()));
+  Log(LogLevel::kWarning, "vmm ctl won't reach this machine: " + opened.error().message);
+  return {};
+}
+
+control::Status Machine::TellStatus() const {
+  control::Status status;
+  status.name = config_.name;
+  status.paused = supervisor_->is_paused();
+  status.engine = engine_.accelerator->name();
+  status.engine_reason = engine_.reason;
+  status.uptime_ms = static_cast<uint64_t>(supervisor_->uptime().count());
+  status.cpu_ms = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(vcpus_.CpuTime()).count());
+  status.cpus = config_.cpus;
+  status.memory = config_.memory;
+  status.pid = getpid();
+  status.config = Absolute(config_.file);
+  status.suspend_file = Absolute(config_.suspend_file);
+  for (unsigned i = 0; i <= Config::kSerialPorts; ++i) {
+    const bool is_serial = i < Config::kSerialPorts;
+    status.consoles.push_back({is_serial ? "serial" + std::to_string(i) : "debug",
+                               KindOf(is_serial ? config_.serial[i] : config_.debug),
+                               Absolute(consoles_->WhereIs(i))});
+  }
+  return status;
+}
+
+std::vector<control::EngineStatistics> Machine::CollectStatistics() const {
+  std::vector<control::EngineStatistics> all;
+  const auto collect = [&](const Accelerator& accelerator, bool running, const auto& vcpu_of) {
+    control::EngineStatistics engine{std::string(accelerator.name()), running, {}};
+    for (unsigned id = 0; id < config_.cpus; ++id) {
+      engine.vcpus.push_back(vcpu_of(id).Statistics());
+    }
+    all.push_back(std::move(engine));
+  };
+  collect(*engine_.accelerator, true,
+          [this](unsigned id) -> const Vcpu& { return vcpus_.vcpu(id); });
+  if (other_.vm != nullptr) {
+    collect(*other_.accelerator, false,
+            [this](unsigned id) -> const Vcpu& { return *other_.vcpus[id]; });
+  }
+  return all;
+}
+
+}  // namespace vmm
