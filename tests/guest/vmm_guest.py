@@ -55,7 +55,8 @@ class Stream:
     """Bytes from the guest, collected by a thread so that nobody has to read for them to flow."""
 
     def __init__(self, fd):
-        self._fd = fd
+        # Its own until the end: a number that somebody else closes may soon be another guest's.
+        self._fd = os.dup(fd)
         self._condition = threading.Condition()
         self._data = bytearray()
         self._seen = 0
@@ -76,6 +77,7 @@ class Stream:
                     self._ended = True
                 self._condition.notify_all()
             if not data:
+                os.close(self._fd)
                 return
 
     def expect(self, pattern, timeout):
@@ -148,7 +150,7 @@ class Guest:
                 self.process = subprocess.Popen(command, stdin=self.terminal, stdout=self.terminal,
                                                 stderr=stderr, start_new_session=True,
                                                 env=environment)
-                self.stream = Stream(os.dup(self._in))
+                self.stream = Stream(self._in)
             elif console == "pipe":
                 self.process = subprocess.Popen(
                     command, stdin=subprocess.PIPE if stdin is None else stdin,
