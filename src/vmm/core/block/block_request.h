@@ -17,8 +17,8 @@ struct BlockRequest {
   uint64_t length = 0;  // bytes, of kDiscard and kWriteZeroes
   IoBuffers buffers;    // of kRead and kWrite
   bool unmap = false;   // of kWriteZeroes
-  // `error`: 0 or an errno. Called on a thread of the disk, also before Submit() has returned, with
-  // no lock held; it may submit more.
+  // `error`: 0 or an errno. Called on a thread of the disk or the one that submits, also before
+  // Submit() has returned, with no lock held; it may submit more.
   void (*done)(BlockRequest& request, int error) = nullptr;
   void* user = nullptr;
 

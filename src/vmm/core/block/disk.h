@@ -1,6 +1,7 @@
 // A disk as a device uses it: requests go in, and are done later.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -41,7 +42,7 @@ class Disk {
   ~Disk();
 
   // Never waits for the host's disk. One thread at a time a queue. Requests may be done in any
-  // order; a flush covers what was done before it was submitted.
+  // order, also before it returns; a flush covers what was done before it was submitted.
   void Submit(unsigned queue, std::span<BlockRequest* const> requests);
   void Submit(unsigned queue, BlockRequest& request) {
     BlockRequest* one = &request;
@@ -65,8 +66,10 @@ class Disk {
 
   void MakeRings();
   void Admit(Queue& queue, std::span<BlockRequest* const> requests);
+  bool TryNow(BlockRequest& request);
   bool TryRing(Queue& queue, BlockRequest& request);
-  void StartWaiting(Queue& queue);
+  RequestList StartWaiting(Queue& queue);
+  void Tell(BlockRequest& request, int error);
   void HandOut(Queue& queue);
   void Block(Queue& queue, BlockRequest& request);
   int Perform(BlockRequest& request);
@@ -76,6 +79,7 @@ class Disk {
 
   const std::unique_ptr<BlockImage> image_;
   const Options options_;
+  std::atomic<bool> reads_now_{true};  // the host can say that a read would wait
   std::string why_no_ring_;
   std::vector<std::unique_ptr<Queue>> queues_;
 
