@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "vmm/core/base/check.h"
+
 namespace virtio {
 namespace {
 
@@ -117,14 +119,23 @@ void SplitQueue::StoreInDevice(uint64_t offset, uint16_t value) {
   writes_.OnHostWrite(layout_.device + offset, sizeof value);
 }
 
-void SplitQueue::Return(uint16_t head, uint32_t written) {
-  const uint64_t at =
-      ring::kHeaderSize + ring::kUsedSize * uint64_t(position_.returned & (layout_.size - 1));
-  const uint32_t element[2] = {head, written};
-  std::memcpy(device_ + at, element, sizeof element);
-  writes_.OnHostWrite(layout_.device + at, sizeof element);
-  --outstanding_;
-  StoreInDevice(kIndex, ++position_.returned);
+void SplitQueue::Return(std::span<const Used> chains) {
+  for (const Used& used : chains) {
+    const uint64_t at =
+        ring::kHeaderSize + ring::kUsedSize * uint64_t(position_.returned & (layout_.size - 1));
+    const uint32_t element[2] = {used.head, used.written};
+    std::memcpy(device_ + at, element, sizeof element);
+    writes_.OnHostWrite(layout_.device + at, sizeof element);
+    --outstanding_;
+    ++position_.returned;
+  }
+  StoreInDevice(kIndex, position_.returned);
+}
+
+void SplitQueue::PutBack(unsigned count) {
+  CHECK(count <= outstanding_);
+  position_.taken = static_cast<uint16_t>(position_.taken - count);
+  outstanding_ -= count;
 }
 
 // 2.7.7, 2.7.10

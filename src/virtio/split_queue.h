@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "virtio/descriptor_chain.h"
 #include "virtio/virtio_regs.h"
@@ -44,8 +45,19 @@ class SplitQueue {
   enum class Taken : uint8_t { kNothing, kChain, kBroken };
   // The next chain of the driver. After kBroken nothing more may be asked of the queue.
   Taken Take(DescriptorChain& chain);
-  // Gives a chain back, of which the first `written` writable bytes were written.
-  void Return(uint16_t head, uint32_t written);
+  // A chain that is given back; its first `written` writable bytes were written.
+  struct Used {
+    uint16_t head;
+    uint32_t written;
+  };
+  void Return(uint16_t head, uint32_t written) {
+    const Used used{head, written};
+    Return({&used, 1});
+  }
+  // The driver sees all of them at once.
+  void Return(std::span<const Used> chains);
+  // The last `count` chains that were taken, and not returned, are as if they had not been.
+  void PutBack(unsigned count);
   // Does the driver want an interrupt for what was returned since the last call?
   bool WantsInterrupt();
 

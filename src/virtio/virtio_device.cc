@@ -107,6 +107,7 @@ void VirtioDevice::FinishReset() {
     queue->enabled = false;
     queue->layout = {queue->max_size, GuestPhys(0), GuestPhys(0), GuestPhys(0)};
   }
+  OnReset();
 }
 
 void VirtioDevice::PowerOnReset() {
@@ -196,18 +197,28 @@ bool VirtioDevice::Take(unsigned queue, DescriptorChain& chain) {
   return false;
 }
 
-void VirtioDevice::Return(unsigned queue, uint16_t head, uint32_t written) {
+void VirtioDevice::Return(unsigned queue, std::span<const SplitQueue::Used> chains) {
   Queue& q = *queues_[queue];
   bool wants_interrupt = false;
   {
     const std::lock_guard lock(q.mutex);
     if (q.ring.enabled()) {
-      q.ring.Return(head, written);
+      q.ring.Return(chains);
       wants_interrupt = q.ring.WantsInterrupt();
     }
   }
   if (wants_interrupt) transport_->InterruptQueue(queue);
-  EndRequest();
+  EndRequests(static_cast<unsigned>(chains.size()));
+}
+
+void VirtioDevice::PutBack(unsigned queue, unsigned count) {
+  if (count == 0) return;
+  {
+    Queue& q = *queues_[queue];
+    const std::lock_guard lock(q.mutex);
+    if (q.ring.enabled()) q.ring.PutBack(count);
+  }
+  EndRequests(count);
 }
 
 void VirtioDevice::Reject(unsigned queue, std::string_view why) {
@@ -216,11 +227,11 @@ void VirtioDevice::Reject(unsigned queue, std::string_view why) {
     queues_[queue]->ring.Disable();
   }
   Break(why);
-  EndRequest();
+  EndRequests(1);
 }
 
-void VirtioDevice::EndRequest() {
-  if (under_way_.fetch_sub(1) != 1) return;
+void VirtioDevice::EndRequests(unsigned count) {
+  if (under_way_.fetch_sub(count) != count) return;
   const std::lock_guard lock(mutex_);
   if (is_resetting_ && under_way_.load() == 0) FinishReset();
 }

@@ -113,13 +113,23 @@ class VirtioDevice {
 
   // Queue `queue` was kicked. On a vCPU's thread: may only pass it on.
   virtual void OnKick(unsigned queue) = 0;
+  // The device was reset: its own registers are as at first. With mutex_ held: takes leaves only.
+  virtual void OnReset() {}
 
   // The next chain, for which End() or Return() must be called. False: there is none now, and the
   // driver will tell of the next; or the queue does not run. A queue that turns out to be broken
   // makes the device need a reset.
   bool Take(unsigned queue, DescriptorChain& chain);
   // Also of a queue that was reset meanwhile; then only the request ends.
-  void Return(unsigned queue, uint16_t head, uint32_t written);
+  void Return(unsigned queue, uint16_t head, uint32_t written) {
+    const SplitQueue::Used used{head, written};
+    Return(queue, {&used, 1});
+  }
+  // Several, which the driver sees at once.
+  void Return(unsigned queue, std::span<const SplitQueue::Used> chains);
+  // The last `count` chains of the queue that were taken come again with the next Take(), or not at
+  // all if the queue was reset meanwhile.
+  void PutBack(unsigned queue, unsigned count);
   // The chain is against the rules: it isn't returned, and the device needs a reset.
   void Reject(unsigned queue, std::string_view why);
   void ConfigChanged();
@@ -139,7 +149,7 @@ class VirtioDevice {
   void StartQueue(Queue& queue);  // with mutex_ held
   void StopQueues();
   void FinishReset();
-  void EndRequest();
+  void EndRequests(unsigned count);
   void Break(std::string_view why);
   bool IsRunning() const;  // with mutex_ held
 
