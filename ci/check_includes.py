@@ -38,6 +38,7 @@ HEAVY = (
     ('zstd.h', ('src/vmm/snapshot/*', 'src/vmm/core/block/*.cc')),
     ('zlib.h', ('src/vmm/core/block/*.cc',)),
     ('liburing.h', ('src/vmm/core/block/*.cc',)),
+    ('slirp/*', ('src/helpers/nat/*.cc',)),
     ('xxhash.h', ('src/vmm/machine/*.cc',)),
 )
 

@@ -66,6 +66,12 @@ std::string ValueWord(const ConfigKey& key) {
       return "\"FILE ARGS\"";
     case ValueKind::kDisks:
       return "FILE[,KEY=VALUE...]";
+    case ValueKind::kNets:
+      return "MODE[,KEY=VALUE...]";
+    case ValueKind::kMac:
+      return "MAC";
+    case ValueKind::kForward:
+      return "tcp|udp:[ADDRESS:]PORT:PORT";
     case ValueKind::kGdb:
       return "[HOST:]PORT|unix:PATH";
   }

@@ -27,6 +27,7 @@ std::string Explain(const ConfigKey& key) {
   text += fmt::format("  default: {}\n  example: {}{} = {}\n  option: {}\n", key.default_text,
                       section, key.name.substr(dot + 1), key.example, key.option);
   if (key.kind == ValueKind::kDisks) text += "\n" + DiskKeysMarkdown();
+  if (key.kind == ValueKind::kNets) text += "\n" + NetKeysMarkdown();
   return text;
 }
 

@@ -63,6 +63,34 @@ struct DiskSpec {
   friend bool operator==(const DiskSpec&, const DiskSpec&) = default;
 };
 
+// Where a network card's wire leads on the host.
+enum class NetMode : uint8_t { kUser, kTap, kPasst };
+
+// Connections to a port of the host go to a port of the guest.
+struct ForwardSpec {
+  bool is_udp = false;
+  std::string address = "127.0.0.1";  // of the host, IPv4
+  uint16_t host_port = 0;             // 0: one that the host chooses
+  uint16_t guest_port = 0;
+  friend bool operator==(const ForwardSpec&, const ForwardSpec&) = default;
+};
+
+// A network card of the guest.
+struct NetSpec {
+  using Mac = std::array<uint8_t, 6>;
+
+  NetMode mode = NetMode::kUser;
+  std::optional<Mac> mac;             // not given: made from the machine's place
+  std::vector<ForwardSpec> forwards;  // kUser
+  bool restricted = false;            // kUser: no way to the host and beyond
+  std::string tap;                    // kTap: its name; or
+  std::optional<int> fd;              // kTap: its descriptor, inherited
+  std::filesystem::path path;         // kPasst: the socket that it listens on
+  unsigned mtu = 0;                   // bytes; 0: the guest is told none
+  std::filesystem::path pcap;         // what passes is recorded there; empty: nowhere
+  friend bool operator==(const NetSpec&, const NetSpec&) = default;
+};
+
 // A Multiboot module.
 struct ModuleSpec {
   std::filesystem::path path;
@@ -89,6 +117,7 @@ struct Config {
   static constexpr unsigned kMaxCpus = 8;
   static constexpr unsigned kSerialPorts = 4;
   static constexpr unsigned kMaxDisks = 16;
+  static constexpr unsigned kMaxNets = 8;
 
   std::string name;                 // of the machine, for logs; never empty
   std::filesystem::path directory;  // that holds vm.toml; the working directory without a file
@@ -114,6 +143,7 @@ struct Config {
   std::vector<ModuleSpec> modules;  // Multiboot only
 
   std::vector<DiskSpec> disks;
+  std::vector<NetSpec> nets;
 
   std::array<ConsoleSpec, kSerialPorts> serial{
       ConsoleSpec{.kind = ConsoleSpec::Kind::kStdio, .path = {}}, {}, {}, {}};

@@ -173,6 +173,15 @@ constexpr ConfigKey kKeys[] = {
      .help = "The guest's disks, on virtio: image files, or tables with [more](#disks).",
      .set = [](Config&, const ConfigValue&) {},
      .aliases = "disks|drive|drives|hda|harddisk|hdd|storage|volume|image_file|virtio_blk"},
+    {.name = "net",
+     .kind = ValueKind::kNets,
+     .default_text = "[]",
+     .example = "[\"user\"]",
+     .option = "--net",
+     .help = "The guest's network cards, on virtio: \"user\" is a network of its own behind the "
+             "host's; or tables with [more](#networks).",
+     .set = [](Config&, const ConfigValue&) {},
+     .aliases = "nets|network|networks|nic|netdev|ethernet|eth0|networking|virtio_net"},
     {.name = "testdev",
      .kind = ValueKind::kBoolean,
      .default_text = "false",
@@ -335,7 +344,6 @@ constexpr ConfigKey kKeys[] = {
 constexpr std::string_view kSections[] = {"console", "limits"};
 
 constexpr LaterKey kLaterKeys[] = {
-    {"net", "use a serial line to talk to the guest"},
     {"nvram", "leave it out: there is no firmware that would use it"},
     {"hugepages", "leave it out: the host's own setting decides"},
     {"display", "use console.serial0"},

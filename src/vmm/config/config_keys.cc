@@ -47,6 +47,12 @@ std::string_view KindForDocs(const ConfigKey& key) {
       return "list of modules";
     case ValueKind::kDisks:
       return "list of disks";
+    case ValueKind::kNets:
+      return "list of network cards";
+    case ValueKind::kMac:
+      return "MAC address";
+    case ValueKind::kForward:
+      return "list of forwards";
   }
   return "";
 }
@@ -60,6 +66,18 @@ std::string TypeCell(const ConfigKey& key) {
     return fmt::format("`\"{}\"`", fmt::join(SplitChoices(key.choices), "\"`, `\""));
   }
   return std::string(KindForDocs(key));
+}
+
+std::string DefaultCell(std::string_view text);
+
+// The keys of the tables in a list.
+std::string MemberTable(std::span<const ConfigKey> keys) {
+  std::string table = "| Key | Type | Default | Meaning |\n|---|---|---|---|\n";
+  for (const ConfigKey& key : keys) {
+    table += fmt::format("| `{}` | {} | {} | {} |\n", LastWord(key.name), TypeCell(key),
+                         DefaultCell(key.default_text), key.help);
+  }
+  return table;
 }
 
 // Values in code style, words as they are.
@@ -139,6 +157,12 @@ std::string DescribeKind(const ConfigKey& key) {
       return "a list of modules";
     case ValueKind::kDisks:
       return "a list of disks";
+    case ValueKind::kNets:
+      return "a list of network cards";
+    case ValueKind::kMac:
+      return "a MAC address, a string such as \"52:54:00:12:34:56\"";
+    case ValueKind::kForward:
+      return "a list of forwards, strings such as \"tcp:2222:22\"";
     case ValueKind::kGdb:
       return "a place to connect to, a string such as \"1234\"";
   }
@@ -155,12 +179,11 @@ std::string ConfigKeysMarkdown() {
 }
 
 std::string DiskKeysMarkdown() {
-  std::string table = "| Key | Type | Default | Meaning |\n|---|---|---|---|\n";
-  for (const ConfigKey& key : DiskKeys()) {
-    table += fmt::format("| `{}` | {} | {} | {} |\n", LastWord(key.name), TypeCell(key),
-                         DefaultCell(key.default_text), key.help);
-  }
-  return table;
+  return MemberTable(DiskKeys());
+}
+
+std::string NetKeysMarkdown() {
+  return MemberTable(NetKeys());
 }
 
 }  // namespace vmm

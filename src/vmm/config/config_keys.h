@@ -28,6 +28,9 @@ enum class ValueKind : uint8_t {
   kModules,  // a list of paths, or of tables with path and args
   kGdb,      // "1234", "HOST:1234", "unix:PATH"
   kDisks,    // a list of paths, or of tables with the keys of DiskKeys()
+  kNets,     // a list of modes, or of tables with the keys of NetKeys()
+  kMac,      // "52:54:00:12:34:56"
+  kForward,  // "tcp:[ADDRESS:]PORT:PORT", or a list of such
 };
 
 // A value, read according to its ValueKind; the other fields are empty.
@@ -40,6 +43,8 @@ struct ConfigValue {
   CpuChoice cpu{};
   std::vector<ModuleSpec> modules{};
   GdbSpec gdb{};
+  NetSpec::Mac mac{};
+  ForwardSpec forward{};
 };
 
 struct ConfigKey {
@@ -62,6 +67,8 @@ const ConfigKey* FindConfigKey(std::string_view name);
 
 // The keys of one disk, "disk.path" first; they set the last of Config::disks.
 std::span<const ConfigKey> DiskKeys();
+// The keys of one network card, "net.mode" first; they set the last of Config::nets.
+std::span<const ConfigKey> NetKeys();
 
 // Names of sections: "console", "limits".
 std::span<const std::string_view> ConfigSections();
@@ -87,5 +94,6 @@ std::string DescribeKind(const ConfigKey& key);
 // The table as Markdown; docs/config.md holds it word for word.
 std::string ConfigKeysMarkdown();
 std::string DiskKeysMarkdown();
+std::string NetKeysMarkdown();
 
 }  // namespace vmm

@@ -62,7 +62,8 @@ ConfigReader::ConfigReader(Config& config, ConfigProblems& problems, std::filesy
       base_(std::move(base)),
       places_(ConfigKeys().size()),
       given_(ConfigKeys().size()),
-      disks_(config, problems, base_) {}
+      disks_(kDiskItems, config, problems, base_),
+      nets_(kNetItems, config, problems, base_) {}
 
 const Place& ConfigReader::PlaceOf(std::string_view key) const {
   return places_[IndexOf(*FindConfigKey(key))];
@@ -127,11 +128,16 @@ void ConfigReader::UnknownKey(std::string_view section, const TomlMember& member
 void ConfigReader::ReadValue(const ConfigKey& key, const TomlMember& member) {
   if (key.kind == ValueKind::kModules) {
     ReadModules(key, member.value);
-  } else if (key.kind == ValueKind::kDisks) {
-    if (disks_.ReadList(member.value)) Store(key, ConfigValue(), {member.value.at, {}});
+  } else if (ItemReader* list = ListOf(key)) {
+    if (list->ReadList(member.value)) Store(key, ConfigValue(), {member.value.at, {}});
   } else {
     Store(key, ReadToml(key, member.value, base_), {member.value.at, {}});
   }
+}
+
+ItemReader* ConfigReader::ListOf(const ConfigKey& key) {
+  if (key.kind == ValueKind::kDisks) return &disks_;
+  return key.kind == ValueKind::kNets ? &nets_ : nullptr;
 }
 
 void ConfigReader::Store(const ConfigKey& key, Parsed<ConfigValue> value, const Place& place) {
@@ -220,8 +226,8 @@ void ConfigReader::ReadOverride(const Override& setting) {
                           FixForUnknown("", NearestConfigKey(setting.key))});
   } else if (key->kind == ValueKind::kModules) {
     ReadModuleOption(*key, setting);
-  } else if (key->kind == ValueKind::kDisks) {
-    disks_.ReadOption(setting);
+  } else if (ItemReader* list = ListOf(*key)) {
+    list->ReadOption(setting);
     Store(*key, ConfigValue(), place);
   } else if (key->kind == ValueKind::kFile && setting.value.empty()) {
     key->set(config_, {});  // takes back what the file gave

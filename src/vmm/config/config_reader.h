@@ -8,7 +8,7 @@
 
 #include "vmm/config/config.h"
 #include "vmm/config/config_keys.h"
-#include "vmm/config/disk_reader.h"
+#include "vmm/config/item_reader.h"
 #include "vmm/config/load_config.h"
 #include "vmm/config/problems.h"
 
@@ -29,11 +29,14 @@ class ConfigReader {
   const std::vector<Place>& ModulePlaces() const { return module_places_; }
   // The places of Config::disks, one each.
   const std::vector<Place>& DiskPlaces() const { return disks_.places(); }
+  // The places of Config::nets, one each.
+  const std::vector<Place>& NetPlaces() const { return nets_.places(); }
 
  private:
   void ReadMember(std::string_view section, const TomlMember& member);
   void UnknownKey(std::string_view section, const TomlMember& member);
   void ReadValue(const ConfigKey& key, const TomlMember& member);
+  ItemReader* ListOf(const ConfigKey& key);
   void ReadModules(const ConfigKey& key, const TomlValue& list);
   void ReadModule(const TomlValue& item, std::vector<ModuleSpec>& modules);
   void ReadModuleOption(const ConfigKey& key, const Override& setting);
@@ -46,7 +49,7 @@ class ConfigReader {
   std::vector<bool> given_;
   std::vector<Place> module_places_;
   bool module_option_seen_ = false;
-  DiskReader disks_;
+  ItemReader disks_, nets_;
 };
 
 }  // namespace vmm

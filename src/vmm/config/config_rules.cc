@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "vmm/config/net_rules.h"
+
 namespace vmm {
 namespace {
 
@@ -315,6 +317,7 @@ void CheckCombinations(const Config& config, const ConfigReader& reader, ConfigP
   CheckDebugger(config, reader, problems);
   CheckControl(config, reader, problems);
   CheckDisks(config, reader, problems);
+  CheckNets(config, reader, problems);
 }
 
 void CheckFiles(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {

@@ -1,5 +1,7 @@
 // The keys of one disk: the members of a table of `disk`, and of --disk FILE,KEY=VALUE.
-#include "vmm/config/config_keys.h"
+#include <fmt/format.h>
+
+#include "vmm/config/item_reader.h"
 
 namespace vmm {
 namespace {
@@ -121,5 +123,25 @@ constexpr ConfigKey kDiskKeys[] = {
 std::span<const ConfigKey> DiskKeys() {
   return kDiskKeys;
 }
+
+const ItemKind kDiskItems{
+    .list = "disk",
+    .item = "a disk",
+    .plural = "disks",
+    .plain = "a path",
+    .example = R"(disk = ["root.qcow2"])",
+    .why_needed = "it is the image",
+    .most = Config::kMaxDisks,
+    .keys = &DiskKeys,
+    .add = [](Config& config) { config.disks.emplace_back(); },
+    .drop = [](Config& config) { config.disks.pop_back(); },
+    .count = [](const Config& config) { return config.disks.size(); },
+    .complete = [](Config&, std::span<const std::string_view>) {},
+    .check = [](const ConfigKey& key, const ConfigValue& value) -> std::optional<ValueError> {
+      if (key.name != "disk.serial" || value.text.size() <= DiskSpec::kMaxSerial) return {};
+      return ValueError{fmt::format("'{}' has {} bytes", key.name, value.text.size()),
+                        fmt::format("the most is {}", DiskSpec::kMaxSerial), "write a shorter one"};
+    },
+};
 
 }  // namespace vmm

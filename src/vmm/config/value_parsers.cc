@@ -1,9 +1,11 @@
 #include "vmm/config/value_parsers.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <sys/un.h>
 
 #include <charconv>
+#include <vector>
 
 #include "vmm/config/spelling.h"
 
@@ -207,6 +209,60 @@ Parsed<GdbSpec> ParseGdb(std::string_view text, const std::filesystem::path& bas
                  .host = host.empty() ? "127.0.0.1" : std::string(host),
                  .port = static_cast<uint16_t>(port.number),
                  .path = {}};
+}
+
+Parsed<NetSpec::Mac> ParseMac(std::string_view text) {
+  NetSpec::Mac mac{};
+  bool good = text.size() == 17;
+  for (size_t i = 0; good && i < mac.size(); ++i) {
+    const char* from = text.data() + 3 * i;
+    const auto [end, error] = std::from_chars(from, from + 2, mac[i], 16);
+    good = error == std::errc() && end == from + 2 && (i == 5 || from[2] == ':');
+  }
+  if (!good) {
+    return Wrong(fmt::format("{} is no MAC address", Quoted(text)),
+                 "it has six bytes in hexadecimal with colons",
+                 "write one such as \"52:54:00:12:34:56\"");
+  }
+  if ((mac[0] & 1) != 0 || mac == NetSpec::Mac{}) {
+    return Wrong(
+        fmt::format("{} can't be the address of one card", Quoted(text)),
+        "an odd first byte means a group, and zero nobody",
+        fmt::format("write \"52{}\"",
+                    mac == NetSpec::Mac{} ? ":54:00:12:34:56" : std::string(text.substr(2))));
+  }
+  return mac;
+}
+
+Parsed<ForwardSpec> ParseForward(std::string_view text) {
+  ForwardSpec spec;
+  std::vector<std::string_view> parts;
+  for (std::string_view rest = text;;) {
+    const size_t colon = rest.find(':');
+    parts.push_back(rest.substr(0, colon));
+    if (colon == std::string_view::npos) break;
+    rest = rest.substr(colon + 1);
+  }
+  const auto port = [](std::string_view digits, uint64_t least, uint16_t& out) {
+    const NumberAndUnit number = Split(digits);
+    out = static_cast<uint16_t>(number.number);
+    return number.valid && !number.too_large && number.unit.empty() && number.number >= least &&
+           number.number <= 0xFFFF;
+  };
+  const bool has_form =
+      (parts.size() == 3 || parts.size() == 4) && (parts[0] == "tcp" || parts[0] == "udp");
+  in_addr address{};
+  if (has_form && parts.size() == 4) spec.address = std::string(parts[1]);
+  if (!has_form || !port(parts[parts.size() - 2], 0, spec.host_port) ||
+      !port(parts.back(), 1, spec.guest_port) ||
+      inet_pton(AF_INET, spec.address.c_str(), &address) != 1) {
+    return Wrong(fmt::format("{} is no forward", Quoted(text)),
+                 "there are tcp:PORT:PORT and udp:ADDRESS:PORT:PORT, with an IPv4 address and port "
+                 "of the host and then the guest's port",
+                 "write one such as \"tcp:2222:22\"");
+  }
+  spec.is_udp = parts[0] == "udp";
+  return spec;
 }
 
 }  // namespace vmm

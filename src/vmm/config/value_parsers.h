@@ -43,6 +43,13 @@ Parsed<ConsoleSpec> ParseConsole(std::string_view text, const std::filesystem::p
 // from `base`.
 Parsed<GdbSpec> ParseGdb(std::string_view text, const std::filesystem::path& base);
 
+// Six bytes in hexadecimal with colons; no group address, and not zero.
+Parsed<NetSpec::Mac> ParseMac(std::string_view text);
+
+// tcp:PORT:PORT, tcp:ADDRESS:PORT:PORT or udp:...; first the host's, then the guest's. The address
+// is an IPv4 one of the host.
+Parsed<ForwardSpec> ParseForward(std::string_view text);
+
 // `text` as a path, taken from `base` when relative. No "~", no NUL byte.
 Parsed<std::filesystem::path> ParsePath(std::string_view text, const std::filesystem::path& base);
 

@@ -185,8 +185,13 @@ Parsed<ConfigValue> ReadText(const ConfigKey& key, std::string_view text,
       return ParseGdb(text, base).map([](auto spec) { return ConfigValue{.gdb = spec}; });
     case ValueKind::kConsole:
       return ParseConsole(text, base).map([](auto spec) { return ConfigValue{.console = spec}; });
+    case ValueKind::kMac:
+      return ParseMac(text).map([](auto mac) { return ConfigValue{.mac = mac}; });
+    case ValueKind::kForward:
+      return ParseForward(text).map([](auto spec) { return ConfigValue{.forward = spec}; });
     case ValueKind::kModules:
     case ValueKind::kDisks:
+    case ValueKind::kNets:
       break;
   }
   return Wrong(fmt::format("'{}' is not a plain text", key.name), "it is a list",

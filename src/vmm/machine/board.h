@@ -39,6 +39,7 @@
 #include "vmm/core/pci/pirq_router.h"
 #include "vmm/core/time/clock.h"
 #include "vmm/machine/board_disks.h"
+#include "vmm/machine/board_nets.h"
 #include "vmm/machine/board_slot.h"
 #include "vmm/machine/machine_description.h"
 #include "vmm/machine/vm_plug.h"
@@ -67,6 +68,7 @@ class Board {
     std::array<CharBackend*, Config::kSerialPorts> serial;
     CharBackend& debug_console;
     std::vector<BoardDisk> disks = {};
+    std::vector<BoardNet> nets = {};
   };
 
   static Result<std::unique_ptr<Board>> Create(const Parts& parts, Events events);

@@ -1,6 +1,7 @@
 // The board's virtio devices, of any kind, in their PCI slots.
 #include "vmm/machine/board.h"
 #include "vmm/machine/board_disks.h"
+#include "vmm/machine/board_nets.h"
 
 namespace vmm {
 
@@ -13,6 +14,10 @@ void Board::MakeSlots(const Parts& parts) {
     const auto device = static_cast<uint8_t>(BoardSlot::kFirstDisk + i);
     slots_.push_back(
         std::make_unique<DiskSlot>(device, i, parts.disks[i], host, socket_of(device)));
+  }
+  for (size_t i = 0; i < parts.nets.size(); ++i) {
+    const auto device = static_cast<uint8_t>(BoardSlot::kFirstNic + i);
+    slots_.push_back(std::make_unique<NetSlot>(device, i, parts.nets[i], host, socket_of(device)));
   }
 }
 

@@ -167,10 +167,12 @@ Result<void> Machine::MakeBoard() {
   const Consoles::Backends lines =
       deterministic_ ? deterministic_->Gate(consoles_->backends()) : consoles_->backends();
   if (auto opened = Take(Disks::Open(config_), disks_); !opened) return opened;
-  auto made = Take(Board::Create({config_, *memory_, clock(), timers(), lines,
-                                  consoles_->debug_console(), disks_->ForBoard()},
-                                 std::move(events)),
-                   board_);
+  if (auto opened = Take(Nets::Open(config_), nets_); !opened) return opened;
+  auto made =
+      Take(Board::Create({config_, *memory_, clock(), timers(), lines, consoles_->debug_console(),
+                          disks_->ForBoard(), nets_->ForBoard()},
+                         std::move(events)),
+           board_);
   if (!made) return made;
   MachineDescription description = Describe();
   description.name.clear();  // a machine that was renamed is the same one

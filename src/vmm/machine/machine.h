@@ -20,6 +20,7 @@
 #include "vmm/machine/host_signals.h"
 #include "vmm/machine/machine_control.h"
 #include "vmm/machine/machine_description.h"
+#include "vmm/machine/nets.h"
 #include "vmm/machine/run_outcome.h"
 #include "vmm/machine/saved_machine.h"
 #include "vmm/machine/supervisor.h"
@@ -105,6 +106,7 @@ class Machine {
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<Consoles> consoles_;
   std::unique_ptr<Disks> disks_;
+  std::unique_ptr<Nets> nets_;
   std::unique_ptr<Board> board_;
   EngineChoice engine_;
   EngineSources engines_;

@@ -117,3 +117,7 @@ TEST_CASE("the defaults of a Config are those that the table promises", "[config
   CHECK(written->gdb_wait == silent->gdb_wait);
   CHECK(written->gdb_arch == silent->gdb_arch);
 }
+
+TEST_CASE("docs/config.md holds the keys of a network card word for word", "[config][docs]") {
+  CHECK(ReadDoc("config.md").find("\n" + vmm::NetKeysMarkdown() + "\n") != std::string::npos);
+}

@@ -1,0 +1,432 @@
+"""Debian's cloud kernel on virtio network cards: the network behind the host's, and a wire by hand."""
+
+import glob
+import hashlib
+import http.server
+import os
+import random
+import re
+import socket
+import socketserver
+import struct
+import subprocess
+import threading
+import unittest
+
+from vmm_guest import *
+
+BOOT_SECONDS = {"interpreter": 400, "bt": 200, "kvm": 120}
+SIZE = 100 << 20  # bytes of the download
+
+
+def in_background(test, server):
+    """Serves until the test ends; the port."""
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    test.addCleanup(thread.join)
+    test.addCleanup(server.server_close)
+    test.addCleanup(server.shutdown)
+    return server.server_address[1]
+
+
+class WebServer(http.server.ThreadingHTTPServer):
+    """Gives `size` bytes of noise under any name."""
+
+    def __init__(self, size, address=("127.0.0.1", 0)):
+        self.noise = random.Random(20261122).randbytes(size)
+        super().__init__(address, WebServer.Handler)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.server.noise)))
+            self.end_headers()
+            try:
+                self.wfile.write(self.server.noise)
+            except OSError:
+                pass  # the guest has ended in the middle
+
+        def log_message(self, *_):
+            pass
+
+
+class WebServer6(WebServer):
+    address_family = socket.AF_INET6
+
+
+class Sink(socketserver.ThreadingTCPServer):
+    """Answers what a client sends until it ends with the SHA-256 of it."""
+    daemon_threads = True
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            digest = hashlib.sha256()
+            left = int.from_bytes(self.rfile_read(8), "big")
+            while left:
+                data = self.request.recv(min(left, 1 << 20))
+                if not data:
+                    break
+                left -= len(data)
+                digest.update(data)
+            self.request.sendall(digest.hexdigest().encode() + b"\n")
+
+        def rfile_read(self, count):
+            data = b""
+            while len(data) < count:
+                data += self.request.recv(count - len(data))
+            return data
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Sink.Handler)
+
+
+class FileServer(socketserver.UDPServer):
+    """Gives 64 000 bytes of noise by TFTP, under any name. [RFC 1350]"""
+    BLOCK = 512
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            data, sock = self.request
+            kind, number = struct.unpack_from(">HH", data)
+            last = 0 if kind == 1 else number if kind == 4 else None
+            if last is not None:
+                block = self.server.noise[last * FileServer.BLOCK:][:FileServer.BLOCK]
+                if last <= len(self.server.noise) // FileServer.BLOCK:
+                    sock.sendto(struct.pack(">HH", 3, last + 1) + block, self.client_address)
+
+    def __init__(self):
+        self.noise = random.Random(20261123).randbytes(64000)
+        super().__init__(("127.0.0.1", 0), FileServer.Handler)
+
+
+class Resolver(socketserver.UDPServer):
+    """A name server that knows one name: it has the address 192.0.2.77. [RFC 1035] 4"""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            query, sock = self.request
+            number, = struct.unpack_from(">H", query)
+            end = query.index(b"\0", 12) + 5
+            question = query[12:end]
+            kind, = struct.unpack_from(">H", query, end - 4)
+            known = question.lower().startswith(b"\x05known\x04test\0")
+            answer = b""
+            if known and kind == 1:
+                answer = b"\xc0\x0c" + struct.pack(">HHIH4B", 1, 1, 60, 4, 192, 0, 2, 77)
+            header = struct.pack(">6H", number, 0x8180 if known else 0x8183, 1, bool(answer), 0, 0)
+            sock.sendto(header + question + answer, self.client_address)
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Resolver.Handler)
+
+
+class Networks(GuestTest):
+    def boot(self, net, engine=ENGINES[0], cpus=1, **keywords):
+        """`net`: the items of the key, as vm.toml has them."""
+        guest = self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\n'
+                           f'initrd = "{guest_file("cloud-initrd")}"\n'
+                           f'append = "console=ttyS0 quiet"\n'
+                           f'cpus = {cpus}\nmemory = "256M"\naccel = "{engine}"\n'
+                           f'net = [{net}]\n', **keywords)
+        self.limit = BOOT_SECONDS[engine]
+        return guest
+
+    def await_shell(self, guest):
+        guest.expect("vmm-init: up", self.limit)
+        guest.expect("guest# ", self.limit)
+
+    def run_command(self, guest, command, answer, timeout=120):
+        """The line must fit the guest's terminal of 80 columns."""
+        self.assertLess(len(command), 72)
+        guest.send(command + "\r")
+        guest.expect(re.escape(command))
+        match = guest.expect(answer, timeout)
+        guest.expect("guest# ", timeout)
+        return match
+
+    def lease(self, guest):
+        """Up, with an address by DHCP."""
+        self.await_shell(guest)
+        self.run_command(guest, "ip link set lo up; ip link set eth0 up; echo is-$?", r"\nis-0\r")
+        self.run_command(guest, "udhcpc -n -q -t 20 -i eth0 2>&1",
+                         r"lease of 10\.0\.2\.15 obtained")
+
+    def power_off(self, guest):
+        guest.send("poweroff -f\r")
+        self.assert_ends(guest, SUCCESS, 60)
+
+    def forwarded(self, guest, port, protocol="tcp"):
+        """The host's port that leads to `port` of the guest."""
+        match = guest.wait_for_message(
+            rf"{protocol} 127\.0\.0\.1:(\d+) leads to port {port} of the guest", 30)
+        return int(match.group(1))
+
+    def check_network(self, engine, size):
+        web = WebServer(size)
+        port = in_background(self, web)
+        noise = hashlib.sha256(web.noise).hexdigest()
+        sink, names = in_background(self, Sink()), in_background(self, Resolver())
+        files = FileServer()
+        tftp = in_background(self, files)
+        guest = self.boot('{ forward = ["tcp:0:80", "udp:0:7"] }', engine, cpus=2)
+        self.lease(guest)
+        self.run_command(guest, "ping -c 3 10.0.2.2", r"3 packets received")
+        # TCP both ways.
+        self.run_command(guest, f"wget -q -O - http://10.0.2.2:{port}/x | sha256sum",
+                         rf"\n{noise}  -\r", 300)
+        self.run_command(guest, f"dd if=/dev/zero of=/tmp/z bs=1M count={size >> 20}; echo made",
+                         r"\nmade\r")
+        count = "".join(f"\\{byte:03o}" for byte in size.to_bytes(8, "big"))
+        self.run_command(guest, f"printf '{count}' > /tmp/n; echo made", r"\nmade\r")
+        zeros = hashlib.sha256(bytes(size)).hexdigest()
+        self.run_command(guest, f"cat /tmp/n /tmp/z | nc 10.0.2.2 {sink}", rf"\n{zeros}\r", 300)
+        # A web server in the guest, through a forward: as many bytes again.
+        self.run_command(guest, f"wget -q -O /tmp/z http://10.0.2.2:{port}/; echo got", r"\ngot\r",
+                         300)
+        self.run_command(guest, "httpd -h /tmp; echo serves", r"\nserves\r")
+        got = self.fetch(self.forwarded(guest, 80), "/z")
+        self.assertEqual(hashlib.sha256(got).hexdigest(), noise)
+        # UDP both ways.
+        digest = hashlib.sha256(files.noise).hexdigest()
+        self.run_command(guest, f"tftp -g -r f -l /tmp/f 10.0.2.2 {tftp}; sha256sum /tmp/f",
+                         rf"\n{digest}  /tmp/f\r")
+        self.assert_datagrams_come(guest, self.forwarded(guest, 7, "udp"))
+        # DNS, by a resolver of our own.
+        self.run_command(guest, f"nslookup -type=a known.test 10.0.2.2:{names}",
+                         r"Address: 192\.0\.2\.77")
+        self.run_command(guest, f"nslookup -type=a other.test 10.0.2.2:{names}", r"NXDOMAIN")
+        self.run_command(guest, "cat /etc/resolv.conf", r"nameserver 10\.0\.2\.3")
+        self.run_command(guest, "dmesg | grep -ciE 'BUG:|call trace|bad csum|hw csum'", r"\n0\r")
+        self.power_off(guest)
+
+    def fetch(self, port, name):
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+            client.sendall(f"GET {name} HTTP/1.0\r\n\r\n".encode())
+            data = b""
+            while chunk := client.recv(1 << 20):
+                data += chunk
+        head, _, body = data.partition(b"\r\n\r\n")
+        self.assertIn(b" 200 ", head)
+        return body
+
+    def assert_datagrams_come(self, guest, port):
+        """Nobody listens there in the guest, whose kernel counts what came in vain."""
+        came = threading.Event()
+
+        def send():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                while not came.wait(0.05):
+                    client.sendto(b"is anybody there?", ("127.0.0.1", port))
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            self.run_command(guest, "count() { awk '/^Udp: [0-9]/ {print $3}' /proc/net/snmp; }", "")
+            self.run_command(guest, "until [ $(count) -gt 5 ]; do :; done; echo came", r"\ncame\r")
+        finally:
+            came.set()
+            sender.join()
+
+    def test_the_network_behind_the_hosts(self):
+        self.check_network(ENGINES[0], SIZE)
+
+    @full_only
+    def test_the_other_engines(self):
+        for engine in ENGINES[1:]:
+            with self.subTest(engine=engine):
+                self.check_network(engine, 8 << 20)
+
+    def test_ipv6(self):
+        try:
+            web = WebServer6(1 << 20, ("::1", 0))
+        except OSError as error:
+            raise unittest.SkipTest(f"the host has no ::1: {error}") from None
+        port = in_background(self, web)
+        guest = self.boot('"user"')
+        self.lease(guest)
+        # The router's advertisement makes the address; duplicate detection takes a second.
+        self.run_command(guest, "until ip -6 a s eth0 | grep -v tent | grep fec0; do :; done",
+                         r"inet6 fec0:")
+        self.run_command(guest, "ping -c 2 fec0::2", r"2 packets received")
+        noise = hashlib.sha256(web.noise).hexdigest()
+        self.run_command(guest, f"wget -q -O - http://[fec0::2]:{port}/ | sha256sum",
+                         rf"\n{noise}  -\r")
+        self.power_off(guest)
+
+    def test_restricted_it_is_reached_and_reaches_nobody(self):
+        port = in_background(self, WebServer(100))
+        guest = self.boot('{ restrict = true, forward = ["tcp:0:80"] }')
+        self.lease(guest)
+        self.run_command(guest, f"wget -T 5 -O - http://10.0.2.2:{port}/ || echo refused",
+                         r"\nrefused\r")
+        self.run_command(guest, "echo inside > /tmp/x; httpd -h /tmp; echo serves", r"\nserves\r")
+        self.assertEqual(self.fetch(self.forwarded(guest, 80), "/x"), b"inside\n")
+        self.power_off(guest)
+
+    def test_the_card_is_as_vm_toml_says_and_stays_so(self):
+        pcap = os.path.join(self.directory, "net.pcap")
+        nets = f'{{ mac = "52:54:00:aa:bb:cc", mtu = 1400, pcap = "{pcap}" }}, "user"'
+        addresses = []
+        for _ in range(2):
+            guest = self.boot(nets)
+            self.lease(guest)
+            self.run_command(guest, "ip link show eth0", r"mtu 1400.*\n.*52:54:00:aa:bb:cc")
+            match = self.run_command(guest, "ip link show eth1", r"ether (52:[0-9a-f:]{14}) ")
+            addresses.append(match.group(1))
+            self.run_command(guest, "cat /sys/class/net/eth0/carrier", r"\n1\r")
+            self.power_off(guest)
+            guest.stop()
+        self.assertEqual(addresses[0], addresses[1])
+        with open(pcap, "rb") as file:
+            data = file.read()
+        self.assertEqual(struct.unpack_from("<I", data)[0], 0xA1B23C4D)
+        frames, at = [], 24
+        while at < len(data):
+            _, _, length, original = struct.unpack_from("<4I", data, at)
+            self.assertEqual(length, original)
+            frames.append(data[at + 16:at + 16 + length])
+            at += 16 + length
+        self.assertEqual(at, len(data))
+        mac = bytes.fromhex("525400aabbcc")
+        self.assertTrue(any(frame[6:12] == mac for frame in frames))
+        # [RFC 2131] 2, 3: from the server's port, with the magic number and the card's address.
+        self.assertTrue(any(frame[34:36] == b"\0\x43" and b"\x63\x82\x53\x63" in frame and
+                            frame[70:76] == mac for frame in frames), "no answer of DHCP")
+
+    def test_suspended_and_resumed(self):
+        """The card and its address stay, connections are lost, and new ones come at once."""
+        web = WebServer(1 << 20)
+        port = in_background(self, web)
+        noise = hashlib.sha256(web.noise).hexdigest()
+        net = '{ forward = ["tcp:0:80"] }'
+        guest = self.boot(net, cpus=2)
+        self.lease(guest)
+        self.run_command(guest, "echo inside > /tmp/x; httpd -h /tmp; echo serves", r"\nserves\r")
+        for _ in range(3):
+            guest.signal(signal.SIGUSR1)
+            self.assert_ends(guest, SUSPENDED, 60)
+            guest.stop()
+            guest = self.boot(net, cpus=2)
+            guest.wait_for_message("resumed from", 30)
+            self.assertEqual(self.fetch(self.forwarded(guest, 80), "/x"), b"inside\n")
+            self.run_command(guest, f"wget -q -O - http://10.0.2.2:{port}/ | sha256sum",
+                             rf"\n{noise}  -\r")
+        self.run_command(guest, "dmesg | grep -ciE 'BUG:|call trace'", r"\n0\r")
+        self.power_off(guest)
+
+    def test_reset_with_traffic(self):
+        port = in_background(self, WebServer(64 << 20))
+        guest = self.boot('"user"', cpus=2)
+        for _ in range(2):
+            self.lease(guest)
+            guest.send(f"while :; do wget -q -O /dev/null http://10.0.2.2:{port}/; echo go-on; "
+                       "done &\r")
+            guest.expect(r"\ngo-on\r", 120)
+            guest.send("reboot -f\r")
+        self.lease(guest)
+        self.power_off(guest)
+
+    def test_the_helper_ends_with_vmm(self):
+        guest = self.boot('"user"')
+        self.await_shell(guest)
+        helpers = self.children(guest.process.pid)
+        self.assertEqual(len(helpers), 1)
+        with open(f"/proc/{helpers[0]}/status", encoding="utf-8") as file:
+            status = file.read()
+        self.assertRegex(status, r"\nNoNewPrivs:\s*1\n")
+        self.assertRegex(status, r"\nSeccomp:\s*2\n")
+        guest.process.kill()
+        guest.process.wait()
+        deadline = time.monotonic() + 30
+        while not self.has_ended(helpers[0]):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+
+    def test_a_helper_that_dies_takes_the_link_down(self):
+        guest = self.boot('"user"')
+        self.lease(guest)
+        os.kill(self.children(guest.process.pid)[0], signal.SIGKILL)
+        guest.wait_for_message("net0: what its wire led to is gone", 30)
+        self.run_command(guest, "until [ $(cat /sys/class/net/eth0/carrier) = 0 ]; do :; done",
+                         r"\r")
+        self.power_off(guest)
+
+    def children(self, pid):
+        """Children that are the helper."""
+        found = []
+        for path in glob.glob(f"/proc/{pid}/task/*/children"):
+            with open(path, encoding="utf-8") as file:
+                for child in file.read().split():
+                    with open(f"/proc/{child}/comm", encoding="utf-8") as name:
+                        if name.read().strip() == "vmm-nat":
+                            found.append(int(child))
+        return found
+
+    def has_ended(self, pid):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+                return file.read().rpartition(")")[2].split()[0] in "ZX"
+        except OSError:
+            return True
+
+    def test_a_port_that_is_taken_is_told(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            guest = self.boot(f'{{ forward = ["tcp:{port}:80"] }}')
+            self.assert_ends(guest, UNAVAILABLE, 60)
+            self.assertIn(f"net0: can't listen on tcp 127.0.0.1:{port}: Address already in use; "
+                          "fix: ", guest.messages)
+
+    def test_a_wire_by_hand(self):
+        """Frames behind their lengths, as passt and QEMU speak: we are the peer, and answer ARP."""
+        path = os.path.join(self.directory, "wire.sock")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(1)
+            guest = self.boot(f'{{ path = "{path}", mac = "52:54:00:00:00:07" }}')
+            listener.settimeout(60)
+            wire, _ = listener.accept()
+        self.addCleanup(wire.close)
+        wire.settimeout(self.limit)
+        self.await_shell(guest)
+        guest.send("ip addr add 192.0.2.1/24 dev eth0; ip link set eth0 up\r")
+        guest.expect("guest# ", 30)
+        guest.send("ping -c 2 192.0.2.2\r")
+        us, guests = bytes.fromhex("520000000009"), bytes.fromhex("525400000007")
+        answered = 0
+        while answered < 2:
+            frame = self.read_frame(wire)
+            if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\1" and frame[38:42] == b"\xc0\0\2\2":
+                arp = (guests + us + frame[12:20] + b"\0\2" + us + frame[38:42] + frame[22:32])
+                wire.sendall(struct.pack(">I", len(arp)) + arp)
+            elif frame[12:14] == b"\x08\0" and frame[23] == 1 and frame[34] == 8:
+                self.assertEqual(frame[6:12], guests)
+                reply = bytearray(frame)
+                reply[0:12] = frame[6:12] + frame[0:6]
+                reply[26:34] = frame[30:34] + frame[26:30]
+                reply[34] = 0
+                checksum = struct.unpack_from(">H", frame, 36)[0] + 0x0800
+                struct.pack_into(">H", reply, 36, (checksum & 0xFFFF) + (checksum >> 16))
+                data = struct.pack(">I", len(reply)) + reply
+                wire.sendall(data[:7])  # cut anywhere
+                wire.sendall(data[7:])
+                answered += 1
+        guest.expect("2 packets received", 60)
+        self.power_off(guest)
+
+    def read_frame(self, wire):
+        def read(count):
+            data = b""
+            while len(data) < count:
+                more = wire.recv(count - len(data))
+                self.assertTrue(more, "the wire was cut")
+                data += more
+            return data
+        length, = struct.unpack(">I", read(4))
+        self.assertTrue(14 <= length <= 65557, length)
+        return read(length)
+
+
+if __name__ == "__main__":
+    unittest.main()
