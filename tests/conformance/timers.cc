@@ -37,11 +37,15 @@ void IntervalTimer() {
   Out8(0x40, 0xff);
   Out8(0x40, 0xff);
   Delay(1);
-  const uint16_t first = ReadPit(0);
-  Delay(5);
-  const uint16_t second = ReadPit(0);
-  const auto passed = static_cast<uint16_t>(first - second);
-  EXPECT(first != 0);
+  // Once more where a busy host let the counter, of 55 ms, come round meanwhile.
+  uint16_t passed = 0;
+  for (uint32_t took = ~0u; took > kPmTimerHz * 50 / 1000;) {
+    const uint32_t begin = PmTimer();
+    const uint16_t first = ReadPit(0);
+    Delay(5);
+    passed = static_cast<uint16_t>(first - ReadPit(0));
+    took = (PmTimer() - begin) & 0xffffff;
+  }
   EXPECT(passed >= kPitHz * 4 / 1000);
 
   // A hundred a second for a fifth of a second, through the IOAPIC.

@@ -42,7 +42,7 @@ TEST_CASE("an image is waited for while its last program is taken down", "[block
   const UniqueFd other(open(image.name.c_str(), O_RDWR | O_CLOEXEC));
   REQUIRE(LockImage(other.get(), true, image.name));
   std::thread end([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
     UnlockImage(other.get());
   });
   CHECK(image.Open());

@@ -1,5 +1,6 @@
 // The run loop of a KVM vCPU. Sections are of [KVM API], the kernel's
 // Documentation/virt/kvm/api.rst.
+#include <atomic>
 #include <cerrno>
 #include <thread>
 
@@ -179,14 +180,10 @@ TEST_CASE_METHOD(KvmFixture, "the 8259 is acknowledged only when the guest can t
 TEST_CASE_METHOD(KvmFixture, "an interrupt of the 8259 wakes a processor that sleeps in the kernel",
                  "[kvm]") {
   Start();
-  std::thread device([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    pic.intr = true;
-    vm->ExtIntChanged();
-  });
+  std::atomic<bool> sleeps{false};
   bool window = false;
-  std::thread kicker;
   host.NextExit([&](kvm_run& run) {
+    sleeps = true;
     while (std::atomic_ref<uint8_t>(run.immediate_exit).load() == 0) std::this_thread::yield();
     return -EINTR;
   });
@@ -194,6 +191,11 @@ TEST_CASE_METHOD(KvmFixture, "an interrupt of the 8259 wakes a processor that sl
     window = run.request_interrupt_window;
     run.exit_reason = KVM_EXIT_SHUTDOWN;
     return 0;
+  });
+  std::thread device([&] {
+    while (!sleeps) std::this_thread::yield();
+    pic.intr = true;
+    vm->ExtIntChanged();
   });
   CHECK(vcpu->Run().exit == RunExit::kShutdown);
   device.join();
