@@ -88,8 +88,13 @@ void BlockCache::Restore(Block& block, const Op* ops) {
   std::copy_n(ops, block.op_count, block.ops);
 }
 
-// It is found from now on.
+// It is found from now on. Whose tail is in its own page once more can't be in the page's list
+// twice: it is decoded anew each time.
 void BlockCache::Enter(Block* block) {
+  if (block->second_page == (block->phys & kPageMask) && block->second_page != 0) {
+    block->dead = block->untranslatable = true;
+    return;
+  }
   Block*& head = hash_[Hash(block->phys)];
   block->hash_next = head;
   head = block;
@@ -149,23 +154,33 @@ bool BlockCache::Overlaps(const Block& block, uint64_t page, uint64_t first, uin
   return first + vmm::kPageSize < end;
 }
 
+Block::Place& BlockCache::PlaceIn(uint64_t page, Block& block) {
+  return page == (block.phys & kPageMask) ? block.in_page : block.in_second_page;
+}
+
 void BlockCache::AddToPage(uint64_t page, Block* block) {
   PageCode& code = pages_[page];
-  Block*& next = page == (block->phys & kPageMask) ? block->page_next : block->second_page_next;
-  next = code.first;
+  if (code.first) PlaceIn(page, *code.first).at = &PlaceIn(page, *block).next;
+  PlaceIn(page, *block) = {code.first, &code.first};
   code.first = block;
   code.chunks |= ChunksOf(*block, page);
 }
 
+void BlockCache::Unlink(uint64_t page, Block& block) {
+  Block::Place& place = PlaceIn(page, block);
+  *place.at = place.next;
+  if (place.next) PlaceIn(page, *place.next).at = place.at;
+  place = {};
+}
+
+// A dead block may have left already.
 void BlockCache::RemoveFromPage(uint64_t page, Block* block) {
+  const Block::Place& place = PlaceIn(page, *block);
+  if (!place.at) return;
+  const bool last = !place.next;
+  Unlink(page, *block);
+  if (!last) return;
   const auto found = pages_.find(page);
-  if (found == pages_.end()) return;
-  const auto next = [page](Block* of) -> Block*& {
-    return page == (of->phys & kPageMask) ? of->page_next : of->second_page_next;
-  };
-  Block** at = &found->second.first;
-  while (*at && *at != block) at = &next(*at);
-  if (*at) *at = next(block);
   if (!found->second.first) pages_.erase(found);
 }
 
@@ -186,14 +201,12 @@ bool BlockCache::Invalidate(uint64_t phys, uint64_t size) {
 
   bool any = false;
   uint64_t chunks = 0;
-  Block** at = &found->second.first;
-  while (Block* block = *at) {
-    Block*& next = page == (block->phys & kPageMask) ? block->page_next : block->second_page_next;
+  for (Block *block = found->second.first, *next; block; block = next) {
+    next = PlaceIn(page, *block).next;
     const uint64_t own = ChunksOf(*block, page);
     const bool overlaps = (own & hit) && Overlaps(*block, page, first, last);
     if (!block->dead && !overlaps) {
       chunks |= own;
-      at = &next;
       continue;
     }
     if (!block->dead) {
@@ -204,7 +217,7 @@ bool BlockCache::Invalidate(uint64_t phys, uint64_t size) {
       for (unsigned i = 0; block->ops && i < block->op_count; ++i)
         block->ops[i].fn = &LeaveDeadBlock;
     }
-    *at = next;
+    Unlink(page, *block);
   }
   found->second.chunks = chunks;
   if (!found->second.first) pages_.erase(found);

@@ -28,8 +28,12 @@ struct Block {
   uint64_t second_page = 0;  // guest-physical page of the tail when an instruction crosses, else 0
   Link* links = nullptr;     // two; null where ops may go, and blocks with them
   Block* hash_next = nullptr;
-  Block* page_next = nullptr;
-  Block* second_page_next = nullptr;
+  // Its places in the lists of blocks of its pages.
+  struct Place {
+    Block* next = nullptr;
+    Block** at = nullptr;  // what points to this block
+  };
+  Place in_page, in_second_page;
   Op* ops = nullptr;  // null: they have gone
   uint16_t op_count = 0;
   uint16_t bytes = 0;
@@ -133,8 +137,10 @@ class BlockCache {
   void Leave(Block* block);
   std::vector<uint64_t> ForgetOldestSlab();
   uint8_t& RunsOf(const Block& block) { return runs_[Hash(block.phys)]; }
+  static Block::Place& PlaceIn(uint64_t page, Block& block);
   void AddToPage(uint64_t page, Block* block);
   void RemoveFromPage(uint64_t page, Block* block);
+  static void Unlink(uint64_t page, Block& block);
   static bool Overlaps(const Block& block, uint64_t page, uint64_t first, uint64_t last);
   static uint64_t ChunksOf(const Block& block, uint64_t page);
   void Unhash(Block* block);

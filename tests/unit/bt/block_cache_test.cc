@@ -161,3 +161,41 @@ TEST_CASE("a dead block that goes leaves nothing behind in either of its pages")
   CHECK_FALSE(cache.HasCode(0x3000));
   CHECK_FALSE(cache.Invalidate(0x3000, 4));
 }
+
+TEST_CASE("blocks of a page go in any order, and the others stay") {
+  for (const unsigned first : {0u, 1u, 2u}) {
+    for (const unsigned second : {0u, 1u, 2u}) {
+      BlockCache cache(1 << 20, kOpBudget);
+      Block* blocks[3];
+      for (unsigned i = 0; i < 3; ++i)  // two of them over a border, one to either side
+        blocks[i] = AddBlock(cache, 0x1ffc + i * 0x800, 7, i == 1 ? 0 : 0x2000 + i * 0x800);
+      blocks[first] = cache.Keep(blocks[first]);  // leaves its place and gets another
+      CHECK(cache.Invalidate(blocks[second]->phys, 1));
+      for (unsigned i = 0; i < 3; ++i) {
+        CHECK(blocks[i]->dead == (i == second));
+        CHECK(cache.Find(0x1ffc + i * 0x800, CodeSize::k64) == (i == second ? nullptr : blocks[i]));
+      }
+      for (unsigned i = 0; i < 3; ++i) {
+        if (i != second) CHECK(cache.Invalidate(blocks[i]->phys + blocks[i]->bytes - 1, 1));
+        CHECK(blocks[i]->dead);
+      }
+      for (const uint64_t page : {0x1000, 0x2000, 0x3000}) cache.Invalidate(page, 0x1000);
+      for (const uint64_t page : {0x1000, 0x2000, 0x3000}) CHECK_FALSE(cache.HasCode(page));
+    }
+  }
+}
+
+TEST_CASE("a block whose tail is in its own page once more is decoded anew each time") {
+  BlockCache cache(1 << 20, kOpBudget);
+  Block* other = AddBlock(cache, 0x1010, 16);
+  Block* block = cache.Keep(AddBlock(cache, 0x1ffc, 7, 0x1000));
+  CHECK(block->dead);
+  CHECK(block->untranslatable);
+  CHECK(block->ops[0].imm == 77);  // it runs once
+  CHECK(cache.Find(0x1ffc, CodeSize::k64) == nullptr);
+  CHECK_FALSE(cache.Invalidate(0x1ffc, 4));
+  CHECK_FALSE(cache.Invalidate(0x1000, 3));
+  CHECK(cache.Find(0x1010, CodeSize::k64) == other);
+  ForgetAll(cache);
+  CHECK_FALSE(cache.HasCode(0x1000));
+}
