@@ -107,8 +107,10 @@ class BlockCache {
     Block* first = nullptr;
     uint64_t chunks = 0;  // 64-byte pieces of the page that hold code
   };
+  // What is near in its page is near in the table as well: it is often looked for together.
   static unsigned Hash(uint64_t phys) {
-    return static_cast<unsigned>(phys * 0x9E3779B97F4A7C15 >> 40) & (kHashSize - 1);
+    const uint64_t page = (phys >> 12) * 0x9E3779B97F4A7C15 >> 40, within = (phys & 0xfff) >> 3;
+    return static_cast<unsigned>(page + within) & (kHashSize - 1);
   }
   // Memory in which one thing lies behind the other.
   static constexpr size_t kSlabSize = 128 * 1024;
