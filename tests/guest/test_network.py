@@ -10,6 +10,7 @@ import socket
 import socketserver
 import struct
 import subprocess
+import sys
 import threading
 import unittest
 
@@ -76,8 +77,8 @@ class Sink(socketserver.ThreadingTCPServer):
                 data += self.request.recv(count - len(data))
             return data
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Sink.Handler)
+    def __init__(self, address=("127.0.0.1", 0)):
+        super().__init__(address, Sink.Handler)
 
 
 class FileServer(socketserver.UDPServer):
@@ -377,6 +378,32 @@ class Networks(GuestTest):
             self.assert_ends(guest, UNAVAILABLE, 60)
             self.assertIn(f"net0: can't listen on tcp 127.0.0.1:{port}: Address already in use; "
                           "fix: ", guest.messages)
+
+    def test_a_tap_by_name_and_inherited(self):
+        """In a network namespace of its own, where no rights are needed."""
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tap_host.py")
+        size = 16 << 20
+        noise = hashlib.sha256(random.Random(20261122).randbytes(size)).hexdigest()
+        count = "".join(f"\\{byte:03o}" for byte in size.to_bytes(8, "big"))
+        for how, key in (("name", 'tap = "tap0"'), ("fd", "fd = 9")):
+            with self.subTest(how=how):
+                before = ("unshare", "-rn", sys.executable, program, how)
+                probe = subprocess.run([*before, "probe"], capture_output=True, timeout=60,
+                                       check=False)
+                if probe.returncode != 0:
+                    raise unittest.SkipTest(f"the host lets us have no tap: {probe.stderr[-200:]}")
+                guest = self.boot(f"{{ {key} }}", cpus=2, host=Host(before=before))
+                self.await_shell(guest)
+                self.run_command(guest, "ip addr add 192.0.2.1/24 dev eth0; echo is-$?",
+                                 r"\nis-0\r")
+                self.run_command(guest, "ip link set eth0 up; echo is-$?", r"\nis-0\r")
+                self.run_command(guest, "wget -q -O /tmp/z 192.0.2.2/; sha256sum /tmp/z",
+                                 rf"\n{noise}  /tmp/z\r")
+                self.run_command(guest, f"printf '{count}' > /tmp/n; echo made", r"\nmade\r")
+                self.run_command(guest, "cat /tmp/n /tmp/z | nc 192.0.2.2 81", rf"\n{noise}\r")
+                self.run_command(guest, "dmesg | grep -ciE 'BUG:|call trace|csum'", r"\n0\r")
+                self.power_off(guest)
+                guest.stop()
 
     def test_a_wire_by_hand(self):
         """Frames behind their lengths, as passt and QEMU speak: we are the peer, and answer ARP."""
