@@ -258,5 +258,71 @@ class TestRun(CliTest):
         self.assertIn('serial0: not all that the guest printed is in /dev/full', process.stderr)
 
 
+class TestNew(CliTest):
+    def make(self, *arguments):
+        return self.vmm('new', 'machine', '--kernel', tiny_guest('hello-multiboot'), *arguments)
+
+    def left(self):
+        """What is there of the machine, and in its directory."""
+        path = os.path.join(self.directory, 'machine')
+        return sorted(os.listdir(path)) if os.path.isdir(path) else None
+
+    def test_a_machine_of_its_own_files(self):
+        initrd = self.write('initrd', 'some bytes')
+        made = self.make('--initrd', initrd, '--disk', '64M', '--cpus', '2', '--memory', '64M', '--append',
+                         'quote=" back=\\ end')
+        self.assertEqual((made.returncode, made.stdout), (0, 'made; it runs with: vmm run machine\n'), made.stderr)
+        self.assertEqual(self.left(), ['disk.qcow2', 'initrd', 'vm.toml', 'vmlinuz'])
+        with open(os.path.join(self.directory, 'machine', 'vm.toml'), encoding='utf-8') as file:
+            self.assertEqual(file.read().splitlines(), [
+                'kernel = "vmlinuz"', 'initrd = "initrd"', 'append = "quote=\\" back=\\\\ end"', 'cpus = 2',
+                'memory = "64M"', 'disk = ["disk.qcow2"]', 'net = ["user"]'])
+        os.remove(initrd)
+        # Nothing but the directory is needed, wherever it goes.
+        os.rename(os.path.join(self.directory, 'machine'), os.path.join(self.directory, 'moved'))
+        checked = self.vmm('check', 'moved')
+        self.assertEqual(checked.returncode, 0, checked.stderr)
+        self.assertIn('2 CPUs, 64M', checked.stdout)
+
+    def test_it_runs(self):
+        self.assertEqual(self.make('--no-net', '--append', 'off').returncode, 0)
+        ran = self.vmm('run', 'machine', '--accel', 'interpreter')
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertIn('off', ran.stdout)
+
+    def test_a_disk_that_begins_as_an_image(self):
+        image = self.write('image', 'x' * 4096)
+        self.assertEqual(self.make('--image', image, '--quiet').returncode, 0)
+        self.assertEqual(self.vmm('disk', 'convert', '--format', 'raw', 'machine/disk.qcow2', 'back').returncode, 0)
+        with open(os.path.join(self.directory, 'back'), encoding='utf-8') as file:
+            self.assertEqual(file.read(), 'x' * 4096)
+
+    def test_what_is_wrong_leaves_nothing(self):
+        for arguments, code, pattern in [
+                (('--memory', '1X'), USAGE, '--memory: .*fix: '),
+                (('--cpus', '99'), USAGE, '--cpus: .*fix: '),
+                (('--disk', '10'), USAGE, "--disk: '10' is no size of a disk.*fix: write 512"),
+                (('--initrd', 'missing'), FILE_MISSING, '--initrd: .*missing'),
+                (('--image', 'missing'), FILE_MISSING, 'missing'),
+                (('--disk', '1M', '--image', 'missing'), USAGE, '--disk excludes --image'),
+                (('--size', '1M'), USAGE, 'unknown option --size')]:
+            with self.subTest(arguments=arguments):
+                self.assert_fails(self.make(*arguments), code, pattern)
+                self.assertEqual(self.left(), None)
+        self.assert_fails(self.vmm('new', 'machine'), USAGE, '--kernel is required')
+
+    def test_what_is_there_stays(self):
+        os.mkdir(os.path.join(self.directory, 'machine'))
+        self.write('machine/mine', 'mine')
+        self.assert_fails(self.make(), CANNOT_CREATE, 'machine has files in it already; fix: another name')
+        self.assertEqual(self.left(), ['mine'])
+        os.remove(os.path.join(self.directory, 'machine/mine'))
+        self.assert_fails(self.make('--image', 'missing'), FILE_MISSING, 'missing')
+        self.assertEqual(self.left(), [])
+        self.assertEqual(self.make().returncode, 0)
+        self.assert_fails(self.vmm('new', '/proc/none', '--kernel', tiny_guest('hello-multiboot')), CANNOT_CREATE,
+                          r"can't make /proc/none \(.*\); fix: ")
+
+
 if __name__ == '__main__':
     unittest.main()

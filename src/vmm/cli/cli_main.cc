@@ -48,6 +48,8 @@ RunOutcome Dispatch(const CommandLine& line) {
       return DiskCommand(line);
     case Command::kCtl:
       return CtlCommand(line);
+    case Command::kNew:
+      return NewCommand(line);
     case Command::kShowText:
       return OutcomeOf(PrintText(line.text));
   }

@@ -28,6 +28,7 @@ constexpr CommandRow kCommands[] = {
     {"probe", Command::kProbe, false, "Measure this host's KVM and say which engine to use"},
     {"config", Command::kConfig, false, "List the keys of vm.toml"},
     {"ctl", Command::kCtl, false, "Ask a running machine, or tell it what to do"},
+    {"new", Command::kNew, false, "Make the directory of a new machine"},
     {"disk", Command::kDisk, false, "Make, describe, check, convert or resize a disk image"},
 };
 
@@ -156,6 +157,8 @@ void Parser::AddCommand(const CommandRow& row) {
     AddDiskActions(app, &line_.disk);
   } else if (row.command == Command::kCtl) {
     AddCtlActions(app, &line_.ctl);
+  } else if (row.command == Command::kNew) {
+    AddNewOptions(app, &line_.making);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "vmm/cli/ctl_options.h"
 #include "vmm/cli/disk_options.h"
+#include "vmm/cli/new_options.h"
 #include "vmm/config/load_config.h"
 #include "vmm/core/base/log.h"
 #include "vmm/core/base/result.h"
@@ -15,7 +16,17 @@
 namespace vmm {
 
 struct CommandLine {
-  enum class Command : uint8_t { kRun, kCheck, kInspect, kProbe, kConfig, kDisk, kCtl, kShowText };
+  enum class Command : uint8_t {
+    kRun,
+    kCheck,
+    kInspect,
+    kProbe,
+    kConfig,
+    kDisk,
+    kCtl,
+    kNew,
+    kShowText
+  };
 
   Command command = Command::kRun;
   std::filesystem::path config;    // vm.toml; empty: everything is in `settings`
@@ -31,6 +42,7 @@ struct CommandLine {
   std::string explain;             // of config: a key; empty: all
   DiskOptions disk;                // of disk
   CtlOptions ctl;                  // of ctl
+  NewOptions making;               // of new
   LogLevel log_level = LogLevel::kInfo;
   std::string text;  // of kShowText: --help or --version
 };

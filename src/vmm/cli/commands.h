@@ -15,6 +15,7 @@ RunOutcome ProbeCommand(const CommandLine& line);
 RunOutcome ConfigCommand(const CommandLine& line);
 RunOutcome DiskCommand(const CommandLine& line);
 RunOutcome CtlCommand(const CommandLine& line);
+RunOutcome NewCommand(const CommandLine& line);
 
 // The Config that the command line describes, by a file or without one.
 Result<Config> ConfigOf(const CommandLine& line);
