@@ -13,6 +13,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "vmm/core/base/log.h"
 
@@ -21,8 +22,10 @@ namespace {
 
 // Where inotify is not to be had, readers are looked for so often.
 constexpr long kLookNanoseconds = 200'000'000;
-// At the end, a reader has so long to take what the kernel still holds: closing throws it away.
-constexpr int kDrainTries = 100, kDrainTryMs = 5;
+// At the end, a reader has so long to take what the kernel still holds, as long as it takes any:
+// closing throws it away. The kernel moves it to where it can be counted on a thread of its own, so
+// nothing is left only where nothing was for a while.
+constexpr int kDrainMs = 5, kIdleTries = 100, kMostTries = 600, kEmptyTries = 6;
 
 // Opens the other side for a moment. Also makes the master say that nobody is there: before the
 // first open and close it does not.
@@ -126,10 +129,14 @@ Result<void> CharPty::Finish() {
   output_->Finish();
   const UniqueFd terminal(open(path_.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK));
   if (!terminal) return {};
-  int waiting = 0;
-  for (int tries = 0; tries < kDrainTries; ++tries) {
-    if (ioctl(terminal.get(), TIOCINQ, &waiting) != 0 || waiting == 0) break;
-    poll(nullptr, 0, kDrainTryMs);
+  int last = 0;
+  for (int tries = 0, idle = 0, empty = 0; tries < kMostTries; ++tries) {
+    int waiting = 0;
+    if (ioctl(terminal.get(), TIOCINQ, &waiting) != 0) break;
+    empty = waiting == 0 ? empty + 1 : 0;
+    idle = waiting == std::exchange(last, waiting) ? idle + 1 : 0;
+    if (empty == kEmptyTries || idle == kIdleTries) break;
+    poll(nullptr, 0, kDrainMs);
   }
   return {};
 }
