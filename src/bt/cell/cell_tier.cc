@@ -121,7 +121,10 @@ bool CellTier::StillWorthIt(uint64_t now) {
   bad_windows_ = bad ? bad_windows_ + 1 : 0;
   if (bad_windows_ < kForgiven) return true;
   Refusal& refusal = RefusalOf(cpu_.cr3_);
-  refusal.length = std::clamp(refusal.length * 2, kShortestRefusal, kLongestRefusal);
+  // Longer if this is what it does whenever it may; not what another program has left, which had
+  // the same page table.
+  const bool again = now - refusal.until < std::max(refusal.length, kShortestRefusal);
+  refusal.length = again ? std::min(refusal.length * 2, kLongestRefusal) : kShortestRefusal;
   refusal.until = now + refusal.length;
   return false;
 }
