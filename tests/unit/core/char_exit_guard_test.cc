@@ -44,10 +44,9 @@ int InChild(const Terminal& terminal, const std::string& path, const std::functi
   if (child == 0) {
     const rlimit none{0, 0};
     setrlimit(RLIMIT_CORE, &none);
-    // The test program's own handlers would be kept: those of a program without any are meant.
-    for (const int number : {SIGABRT, SIGSEGV, SIGFPE, SIGILL, SIGTERM, SIGINT}) {
-      signal(number, SIG_DFL);
-    }
+    // The test program's own handlers would be kept, and what its parent ignores, as nohup does
+    // SIGHUP: a program without either is meant.
+    for (int number = 1; number < SIGSYS; ++number) signal(number, SIG_DFL);
     auto raw = CharExitGuard::RawTerminal(terminal.slave.get());
     const UniqueFd socket = UniqueFd(::socket(AF_UNIX, SOCK_STREAM, 0));
     sockaddr_un address{};
