@@ -75,8 +75,11 @@ VirtioPci::VirtioPci(VirtioDevice& device, uint32_t class_code, const Socket& so
   config().Define32(at(pci::kOffset), 0, 0xFFFF'FFFF);
   config().Define32(at(pci::kLength), 0, 0xFFFF'FFFF);
   config().Define32(at(pci::kPciCfgData), 0, 0xFFFF'FFFF);
-  DefinePart(CapabilityType::kDevice, kDevice, static_cast<uint32_t>(device.config_size()),
-             pci::kCapSize);
+  // Only of a device that has registers of its own; Linux refuses an empty part. 4.1.4.6.1
+  if (device.config_size() != 0) {
+    DefinePart(CapabilityType::kDevice, kDevice, static_cast<uint32_t>(device.config_size()),
+               pci::kCapSize);
+  }
   DefinePart(CapabilityType::kIsr, kIsr, 1, pci::kCapSize);
   const uint16_t notify = DefinePart(CapabilityType::kNotify, kNotify,
                                      kNotifyMultiplier * device.queue_count(), pci::kLongCapSize);

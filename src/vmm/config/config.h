@@ -144,6 +144,7 @@ struct Config {
 
   std::vector<DiskSpec> disks;
   std::vector<NetSpec> nets;
+  bool rng = false;  // a virtio entropy device
 
   std::array<ConsoleSpec, kSerialPorts> serial{
       ConsoleSpec{.kind = ConsoleSpec::Kind::kStdio, .path = {}}, {}, {}, {}};

@@ -73,6 +73,13 @@ void CheckEngine(const Config& config, const ConfigReader& reader, ConfigProblem
                 "remove accel_move, or write accel = \"auto\" or \"kvm\""});
 }
 
+void CheckRng(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  if (!config.rng || !config.deterministic) return;
+  problems.Add(reader.PlaceOf("rng"),
+               {"rng = true does not go with deterministic = true",
+                "no two runs would read the same from it", "remove one of the two"});
+}
+
 void CheckDisks(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
   if (config.disks.empty()) return;
   if (config.deterministic) {
@@ -318,6 +325,7 @@ void CheckCombinations(const Config& config, const ConfigReader& reader, ConfigP
   CheckControl(config, reader, problems);
   CheckDisks(config, reader, problems);
   CheckNets(config, reader, problems);
+  CheckRng(config, reader, problems);
 }
 
 void CheckFiles(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {

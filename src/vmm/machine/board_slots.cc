@@ -2,6 +2,7 @@
 #include "vmm/machine/board.h"
 #include "vmm/machine/board_disks.h"
 #include "vmm/machine/board_nets.h"
+#include "vmm/machine/board_rng.h"
 
 namespace vmm {
 
@@ -18,6 +19,9 @@ void Board::MakeSlots(const Parts& parts) {
   for (size_t i = 0; i < parts.nets.size(); ++i) {
     const auto device = static_cast<uint8_t>(BoardSlot::kFirstNic + i);
     slots_.push_back(std::make_unique<NetSlot>(device, i, parts.nets[i], host, socket_of(device)));
+  }
+  if (parts.config.rng) {
+    slots_.push_back(std::make_unique<RngSlot>(host, socket_of(BoardSlot::kRng)));
   }
 }
 

@@ -19,6 +19,7 @@ using namespace fakes;
 struct Rig {
   Rig() {
     config.testdev = true;
+    config.rng = true;
     vmm::Board::Events events{[this] { ++happened; }, [this](std::string_view) { ++happened; },
                               [this](uint32_t) { ++happened; }, [this] { ++happened; },
                               [this](vmm::GuestPhys) { ++happened; }};
@@ -58,8 +59,8 @@ TEST_CASE("whatever a guest does to ports and memory, the board stands", "[machi
   constexpr uint16_t kPorts[] = {0x20,  0x40,   0x60,   0x70,  0x92,  0xA0,  0xB2,
                                  0xE0,  0xE9,   0x2F8,  0x3F8, 0x402, 0x4D0, 0x505,
                                  0x600, 0x2000, 0xAFE0, 0xCF8, 0xCFC};
-  constexpr uint64_t kMemory[] = {0xFEC00000, 0xFED00000, 0xFF000000, 0xC0000000,
-                                  0xC0001000, 0xC0002000, 0xC0003000, 0xC0004000};
+  constexpr uint64_t kMemory[] = {0xFEC00000, 0xFED00000, 0xFF000000, 0xC0000000, 0xC0001000,
+                                  0xC0002000, 0xC0003000, 0xC0004000, 0xC0008000, 0xC000B000};
   uint8_t data[8];
   for (int i = 0; i < 200'000; ++i) {
     const size_t size = size_t{1} << random.Below(4);
@@ -170,6 +171,7 @@ TEST_CASE("every device on the buses is saved, or is known to have nothing to sa
       {"port-b", "pit"},
       {"post", ""},
       {"pvpanic", ""},
+      {"rng", "rng"},
       {"rtc", "rtc"},
       {"serial0", "serial0"},
       {"serial1", "serial1"},
