@@ -25,11 +25,15 @@ template <class F>
 bool BlockBuilder::Decode(const uint8_t* page, F&& cross) {
   unsigned offset = block_.phys & ~kPageMask;
   while (!closed_ && block_.op_count + 1u < BlockCache::kMaxOps && offset < vmm::kPageSize) {
-    Insn insn;
     // Another CPU may write while we decode: the bytes are read once.
     uint8_t bytes[15];
     const unsigned available = std::min<unsigned>(15, vmm::kPageSize - offset);
     std::memcpy(bytes, page + offset, available);
+    if (AppendKnown({bytes, available})) {
+      offset += ops_[block_.op_count - 1].length;
+      continue;
+    }
+    Insn insn;
     const DecodeStatus status = bt::Decode({bytes, available}, block_.code_size, insn);
     if (status == DecodeStatus::kNeedMoreBytes && available < 15) {
       if (block_.op_count == 0 && !cross(bytes, available)) return false;
@@ -114,6 +118,14 @@ bool BlockBuilder::Offered(Insn& insn) const {
   return false;
 }
 
+bool BlockBuilder::AppendKnown(std::span<const uint8_t> bytes) {
+  Op& op = ops_[block_.op_count];
+  if (!cpu_.op_cache_.Find(bytes, block_.code_size, op, closed_)) return false;
+  ++block_.op_count;
+  block_.bytes += op.length;
+  return true;
+}
+
 void BlockBuilder::Append(Insn& insn) {
   if (!Offered(insn)) return AppendInvalid(insn.length);
   Op& op = ops_[block_.op_count];
@@ -123,6 +135,7 @@ void BlockBuilder::Append(Insn& insn) {
   ++block_.op_count;
   block_.bytes += insn.length;
   closed_ = EndsBlock(insn);
+  cpu_.op_cache_.Add(insn, op);
 }
 
 void BlockBuilder::AppendInvalid(unsigned length) {

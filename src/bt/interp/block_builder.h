@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 
 #include "bt/interp/cpu.h"
 
@@ -21,6 +22,7 @@ class BlockBuilder {
   template <class F>
   bool Decode(const uint8_t* page, F&& cross);
   bool AppendCrossing(const uint8_t* head, unsigned have, uint64_t next_page);
+  bool AppendKnown(std::span<const uint8_t> bytes);  // false: it must be decoded
   bool Offered(Insn& insn) const;
   void Append(Insn& insn);
   void AppendInvalid(unsigned length);

@@ -24,27 +24,28 @@ struct Block {
     uint64_t linear = 0, key = ~0ull;
     Block* target = nullptr;
   };
+  // What each run looks at lies together.
   uint64_t phys = 0;
+  Block* hash_next = nullptr;
+  Op* ops = nullptr;  // null: they have gone
+  Translation* translation = nullptr;
+  uint16_t op_count = 0;
+  uint16_t bytes = 0;
+  CodeSize code_size = CodeSize::k64;
+  bool dead = false;
+  bool untranslatable = false;
+  bool kept = false;         // or else it goes with its ops
+  uint8_t runs = 0;          // in the interpreter, while they are few
   uint64_t second_page = 0;  // guest-physical page of the tail when an instruction crosses, else 0
   Link* links = nullptr;     // two; null where ops may go, and blocks with them
-  Block* hash_next = nullptr;
+  Translation* plain = nullptr;   // code without spans, for when they do not hold
+  Translation* direct = nullptr;  // a user's, in a cell
   // Its places in the lists of blocks of its pages.
   struct Place {
     Block* next = nullptr;
     Block** at = nullptr;  // what points to this block
   };
   Place in_page, in_second_page;
-  Op* ops = nullptr;  // null: they have gone
-  uint16_t op_count = 0;
-  uint16_t bytes = 0;
-  CodeSize code_size = CodeSize::k64;
-  bool dead = false;
-  bool untranslatable = false;
-  bool kept = false;  // or else it goes with its ops
-  uint8_t runs = 0;   // in the interpreter, while they are few
-  Translation* translation = nullptr;
-  Translation* plain = nullptr;   // code without spans, for when they do not hold
-  Translation* direct = nullptr;  // a user's, in a cell
   // The tiers' own, which blocks are not told of: the first of the translations that it is a part
   // of, and of those in a cell.
   mutable uint32_t parts = ~0u, direct_parts = ~0u;
@@ -102,7 +103,7 @@ class BlockCache {
   }
 
  private:
-  static constexpr unsigned kHashSize = 1 << 16;
+  static constexpr unsigned kHashSize = 1 << 17;
   struct PageCode {
     Block* first = nullptr;
     uint64_t chunks = 0;  // 64-byte pieces of the page that hold code

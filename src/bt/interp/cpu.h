@@ -15,6 +15,7 @@
 #include "bt/interp/event_kind.h"
 #include "bt/interp/flags.h"
 #include "bt/interp/op.h"
+#include "bt/interp/op_cache.h"
 #include "bt/interp/registers.h"
 #include "bt/interp/tier.h"
 #include "bt/interp/tlb.h"
@@ -356,7 +357,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   static constexpr unsigned kJumpCacheSize = 4096;
   // Of all vCPUs together; a translator loses more with its blocks than the interpreter does.
   static constexpr size_t kBlockBudget = 8 * vmm::kMiB, kTieredBlockBudget = 16 * vmm::kMiB,
-                          kTieredOpBudget = 2 * vmm::kMiB;
+                          kTieredOpBudget = 8 * vmm::kMiB;
 
   template <class T>
   static T LoadHost(const void* host);
@@ -466,6 +467,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   std::unique_ptr<vmm::LocalApic> apic_;
   std::unique_ptr<vmm::PvClock> pvclock_;
   BlockCache blocks_;
+  OpCache op_cache_;
   Tlb banks_;
   std::unique_ptr<Tier> tier_;  // null: blocks run in the interpreter
   std::unique_ptr<JumpCacheEntry[]> jump_cache_;

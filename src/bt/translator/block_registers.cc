@@ -55,47 +55,48 @@ bool BlockTranslator::NeedsTemps(const Step& step) const {
   }
 }
 
-// Which of the homeless registers can be in the host's of the same number up to step `count`.
-uint16_t BlockTranslator::HomesUpTo(size_t count) const {
-  uint16_t homes = 1 << kHostOfRsp;
+// Which of the homeless registers can be in the host's of the same number.
+uint16_t BlockTranslator::Homes() const {
   // What compares pages, counts and keeps the flags of code entered by a bounded turn uses temps.
   const bool temps =
       context_.direct && counting_ == Counting::kNone && translation_->second_page == 0;
-  if (temps) homes |= 1 << kTemp0 | 1 << kTemp1;
-  for (size_t i = 0; i < count; ++i) {
-    const Step& step = steps_[i];
-    const uint16_t registers = step.use.gpr_read | step.use.gpr_written;
-    if (UsesStack(step.how) || (registers >> kGuestRsp & 1)) homes &= ~(1 << kHostOfRsp);
-    // The last one may have them back: it names none of what they hold.
-    const bool last = step.onward == Onward::kEnds &&
-                      (step.how == Treatment::kReturn || step.how == Treatment::kCall);
-    if (NeedsTemps(step) && !last && step.how != Treatment::kInterpreter)
-      homes &= ~(1 << kTemp0 | 1 << kTemp1);
-  }
+  return 1 << kHostOfRsp | (temps ? 1 << kTemp0 | 1 << kTemp1 : 0);
+}
+
+// Those of `homes` that the step leaves free.
+uint16_t BlockTranslator::HomesBeside(const Step& step, uint16_t homes) const {
+  const uint16_t registers = step.use.gpr_read | step.use.gpr_written;
+  if (UsesStack(step.how) || (registers >> kGuestRsp & 1)) homes &= ~(1 << kHostOfRsp);
+  // The last one may have them back: it names none of what they hold.
+  const bool last = step.onward == Onward::kEnds &&
+                    (step.how == Treatment::kReturn || step.how == Treatment::kCall);
+  if (NeedsTemps(step) && !last && step.how != Treatment::kInterpreter)
+    homes &= ~(1 << kTemp0 | 1 << kTemp1);
   return homes;
 }
 
 // Gives each homeless register that the translation names one of the host's: that of the same
 // number if it is free, else one that is borrowed. Ends early where there are not enough.
 bool BlockTranslator::ChooseRegisters() {
-  uint16_t used = 0, written = 0;
+  uint16_t used = 0, written = 0, homes = Homes();
   for (size_t i = 0; i < steps_.size(); ++i) {
     uint16_t with = used;
+    const uint16_t beside = HomesBeside(steps_[i], homes);
     if (steps_[i].how != Treatment::kInterpreter)
       with |= steps_[i].use.gpr_read | steps_[i].use.gpr_written;
-    if (Count(with & kHomeless & ~HomesUpTo(i + 1)) > Count(kAtHome & ~with)) {
+    if (Count(with & kHomeless & ~beside) > Count(kAtHome & ~with)) {
       steps_.resize(i);
       if (i > 0) steps_.back().onward = Onward::kEnds;
       break;
     }
     used = with;
+    homes = beside;
     if (steps_[i].how != Treatment::kInterpreter) written |= steps_[i].use.gpr_written;
   }
   plan_ = PatchPlan{};
   plan_.gpr = HostRegisters();
   plan_.memory_base = kTemp0;
   renames_.clear();
-  const uint16_t homes = HomesUpTo(steps_.size());
   uint16_t free = kAtHome & ~used;
   for (uint8_t guest = 0; guest < 16; ++guest) {
     if (!(used & kHomeless & (1 << guest))) continue;

@@ -102,7 +102,8 @@ class BlockTranslator {
   Block* FindNext(int64_t offset) const;
   bool ChooseRegisters();
   bool NeedsTemps(const Step& step) const;
-  uint16_t HomesUpTo(size_t count) const;
+  uint16_t Homes() const;
+  uint16_t HomesBeside(const Step& step, uint16_t homes) const;
   bool TempsLent() const;
   void ReturnTemps();
   bool Expressible(const Step& step) const;
