@@ -139,7 +139,7 @@ class TestConfigErrors(CliTest):
             self.assertIn(table, doc.read())
         self.assertIn('default: "256M"', self.vmm('config', '--explain', 'memory').stdout)
         self.assert_fails(self.vmm('config', '--explain', 'ram'), USAGE, r'fix: write memory\n')
-        self.assert_fails(self.vmm('config', '--explain', 'share'), USAGE, r'not available in this version')
+        self.assert_fails(self.vmm('config', '--explain', 'vsock'), USAGE, r'not available in this version')
 
 
 class TestResult(CliTest):

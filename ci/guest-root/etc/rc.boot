@@ -6,10 +6,10 @@ mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /run
 hostname vmm-guest
 modules="button evdev pvpanic pvpanic-mmio pvpanic-pci"
-# Disks, network cards and random bytes, where there are any: PCI devices of virtio.
+# Disks, network cards, random bytes and shared directories, where there are any: PCI devices of virtio.
 if grep -qs 0x1af4 /sys/bus/pci/devices/*/vendor; then
   modules="$modules virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk"
-  modules="$modules crc16 mbcache jbd2 crc32c_generic ext4 failover net_failover virtio_net rng-core virtio-rng"
+  modules="$modules crc16 mbcache jbd2 crc32c_generic ext4 failover net_failover virtio_net rng-core virtio-rng fuse virtiofs"
 fi
 for module in $modules; do
   file=/lib/modules/$(uname -r)/$module.ko

@@ -73,6 +73,10 @@ std::string ValueWord(const ConfigKey& key) {
       return "MAC";
     case ValueKind::kForward:
       return "tcp|udp:[ADDRESS:]PORT:PORT";
+    case ValueKind::kShares:
+      return "DIRECTORY[,KEY=VALUE...]";
+    case ValueKind::kIds:
+      return "GUEST:HOST[:COUNT]";
     case ValueKind::kGdb:
       return "[HOST:]PORT|unix:PATH";
   }

@@ -28,6 +28,7 @@ std::string Explain(const ConfigKey& key) {
                       section, key.name.substr(dot + 1), key.example, key.option);
   if (key.kind == ValueKind::kDisks) text += "\n" + DiskKeysMarkdown();
   if (key.kind == ValueKind::kNets) text += "\n" + NetKeysMarkdown();
+  if (key.kind == ValueKind::kShares) text += "\n" + ShareKeysMarkdown();
   return text;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "vmm/core/base/types.h"
+#include "vmm/core/share/id_map.h"
 #include "vmm/core/state/cpuid_policy.h"
 
 namespace vmm {
@@ -91,6 +92,22 @@ struct NetSpec {
   friend bool operator==(const NetSpec&, const NetSpec&) = default;
 };
 
+// A directory of the host that the guest can mount.
+struct ShareSpec {
+  static constexpr size_t kMaxTag = 36;  // bytes
+  enum class Mode : uint8_t { kReadWrite, kReadOnly };
+  enum class Cache : uint8_t { kNone, kShort, kLong };
+
+  std::filesystem::path path;
+  std::string tag;  // that the guest mounts; empty: made from its place in the list
+  Mode mode = Mode::kReadWrite;
+  Cache cache = Cache::kNone;
+  bool setuid = false;          // may the guest make set-user-ID programs there?
+  std::vector<IdRange> users;   // none: the guest's root is the user that vmm runs as
+  std::vector<IdRange> groups;  // likewise
+  friend bool operator==(const ShareSpec&, const ShareSpec&) = default;
+};
+
 // A Multiboot module.
 struct ModuleSpec {
   std::filesystem::path path;
@@ -118,6 +135,7 @@ struct Config {
   static constexpr unsigned kSerialPorts = 4;
   static constexpr unsigned kMaxDisks = 16;
   static constexpr unsigned kMaxNets = 8;
+  static constexpr unsigned kMaxShares = 8;
 
   std::string name;                 // of the machine, for logs; never empty
   std::filesystem::path directory;  // that holds vm.toml; the working directory without a file
@@ -144,6 +162,7 @@ struct Config {
 
   std::vector<DiskSpec> disks;
   std::vector<NetSpec> nets;
+  std::vector<ShareSpec> shares;
   bool rng = false;  // a virtio entropy device
 
   std::array<ConsoleSpec, kSerialPorts> serial{

@@ -53,6 +53,10 @@ std::string_view KindForDocs(const ConfigKey& key) {
       return "MAC address";
     case ValueKind::kForward:
       return "list of forwards";
+    case ValueKind::kShares:
+      return "list of directories";
+    case ValueKind::kIds:
+      return "list of ids";
   }
   return "";
 }
@@ -163,6 +167,10 @@ std::string DescribeKind(const ConfigKey& key) {
       return "a MAC address, a string such as \"52:54:00:12:34:56\"";
     case ValueKind::kForward:
       return "a list of forwards, strings such as \"tcp:2222:22\"";
+    case ValueKind::kShares:
+      return "a list of directories";
+    case ValueKind::kIds:
+      return "a list of ids, strings such as \"0:1000\"";
     case ValueKind::kGdb:
       return "a place to connect to, a string such as \"1234\"";
   }
@@ -184,6 +192,10 @@ std::string DiskKeysMarkdown() {
 
 std::string NetKeysMarkdown() {
   return MemberTable(NetKeys());
+}
+
+std::string ShareKeysMarkdown() {
+  return MemberTable(ShareKeys());
 }
 
 }  // namespace vmm

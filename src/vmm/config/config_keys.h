@@ -31,6 +31,8 @@ enum class ValueKind : uint8_t {
   kNets,     // a list of modes, or of tables with the keys of NetKeys()
   kMac,      // "52:54:00:12:34:56"
   kForward,  // "tcp:[ADDRESS:]PORT:PORT", or a list of such
+  kShares,   // a list of paths, or of tables with the keys of ShareKeys()
+  kIds,      // "GUEST:HOST[:COUNT]", or a list of such
 };
 
 // A value, read according to its ValueKind; the other fields are empty.
@@ -45,6 +47,7 @@ struct ConfigValue {
   GdbSpec gdb{};
   NetSpec::Mac mac{};
   ForwardSpec forward{};
+  IdRange ids{};
 };
 
 struct ConfigKey {
@@ -69,6 +72,8 @@ const ConfigKey* FindConfigKey(std::string_view name);
 std::span<const ConfigKey> DiskKeys();
 // The keys of one network card, "net.mode" first; they set the last of Config::nets.
 std::span<const ConfigKey> NetKeys();
+// The keys of one shared directory, "share.path" first; they set the last of Config::shares.
+std::span<const ConfigKey> ShareKeys();
 
 // Names of sections: "console", "limits".
 std::span<const std::string_view> ConfigSections();
@@ -95,5 +100,6 @@ std::string DescribeKind(const ConfigKey& key);
 std::string ConfigKeysMarkdown();
 std::string DiskKeysMarkdown();
 std::string NetKeysMarkdown();
+std::string ShareKeysMarkdown();
 
 }  // namespace vmm

@@ -63,7 +63,8 @@ ConfigReader::ConfigReader(Config& config, ConfigProblems& problems, std::filesy
       places_(ConfigKeys().size()),
       given_(ConfigKeys().size()),
       disks_(kDiskItems, config, problems, base_),
-      nets_(kNetItems, config, problems, base_) {}
+      nets_(kNetItems, config, problems, base_),
+      shares_(kShareItems, config, problems, base_) {}
 
 const Place& ConfigReader::PlaceOf(std::string_view key) const {
   return places_[IndexOf(*FindConfigKey(key))];
@@ -137,6 +138,7 @@ void ConfigReader::ReadValue(const ConfigKey& key, const TomlMember& member) {
 
 ItemReader* ConfigReader::ListOf(const ConfigKey& key) {
   if (key.kind == ValueKind::kDisks) return &disks_;
+  if (key.kind == ValueKind::kShares) return &shares_;
   return key.kind == ValueKind::kNets ? &nets_ : nullptr;
 }
 

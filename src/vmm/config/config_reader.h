@@ -31,6 +31,8 @@ class ConfigReader {
   const std::vector<Place>& DiskPlaces() const { return disks_.places(); }
   // The places of Config::nets, one each.
   const std::vector<Place>& NetPlaces() const { return nets_.places(); }
+  // The places of Config::shares, one each.
+  const std::vector<Place>& SharePlaces() const { return shares_.places(); }
 
  private:
   void ReadMember(std::string_view section, const TomlMember& member);
@@ -49,7 +51,7 @@ class ConfigReader {
   std::vector<bool> given_;
   std::vector<Place> module_places_;
   bool module_option_seen_ = false;
-  ItemReader disks_, nets_;
+  ItemReader disks_, nets_, shares_;
 };
 
 }  // namespace vmm

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "vmm/config/net_rules.h"
+#include "vmm/config/share_rules.h"
 
 namespace vmm {
 namespace {
@@ -325,6 +326,7 @@ void CheckCombinations(const Config& config, const ConfigReader& reader, ConfigP
   CheckControl(config, reader, problems);
   CheckDisks(config, reader, problems);
   CheckNets(config, reader, problems);
+  CheckShares(config, reader, problems);
   CheckRng(config, reader, problems);
 }
 
@@ -336,6 +338,7 @@ void CheckFiles(const Config& config, const ConfigReader& reader, ConfigProblems
   for (size_t i = 0; i < config.disks.size(); ++i) {
     CheckDisk(config.disks[i], i, reader.DiskPlaces()[i], problems);
   }
+  CheckShareFiles(config, reader, problems);
   // Of an image only the part that fits is loaded; ROM is no RAM.
   if (!config.kernel.empty()) CheckFit(config, reader, total, problems);
   for (const NamedConsole& console : ConsolesOf(config)) {

@@ -87,7 +87,8 @@ bool ItemReader::ReadMember(const TomlMember& member) {
   const ConfigKey* key = Find(member.key);
   if (key == nullptr) return UnknownKey(member.key, {member.at, {}});
   const TomlValue& value = member.value;
-  if (key->kind != ValueKind::kForward || value.kind != TomlValue::Kind::kArray) {
+  const bool may_be_several = key->kind == ValueKind::kForward || key->kind == ValueKind::kIds;
+  if (!may_be_several || value.kind != TomlValue::Kind::kArray) {
     return Store(*key, ReadToml(*key, value, base_), {value.at, {}});
   }
   bool good = true;

@@ -1,4 +1,4 @@
-// The lists of vm.toml whose items are plain strings or tables: disks, network cards.
+// The lists of vm.toml whose items are plain strings or tables: disks, network cards, shares.
 #pragma once
 
 #include <filesystem>
@@ -34,7 +34,7 @@ struct ItemKind {
   // What a key's row can't say about a value.
   std::optional<ValueError> (*check)(const ConfigKey&, const ConfigValue&);
 };
-extern const ItemKind kDiskItems, kNetItems;
+extern const ItemKind kDiskItems, kNetItems, kShareItems;
 
 class ItemReader {
  public:

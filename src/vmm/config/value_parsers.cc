@@ -234,6 +234,30 @@ Parsed<NetSpec::Mac> ParseMac(std::string_view text) {
   return mac;
 }
 
+Parsed<IdRange> ParseIds(std::string_view text) {
+  constexpr uint64_t kEnd = UINT32_MAX;  // no user or group has it
+  std::vector<uint64_t> numbers;
+  bool good = true;
+  for (std::string_view rest = text;;) {
+    const size_t colon = rest.find(':');
+    const NumberAndUnit number = Split(rest.substr(0, colon));
+    good =
+        good && number.valid && !number.too_large && number.unit.empty() && number.number <= kEnd;
+    numbers.push_back(number.number);
+    if (colon == std::string_view::npos) break;
+    rest = rest.substr(colon + 1);
+  }
+  if (numbers.size() == 2) numbers.push_back(1);
+  if (!good || numbers.size() != 3 || numbers[2] == 0 || numbers[0] + numbers[2] > kEnd ||
+      numbers[1] + numbers[2] > kEnd) {
+    return Wrong(fmt::format("{} are no ids", Quoted(text)),
+                 "it is the guest's first id, the host's first and how many, each below 4294967295",
+                 "write some such as \"0:1000\" or \"0:100000:65536\"");
+  }
+  return IdRange{static_cast<uint32_t>(numbers[0]), static_cast<uint32_t>(numbers[1]),
+                 static_cast<uint32_t>(numbers[2])};
+}
+
 Parsed<ForwardSpec> ParseForward(std::string_view text) {
   ForwardSpec spec;
   std::vector<std::string_view> parts;

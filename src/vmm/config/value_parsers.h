@@ -45,6 +45,8 @@ Parsed<GdbSpec> ParseGdb(std::string_view text, const std::filesystem::path& bas
 
 // Six bytes in hexadecimal with colons; no group address, and not zero.
 Parsed<NetSpec::Mac> ParseMac(std::string_view text);
+// "GUEST:HOST[:COUNT]"
+Parsed<IdRange> ParseIds(std::string_view text);
 
 // tcp:PORT:PORT, tcp:ADDRESS:PORT:PORT or udp:...; first the host's, then the guest's. The address
 // is an IPv4 one of the host.

@@ -189,9 +189,12 @@ Parsed<ConfigValue> ReadText(const ConfigKey& key, std::string_view text,
       return ParseMac(text).map([](auto mac) { return ConfigValue{.mac = mac}; });
     case ValueKind::kForward:
       return ParseForward(text).map([](auto spec) { return ConfigValue{.forward = spec}; });
+    case ValueKind::kIds:
+      return ParseIds(text).map([](auto ids) { return ConfigValue{.ids = ids}; });
     case ValueKind::kModules:
     case ValueKind::kDisks:
     case ValueKind::kNets:
+    case ValueKind::kShares:
       break;
   }
   return Wrong(fmt::format("'{}' is not a plain text", key.name), "it is a list",

@@ -40,6 +40,7 @@
 #include "vmm/core/time/clock.h"
 #include "vmm/machine/board_disks.h"
 #include "vmm/machine/board_nets.h"
+#include "vmm/machine/board_shares.h"
 #include "vmm/machine/board_slot.h"
 #include "vmm/machine/machine_description.h"
 #include "vmm/machine/vm_plug.h"
@@ -69,6 +70,7 @@ class Board {
     CharBackend& debug_console;
     std::vector<BoardDisk> disks = {};
     std::vector<BoardNet> nets = {};
+    std::vector<BoardShare> shares = {};
   };
 
   static Result<std::unique_ptr<Board>> Create(const Parts& parts, Events events);

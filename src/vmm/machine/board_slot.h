@@ -21,6 +21,7 @@ class BoardSlot {
   static constexpr uint8_t kFirstNic = 20;  // up to 8
   static constexpr uint8_t kConsole = 28;
   static constexpr uint8_t kRng = 29;
+  static constexpr uint8_t kShares = 30;  // up to 8, each a function of it
 
   virtual ~BoardSlot() = default;
   BoardSlot(const BoardSlot&) = delete;
@@ -41,6 +42,7 @@ class BoardSlot {
 
  protected:
   explicit BoardSlot(uint8_t device) : place_{device, 0} {}
+  explicit BoardSlot(PciSlot place) : place_(place) {}
 
  private:
   virtio::VirtioDevice& device() { return function().device(); }

@@ -3,13 +3,14 @@
 #include "vmm/machine/board_disks.h"
 #include "vmm/machine/board_nets.h"
 #include "vmm/machine/board_rng.h"
+#include "vmm/machine/board_shares.h"
 
 namespace vmm {
 
 void Board::MakeSlots(const Parts& parts) {
   const virtio::VirtioDevice::Host host{parts.memory, plug_};
-  const auto socket_of = [this](uint8_t device) {
-    return PciEndpoint::Socket{decoder_, pirqs_.Pin({device, 0}, 0), plug_};
+  const auto socket_of = [this](uint8_t device, uint8_t function = 0) {
+    return PciEndpoint::Socket{decoder_, pirqs_.Pin({device, function}, 0), plug_};
   };
   for (size_t i = 0; i < parts.disks.size(); ++i) {
     const auto device = static_cast<uint8_t>(BoardSlot::kFirstDisk + i);
@@ -22,6 +23,11 @@ void Board::MakeSlots(const Parts& parts) {
   }
   if (parts.config.rng) {
     slots_.push_back(std::make_unique<RngSlot>(host, socket_of(BoardSlot::kRng)));
+  }
+  for (size_t i = 0; i < parts.shares.size(); ++i) {
+    const auto function = static_cast<uint8_t>(i);
+    slots_.push_back(std::make_unique<ShareSlot>(i, parts.shares[i], host,
+                                                 socket_of(BoardSlot::kShares, function)));
   }
 }
 

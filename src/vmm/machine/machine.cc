@@ -168,9 +168,10 @@ Result<void> Machine::MakeBoard() {
       deterministic_ ? deterministic_->Gate(consoles_->backends()) : consoles_->backends();
   if (auto opened = Take(Disks::Open(config_), disks_); !opened) return opened;
   if (auto opened = Take(Nets::Open(config_), nets_); !opened) return opened;
+  if (auto opened = Take(Shares::Open(config_), shares_); !opened) return opened;
   auto made =
       Take(Board::Create({config_, *memory_, clock(), timers(), lines, consoles_->debug_console(),
-                          disks_->ForBoard(), nets_->ForBoard()},
+                          disks_->ForBoard(), nets_->ForBoard(), shares_->ForBoard()},
                          std::move(events)),
            board_);
   if (!made) return made;

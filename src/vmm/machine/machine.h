@@ -23,6 +23,7 @@
 #include "vmm/machine/nets.h"
 #include "vmm/machine/run_outcome.h"
 #include "vmm/machine/saved_machine.h"
+#include "vmm/machine/shares.h"
 #include "vmm/machine/supervisor.h"
 #include "vmm/machine/vcpu_set.h"
 #include "vmm/probe/engine_choice.h"
@@ -107,6 +108,7 @@ class Machine {
   std::unique_ptr<Consoles> consoles_;
   std::unique_ptr<Disks> disks_;
   std::unique_ptr<Nets> nets_;
+  std::unique_ptr<Shares> shares_;
   std::unique_ptr<Board> board_;
   EngineChoice engine_;
   EngineSources engines_;

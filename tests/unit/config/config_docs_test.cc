@@ -121,3 +121,7 @@ TEST_CASE("the defaults of a Config are those that the table promises", "[config
 TEST_CASE("docs/config.md holds the keys of a network card word for word", "[config][docs]") {
   CHECK(ReadDoc("config.md").find("\n" + vmm::NetKeysMarkdown() + "\n") != std::string::npos);
 }
+
+TEST_CASE("docs/config.md holds the keys of a shared directory word for word", "[config][docs]") {
+  CHECK(ReadDoc("config.md").find("\n" + vmm::ShareKeysMarkdown() + "\n") != std::string::npos);
+}

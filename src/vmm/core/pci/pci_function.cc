@@ -28,6 +28,11 @@ void PciFunction::OnConfigWritten(uint16_t, size_t) {}
 
 void PciFunction::OnConfigRead(uint16_t, std::span<uint8_t>) {}
 
+void PciFunction::MarkMultiFunction() {
+  const std::lock_guard lock(mutex_);
+  config_.Define8(pci::kHeaderType, pci::kMultiFunction);
+}
+
 void PciFunction::Reset() {
   std::lock_guard lock(mutex_);
   config_.Reset();

@@ -43,6 +43,9 @@ class PciFunction {
   void ReadConfig(uint16_t offset, std::span<uint8_t> data);
   void WriteConfig(uint16_t offset, std::span<const uint8_t> data);
 
+  // Before the machine runs: other functions may be in the same slot.
+  void MarkMultiFunction();
+
   void Reset();
   PciFunctionState Save() const;
   // Refuses, and changes nothing, when a read-only bit differs from this function's.
