@@ -22,6 +22,11 @@ class Assembler : public Xbyak::CodeGenerator {
   Xbyak::RegRip At(const T& variable) const {
     return rip + static_cast<const void*>(reinterpret_cast<const uint8_t*>(&variable) - to_run_);
   }
+  // The displacement of such an operand at the end of an instruction of `length` bytes.
+  template <class T>
+  int32_t DisplacementTo(const T& variable, unsigned length) const {
+    return static_cast<int32_t>(reinterpret_cast<const uint8_t*>(&variable) - (here() + length));
+  }
   // FXSAVE64 and FXRSTOR64, which xbyak has not, of a nearby area.
   void fxsave64(const uint8_t* area) { EmitFx(0, area); }
   void fxrstor64(const uint8_t* area) { EmitFx(1, area); }

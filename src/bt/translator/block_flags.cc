@@ -48,6 +48,7 @@ void BlockTranslator::FlagsAside() {
 BlockTranslator::FlagRecipe BlockTranslator::RecipeOf(const Step& step) const {
   FlagRecipe recipe;
   if (step.how != Treatment::kCopy || HasMemory(step.insn)) return recipe;
+  if (step.use.gpr_read & plan_.in_memory) return recipe;  // its bytes are for one place
   const Operand& to = step.insn.operand[0];
   switch (step.insn.mnemonic) {
     case Mnemonic::CMP:

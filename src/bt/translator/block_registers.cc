@@ -75,23 +75,39 @@ uint16_t BlockTranslator::HomesBeside(const Step& step, uint16_t homes) const {
   return homes;
 }
 
+// Those of `slots` that the step has from memory, or does not name.
+uint16_t BlockTranslator::SlotsBeside(const Step& step, uint16_t slots) const {
+  const uint16_t named = step.use.gpr_read | step.use.gpr_written;
+  for (unsigned reg = 0; reg < 16; ++reg) {
+    if (!(named & slots & (1 << reg))) continue;
+    if (step.how != Treatment::kCopy || !MayReadSlot(step.insn, reg))
+      slots &= static_cast<uint16_t>(~(1 << reg));
+  }
+  return slots;
+}
+
 // Gives each homeless register that the translation names one of the host's: that of the same
-// number if it is free, else one that is borrowed. Ends early where there are not enough.
+// number if it is free, else one that is borrowed, unless it is only read and may stay in memory.
+// Ends early where there are not enough.
 bool BlockTranslator::ChooseRegisters() {
-  uint16_t used = 0, written = 0, homes = Homes();
+  uint16_t used = 0, written = 0, homes = Homes(), slots = kHomeless;
   for (size_t i = 0; i < steps_.size(); ++i) {
-    uint16_t with = used;
-    const uint16_t beside = HomesBeside(steps_[i], homes);
-    if (steps_[i].how != Treatment::kInterpreter)
-      with |= steps_[i].use.gpr_read | steps_[i].use.gpr_written;
-    if (Count(with & kHomeless & ~beside) > Count(kAtHome & ~with)) {
+    const Step& step = steps_[i];
+    uint16_t with = used, slots_beside = slots;
+    const uint16_t beside = HomesBeside(step, homes);
+    if (step.how != Treatment::kInterpreter) {
+      with |= step.use.gpr_read | step.use.gpr_written;
+      slots_beside = SlotsBeside(step, slots);
+    }
+    if (Count(with & kHomeless & ~(beside | slots_beside)) > Count(kAtHome & ~with)) {
       steps_.resize(i);
       if (i > 0) steps_.back().onward = Onward::kEnds;
       break;
     }
     used = with;
     homes = beside;
-    if (steps_[i].how != Treatment::kInterpreter) written |= steps_[i].use.gpr_written;
+    slots = slots_beside;
+    if (step.how != Treatment::kInterpreter) written |= step.use.gpr_written;
   }
   plan_ = PatchPlan{};
   plan_.gpr = HostRegisters();
@@ -102,6 +118,10 @@ bool BlockTranslator::ChooseRegisters() {
     if (!(used & kHomeless & (1 << guest))) continue;
     uint8_t host = guest;
     if (!(homes >> guest & 1)) {
+      if (slots >> guest & 1) {
+        plan_.in_memory |= static_cast<uint16_t>(1 << guest);
+        continue;
+      }
       host = static_cast<uint8_t>(std::bit_width(free) - 1);
       free &= static_cast<uint16_t>(~(1 << host));
     }

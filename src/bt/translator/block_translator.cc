@@ -159,7 +159,13 @@ void BlockTranslator::EmitCopy(const Step& step) {
   EnsureRegisters(step);
   FlagsFor(step);
   uint8_t bytes[kMaxPatched];
-  EmitBytes(bytes, PatchInsn(step.insn, plan_, bytes));
+  const unsigned length = PatchInsn(step.insn, plan_, bytes);
+  if (const uint16_t slot = step.use.gpr_read & plan_.in_memory; slot != 0) {
+    const auto reg = static_cast<unsigned>(std::countr_zero(slot));
+    plan_.slot_disp = hot_.DisplacementTo(context_.r[reg], length);
+    PatchInsn(step.insn, plan_, bytes);
+  }
+  EmitBytes(bytes, length);
   NoteX87(step);
 }
 

@@ -104,6 +104,7 @@ class BlockTranslator {
   bool NeedsTemps(const Step& step) const;
   uint16_t Homes() const;
   uint16_t HomesBeside(const Step& step, uint16_t homes) const;
+  uint16_t SlotsBeside(const Step& step, uint16_t slots) const;
   bool TempsLent() const;
   void ReturnTemps();
   bool Expressible(const Step& step) const;

@@ -163,6 +163,15 @@ class CodeWalk {
     return context_.direct && HasMemory(insn_) && insn_.mem.base != MemoryOperand::kRip &&
            !(insn_.mem.base == kTemp1 && IsTemp(kTemp1));
   }
+  // An instruction of the guest's that has a register from where that lives.
+  bool OfSlot() const {
+    if (!HasMemory(insn_) || insn_.mem.base != MemoryOperand::kRip || use_.memory_written)
+      return false;
+    for (const uint8_t reg : {9, 10, 11}) {
+      if (Is(context_.r[reg]) && insn_.mnemonic != Mnemonic::MOV) return true;
+    }
+    return false;
+  }
   void FollowFault() {
     const auto access =
         std::find_if(code_.accesses.begin(), code_.accesses.end(),
@@ -251,7 +260,7 @@ class CodeWalk {
 
   // An instruction of ours, not the guest's: one on our registers, the vCPU or the TLB.
   bool IsOurs() const {
-    if (OfGuest() || OnBit()) return false;
+    if (OfGuest() || OnBit() || OfSlot()) return false;
     const bool guest_memory = (insn_.mem.base == kTemp0 && state_.temp0 != State::Temp0::kApic) ||
                               (insn_.mem.base == kTemp1 && state_.temp1 == State::Temp1::kHost);
     return (Named(kTemp0) && IsTemp(kTemp0)) || (Named(kTemp1) && IsTemp(kTemp1)) ||

@@ -3,7 +3,7 @@
 // Twelve of them stay in the host's register of the same name. RSP is the host's own stack, so the
 // guest's is in R9; R10 and R11 are the translator's. The guest's R9, R10 and R11 live in memory. A
 // translation that names them has them in the host's of the same number, where that is not needed,
-// or borrows registers that it does not use (block_registers.cc).
+// reads them where they live, or borrows registers that it does not use (block_registers.cc).
 #pragma once
 
 #include <array>

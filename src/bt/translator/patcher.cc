@@ -257,6 +257,29 @@ ByteRegisters MapRegisters(const Insn& insn, const PatchPlan& plan, Parts& parts
   return bytes;
 }
 
+// The operands that are the general register `reg`.
+unsigned TimesNamed(const Insn& insn, unsigned reg) {
+  unsigned times = 0;
+  for (unsigned i = 0; i < insn.operand_count; ++i) {
+    const Operand& operand = insn.operand[i];
+    times += operand.kind == OperandKind::kReg && operand.reg_class == RegClass::kGpr &&
+             operand.reg == reg;
+  }
+  return times;
+}
+
+// Of two registers ADD to CMP have the one that is written in either field: makes ModRM.rm the one
+// that is read. [SDM 2A] 2.1, the direction bit
+void ReadByRm(const Insn& insn, Parts& parts) {
+  if (insn.operand[1].field != Field::kModrmReg) return;
+  const unsigned low = parts.modrm & 7, high = (parts.modrm >> 3) & 7;
+  parts.modrm = static_cast<uint8_t>(0xc0 | low << 3 | high);
+  const bool r = parts.rex & kR, b = parts.rex & kB;
+  SetBit(parts.rex, kR, b);
+  SetBit(parts.rex, kB, r);
+  if (insn.mnemonic != Mnemonic::TEST) parts.opcode |= 2;
+}
+
 void AddOpcode(const Insn& insn, const Parts& parts, Bytes& out) {
   if (insn.has_vex) {
     const bool long_vex = parts.long_vex || (parts.rex & (kX | kB));
@@ -281,11 +304,43 @@ void AddOpcode(const Insn& insn, const Parts& parts, Bytes& out) {
 
 }  // namespace
 
+bool MayReadSlot(const Insn& insn, unsigned reg) {
+  switch (insn.mnemonic) {
+    case Mnemonic::ADD:
+    case Mnemonic::OR:
+    case Mnemonic::ADC:
+    case Mnemonic::SBB:
+    case Mnemonic::AND:
+    case Mnemonic::SUB:
+    case Mnemonic::XOR:
+    case Mnemonic::CMP:
+    case Mnemonic::TEST:
+    case Mnemonic::IMUL:
+      break;
+    default:
+      return false;
+  }
+  // The source of two operands, or of IMUL with an immediate.
+  const Operand& from = insn.operand[1];
+  return insn.operand_count >= 2 && insn.modrm_offset != 0 && from.kind == OperandKind::kReg &&
+         insn.operand[0].kind == OperandKind::kReg && from.reg == reg && from.bits >= 32 &&
+         TimesNamed(insn, reg) == 1;
+}
+
 unsigned PatchInsn(const Insn& insn, const PatchPlan& plan, uint8_t* out) {
   if (insn.code_size != CodeSize::k64 || MovesImplicit(insn, plan)) return 0;
   Parts parts = TakeApart(insn);
   const bool was_empty = parts.has_rex && parts.rex == 0;
   const ByteRegisters byte_registers = MapRegisters(insn, plan, parts);
+  bool slot = false;
+  for (unsigned reg = 0; plan.in_memory >> reg != 0; ++reg) {
+    if (!(plan.in_memory >> reg & 1) ||
+        !((UseOf(insn).gpr_read | UseOf(insn).gpr_written) >> reg & 1))
+      continue;
+    if (!MayReadSlot(insn, reg)) return 0;
+    slot = true;
+  }
+  if (slot) ReadByRm(insn, parts);
   const bool is_moffs = insn.opcode_map == 0 && (insn.opcode & 0xfc) == 0xa0;
   const bool replace = plan.replace_memory && parts.has_memory;
   Address address;
@@ -299,6 +354,7 @@ unsigned PatchInsn(const Insn& insn, const PatchPlan& plan, uint8_t* out) {
   if (byte_registers.impossible || is_moffs) return 0;
   if (parts.has_memory)
     parts.rex = static_cast<uint8_t>((parts.rex & (kW | kR)) | AddressBits(address));
+  if (slot) SetBit(parts.rex, kB, false);
 
   // A REX that held nothing but bits now gone goes with them.
   parts.has_rex = parts.rex != 0 || byte_registers.need_rex || was_empty;
@@ -306,11 +362,14 @@ unsigned PatchInsn(const Insn& insn, const PatchPlan& plan, uint8_t* out) {
 
   Bytes bytes;
   for (unsigned i = 0; i < parts.prefix_count; ++i) {
-    if (!replace || !IsAddressPrefix(parts.prefixes[i])) bytes.Add(parts.prefixes[i]);
+    if (!(replace || slot) || !IsAddressPrefix(parts.prefixes[i])) bytes.Add(parts.prefixes[i]);
   }
   AddOpcode(insn, parts, bytes);
   if (parts.has_memory) {
     AddAddress((parts.modrm >> 3) & 7, address, bytes);
+  } else if (slot) {
+    bytes.Add(static_cast<uint8_t>((parts.modrm & 0x38) | kRbp));  // [RIP + disp32]
+    bytes.AddWord(plan.slot_disp);
   } else if (parts.has_modrm) {
     bytes.Add(parts.modrm);
   }

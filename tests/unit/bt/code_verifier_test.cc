@@ -66,13 +66,14 @@ TEST_CASE("translated code of every kind is accepted", "[verifier]") {
   CodeWorkshop workshop;
   for (const Code& code :
        {kLoad, kStore, kAligned, kVector, kX87, kCompareLoadJump, kCallIndirect,
-        Code{0x4d, 0x01, 0xd1},              // ADD R9, R10
-        Code{0x13, 0x07},                    // ADC EAX, [RDI]
-        Code{0xf0, 0x48, 0x0f, 0xb1, 0x0f},  // LOCK CMPXCHG [RDI], RCX
-        Code{0x53, 0x5b, 0xc9},              // PUSH RBX; POP RBX; LEAVE
-        Code{0xf7, 0xf1},                    // DIV ECX
-        Code{0x48, 0xf7, 0x3f},              // IDIV QWORD [RDI]
-        Code{0x0f, 0xa2},                    // CPUID
+        Code{0x4d, 0x01, 0xd1},                          // ADD R9, R10
+        Code{0x4c, 0x39, 0xd0, 0x8b, 0x17, 0x74, 0x10},  // CMP RAX, R10; MOV EDX, [RDI]; JZ
+        Code{0x13, 0x07},                                // ADC EAX, [RDI]
+        Code{0xf0, 0x48, 0x0f, 0xb1, 0x0f},              // LOCK CMPXCHG [RDI], RCX
+        Code{0x53, 0x5b, 0xc9},                          // PUSH RBX; POP RBX; LEAVE
+        Code{0xf7, 0xf1},                                // DIV ECX
+        Code{0x48, 0xf7, 0x3f},                          // IDIV QWORD [RDI]
+        Code{0x0f, 0xa2},                                // CPUID
         Code{0xc3}, Code{0xe8, 0, 1, 0, 0}, Code{0xff, 0xe0}, Code{0xeb, 0xfe},
         Code{0x41, 0xff, 0xcd, 0x75, 0xfb},  // DEC R13D; JNZ to it
         Code{0xdd, 0x07, 0x66, 0x0f, 0x6f, 0x07, 0xdd, 0x1f}, kSpan, kAlignedSpan, kSpans, kBit,
@@ -104,7 +105,7 @@ TEST_CASE("every check that is left out is noticed", "[verifier]") {
   CHECK(fault({0x5b}, LeaveOut::kRead) == "memory without a check");
   CHECK(fault(kLoad, LeaveOut::kCrossing) == "more memory than was checked");
   CHECK(fault(kStore, LeaveOut::kCrossing) == "more memory than was checked");
-  CHECK(fault({0x4d, 0x01, 0xd1}, LeaveOut::kBorrow) ==  // ADD R9, R10
+  CHECK(fault({0x4d, 0x01, 0xd1}, LeaveOut::kBorrow) ==  // ADD R9, R10, which stays in memory
         "a register that was not borrowed is another one's value");
   CHECK(fault({0x4d, 0x8b, 0x0a}, LeaveOut::kBorrow) ==  // MOV R9, [R10]
         "a register that was not borrowed is another one's value");

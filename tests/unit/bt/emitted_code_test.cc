@@ -37,7 +37,10 @@ struct Sample {
 const Sample kSamples[] = {
     {"registers only: ADD RAX, RCX", {0x48, 0x01, 0xc8}},
     {"RSP has another register: ADD RSP, 16", {0x48, 0x83, 0xc4, 0x10}},
-    {"R9 to R11 borrow registers: ADD R9, R10", {0x4d, 0x01, 0xd1}},
+    {"R9 to R11 borrow registers: MOV R9, R10", {0x4d, 0x89, 0xd1}},
+    {"or are read where they live: ADD R9, R10", {0x4d, 0x01, 0xd1}},
+    {"or are read where they live: CMP EAX, R11D; IMUL RCX, R10",
+     {0x44, 0x39, 0xd8, 0x49, 0x0f, 0xaf, 0xca}},
     {"a flag is kept: INC EAX", {0xff, 0xc0}},
     {"a hint: NOP [RAX]", {0x0f, 0x1f, 0x00}},
     {"an address: LEA RAX, [RSP+RCX*8+16]", {0x48, 0x8d, 0x44, 0xcc, 0x10}},

@@ -305,6 +305,38 @@ TEST_CASE("the address of an operand is LEA, or MOV where there is nothing to ad
   CHECK(Address({0x8b, 0x04, 0x24}, R9, Moving({{RSP, R15}})) == Code{0x4d, 0x8b, 0xcf});
 }
 
+TEST_CASE("a register that is in memory is read from there", "[patcher]") {
+  PatchPlan plan = Moving({{RSP, R9}});
+  plan.in_memory = 1 << R10 | 1 << R11;
+  plan.slot_disp = 0x11223344;
+  const auto slot = [](Code code, Code tail = {}) {
+    code.insert(code.end(), {0x44, 0x33, 0x22, 0x11});
+    code.insert(code.end(), tail.begin(), tail.end());
+    return code;
+  };
+  CHECK(Patched({0x4c, 0x01, 0xd0}, plan) == slot({0x48, 0x03, 0x05}));  // ADD RAX, R10
+  CHECK(Patched({0x49, 0x03, 0xc2}, plan) == slot({0x48, 0x03, 0x05}));  // the other way round
+  CHECK(Patched({0x4c, 0x01, 0xdc}, plan) == slot({0x4c, 0x03, 0x0d}));  // ADD RSP, R11
+  CHECK(Patched({0x45, 0x39, 0xd0}, plan) == slot({0x44, 0x3b, 0x05}));  // CMP R8D, R10D
+  CHECK(Patched({0x45, 0x85, 0xdf}, plan) == slot({0x44, 0x85, 0x3d}));  // TEST R15D, R11D
+  CHECK(Patched({0x49, 0x0f, 0xaf, 0xca}, plan) == slot({0x48, 0x0f, 0xaf, 0x0d}));  // IMUL
+  CHECK(Patched({0x49, 0x6b, 0xc2, 7}, plan) == slot({0x48, 0x6b, 0x05}, {7}));  // IMUL RAX, R10, 7
+  CHECK(Patched({0x48, 0x01, 0xc8}, plan) == Code{0x48, 0x01, 0xc8});            // names neither
+  for (const Code& code : {Code{0x49, 0x01, 0xc2},                               // ADD R10, RAX
+                           Code{0x4d, 0x01, 0xda},                               // ADD R10, R11
+                           Code{0x4d, 0x85, 0xd2},                               // TEST R10, R10
+                           Code{0x44, 0x00, 0xd0},                               // ADD AL, R10B
+                           Code{0x66, 0x44, 0x01, 0xd0},                         // ADD AX, R10W
+                           Code{0x4c, 0x03, 0x50, 0x08},                         // ADD R10, [RAX+8]
+                           Code{0x49, 0x03, 0x42, 0x08},                         // ADD RAX, [R10+8]
+                           Code{0x4c, 0x01, 0x10},                               // ADD [RAX], R10
+                           Code{0x4c, 0x89, 0xd0},                               // MOV RAX, R10
+                           Code{0x4c, 0x0f, 0xa3, 0xd0},                         // BT RAX, R10
+                           Code{0x49, 0xf7, 0xea}, Code{0x41, 0x52},  // IMUL R10; PUSH R10
+                           Code{0x4a, 0x8d, 0x04, 0x10}})             // LEA RAX, [RAX+R10]
+    CHECK(Patched(code, plan) == kRefused);
+}
+
 TEST_CASE("a segment is left to the caller", "[patcher]") {
   CHECK(Address({0x65, 0x8b, 0x47, 0x08}, RBX) == Code{0x48, 0x8d, 0x5f, 0x08});
 }
