@@ -18,7 +18,9 @@ TEST_CASE("INIT agrees on what both can", "[share]") {  // [FUSE] 7.31 and later
   CHECK(out.max_pages == ShareServer::kMaxPages);
   CHECK(out.max_write == ShareServer::kMaxPages * 4096);
   CHECK((out.flags & FUSE_MAX_PAGES) != 0);
-  CHECK((out.flags & FUSE_DO_READDIRPLUS) != 0);
+  CHECK((out.flags & FUSE_DO_READDIRPLUS) == 0);
+  ShareRig believes({.cache = ShareCache::kShort});
+  CHECK((believes.client->Begin().As<fuse_init_out>().flags & FUSE_DO_READDIRPLUS) != 0);
   // What the server doesn't do: locks, cached writes, ACLs, opens that are left out.
   CHECK((out.flags & (FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_WRITEBACK_CACHE | FUSE_POSIX_ACL |
                       FUSE_NO_OPEN_SUPPORT | FUSE_DONT_MASK)) == 0);
@@ -192,6 +194,9 @@ TEST_CASE("How long the client may believe an answer is as was asked for", "[sha
     CHECK(r.client->GetAttr(1).As<fuse_attr_out>().attr_valid == seconds);
     const auto open = r.client->Open(entry.nodeid, O_RDONLY).As<fuse_open_out>();
     CHECK(((open.open_flags & FOPEN_KEEP_CACHE) != 0) == (cache == ShareCache::kLong));
+    CHECK((open.open_flags & FOPEN_NOFLUSH) != 0);
+    const auto writes = r.client->Open(entry.nodeid, O_RDWR).As<fuse_open_out>();
+    CHECK((writes.open_flags & FOPEN_NOFLUSH) == 0);
   }
 }
 

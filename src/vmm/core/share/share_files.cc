@@ -66,7 +66,7 @@ int ShareServer::OpenIt(FuseRequest& request, FuseAnswer& answer) {
   if (!handle) return handle.error();
   fuse_open_out out{};
   out.fh = *handle;
-  out.open_flags = OpenFlags();
+  out.open_flags = OpenFlags(flags);
   answer.Put(out);
   return 0;
 }
@@ -114,7 +114,7 @@ int ShareServer::Create(FuseRequest& request, FuseAnswer& answer) {
   if (!handle) return fail(handle.error());
   fuse_open_out out{};
   out.fh = *handle;
-  out.open_flags = OpenFlags();
+  out.open_flags = OpenFlags(flags);
   answer.Put(*entry);
   answer.Put(out);
   return 0;

@@ -192,7 +192,10 @@ int ShareServer::Init(FuseRequest& request, FuseAnswer& answer) {
                               FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES |
                               FUSE_CACHE_SYMLINKS | FUSE_HANDLE_KILLPRIV_V2;
   uint32_t flags = kFlags;
-  if (options_.cache == ShareCache::kNone) flags &= ~uint32_t{FUSE_CACHE_SYMLINKS};
+  // What may be believed for no time at all need not be told beforehand.
+  if (options_.cache == ShareCache::kNone) {
+    flags &= ~uint32_t{FUSE_CACHE_SYMLINKS | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO};
+  }
   out.minor = std::min<uint32_t>(in.minor, out.minor);
   out.max_readahead = in.max_readahead;
   out.flags = in.flags & flags;
@@ -289,8 +292,10 @@ void ShareServer::SetValidity(uint64_t& seconds) const {
                                                    : kLongSeconds;
 }
 
-uint32_t ShareServer::OpenFlags() const {
-  return options_.cache == ShareCache::kLong ? FOPEN_KEEP_CACHE : 0;
+uint32_t ShareServer::OpenFlags(int flags) const {
+  const bool writes = (flags & O_ACCMODE) != O_RDONLY;
+  return (options_.cache == ShareCache::kLong ? FOPEN_KEEP_CACHE : 0) |
+         (writes ? 0 : FOPEN_NOFLUSH);
 }
 
 bool ShareServer::MayHaveMode(uint32_t mode) const {

@@ -114,7 +114,7 @@ class ShareServer {
   fuse_attr AttributesOf(const struct statx& status) const;
   uint64_t NumberFor(const struct statx& status) const;
   void SetValidity(uint64_t& seconds) const;
-  uint32_t OpenFlags() const;
+  uint32_t OpenFlags(int flags) const;
   bool MayHaveMode(uint32_t mode) const;
   // The mode that was asked for, where the process's umask took bits away.
   void GiveMode(int fd, uint32_t mode) const;
