@@ -34,18 +34,21 @@ class Results(NamedTuple):
 
 def build(place):
     """Compiles the programs that are older than their sources; returns {name: path}."""
+    return {name: build_one(place, name, rows) for name, rows in PROGRAMS.items()}
+
+
+def build_one(place, name, rows):
+    """The path of one program, which has to have these rows."""
     os.makedirs(place, exist_ok=True)
-    paths = {}
-    for name in PROGRAMS:
-        sources = [f'{SOURCES}/{name}.cc', f'{SOURCES}/bench_rows.cc']
-        paths[name] = f'{place}/{name}'
-        newest = max(os.path.getmtime(source) for source in [*sources, f'{SOURCES}/bench_rows.h', __file__])
-        if not os.path.exists(paths[name]) or os.path.getmtime(paths[name]) < newest:
-            subprocess.run([*COMPILE, *sources, '-o', paths[name]], check=True)
-        listed = subprocess.run([paths[name], '--list'], check=True, text=True, capture_output=True).stdout.split()
-        if listed != PROGRAMS[name]:
-            raise RuntimeError(f'{name} has the rows {listed}, bars.py says {PROGRAMS[name]}')
-    return paths
+    sources = [f'{SOURCES}/{name}.cc', f'{SOURCES}/bench_rows.cc']
+    path = f'{place}/{name}'
+    newest = max(os.path.getmtime(source) for source in [*sources, f'{SOURCES}/bench_rows.h', __file__])
+    if not os.path.exists(path) or os.path.getmtime(path) < newest:
+        subprocess.run([*COMPILE, *sources, '-o', path], check=True)
+    listed = subprocess.run([path, '--list'], check=True, text=True, capture_output=True).stdout.split()
+    if listed != list(rows):
+        raise RuntimeError(f'{name} has the rows {listed}, the bench says {list(rows)}')
+    return path
 
 
 def extract_busybox(initrd, place):
@@ -83,6 +86,19 @@ def make_initramfs(paths, busybox, rows, runs, scale, target):
         with open(target, 'wb') as file:
             subprocess.run(['cpio', '--null', '--create', '--format=newc', '--owner=0:0', '--quiet'], check=True,
                            cwd=root, input=names.encode(), stdout=file)
+
+
+def add_program(initrd, path, target):
+    """`initrd` with /bin/PROGRAM more: a second archive behind the first, which the kernel unpacks over it."""
+    with tempfile.TemporaryDirectory() as root:
+        os.mkdir(f'{root}/bin')
+        shutil.copy(path, f'{root}/bin/')
+        with open(initrd, 'rb') as first, open(target, 'wb') as file:
+            shutil.copyfileobj(first, file)
+            file.write(b'\0' * (-file.tell() % 512))
+            file.flush()
+            subprocess.run(['cpio', '--null', '--create', '--format=newc', '--owner=0:0', '--quiet'], check=True, cwd=root,
+                           input=f'bin\0bin/{os.path.basename(path)}'.encode(), stdout=file)
 
 
 def read_results(lines):

@@ -7,6 +7,7 @@ import unittest
 
 import bars
 import bench_programs
+import devices
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 INITRD = os.path.join(os.environ.get('VMM_GUESTS', f'{ROOT}/build/guests'), 'cloud-initrd')
@@ -49,6 +50,30 @@ class BenchProgramsTest(unittest.TestCase):
         ran = subprocess.run([self.paths['calls'], 'nothing'], text=True, capture_output=True, check=False)
         self.assertEqual(ran.returncode, 1)
         self.assertIn('bench: failed nothing', ran.stdout)
+
+    def test_the_devices_of_this_host_carry_what_they_are_given(self):
+        path = bench_programs.build_one(self.place.name, devices.PROGRAM, devices.ROWS)
+        disk = f'{self.place.name}/disk'
+        devices.make_image(disk)
+        with devices.server() as port:
+            results, latencies = devices.run_native(path, disk, port, f'--runs 2 --scale {SCALE}', devices.ROWS, 2)
+        self.assertEqual(list(results.seconds), list(devices.ROWS))
+        self.assertEqual(len(latencies), 2)
+        self.assertEqual(int(results.checksums['host-to-guest'], 16), int(devices.ROWS['host-to-guest'] * SCALE))
+        # Sums of the words that the image is filled with.
+        words = int(devices.ROWS['random-4k-32'] * SCALE) * 0x5a5a5a5a5a5a5a5a
+        self.assertEqual(int(results.checksums['random-4k-32'], 16), words % (1 << 64))
+
+    def test_an_initramfs_with_a_program_more_has_both(self):
+        target = f'{self.place.name}/more'
+        with open(f'{self.place.name}/first', 'wb') as file:
+            file.write(b'first')
+        bench_programs.add_program(f'{self.place.name}/first', '/bin/true', target)
+        with open(target, 'rb', buffering=0) as file:
+            self.assertEqual(file.read(512), b'first' + b'\0' * 507)
+            names = subprocess.run(['cpio', '--list', '--quiet'], stdin=file, check=True, text=True,
+                                   capture_output=True).stdout.split()
+        self.assertEqual(names, ['bin', 'bin/true'])
 
     def test_the_initramfs_holds_the_programs(self):
         target = f'{self.place.name}/initrd'

@@ -7,6 +7,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'bench'))
 import bars  # noqa: E402
+import devices  # noqa: E402
 import translator  # noqa: E402
 from bars import Bar, Ratios  # noqa: E402
 from bench_programs import END, Results, commands, read_results, require  # noqa: E402
@@ -95,6 +96,29 @@ class ReadResultsTest(unittest.TestCase):
         self.assertEqual(commands(['fib', 'boot', 'pipe', 'getppid'], 3, 0.5),
                          [('calls', ['--runs', '3', '--scale', '0.5', 'fib']),
                           ('system', ['--runs', '3', '--scale', '0.5', 'getppid', 'pipe'])])
+
+
+class DevicesTest(unittest.TestCase):
+    def test_every_row_has_a_bar(self):
+        self.assertEqual(set(devices.MIN_TCG), {*devices.ROWS, devices.LATENCY})
+
+    def test_a_row_below_its_bar_misses(self):
+        self.assertTrue(devices.misses('read-128k', 1.99))
+        self.assertFalse(devices.misses('read-128k', 2))
+        self.assertFalse(devices.misses('read-128k', None))
+
+    def test_latencies_are_read_beside_the_rows(self):
+        row = 'bench: row random-4k-1 0.5 00000000000000aa 2.0 0.2'
+        lines = ['bench: clock 1.5', 'devices: latency 0.000002000', row, END]
+        results, latencies = devices.read(((0.0, 0.0, line) for line in lines), ['random-4k-1'], 1)
+        self.assertEqual(results.seconds, {'random-4k-1': [0.5]})
+        self.assertEqual(latencies, [2e-6])
+
+    def test_figures_are_said_as_rates_of_what_was_moved(self):
+        self.assertEqual(devices.say('read-1m', 2.0, 1), '256 MiB/s')
+        self.assertEqual(devices.say('random-4k-1', 0.5, 0.1), '2.0 k/s')
+        self.assertEqual(devices.say(devices.LATENCY, 25e-6, 1), '25.0 us')
+        self.assertEqual(devices.say('read-1m', None, 1), '-')
 
 
 class CompareTest(unittest.TestCase):
