@@ -53,11 +53,11 @@ class Shares(GuestTest):
         with open(self.path(name), encoding="utf-8") as file:
             return file.read()
 
-    def boot(self, share='"shared"', engine=ENGINES[0], cpus=2, **keywords):
+    def boot(self, share='"shared"', engine=ENGINES[0], cpus=2, append="", **keywords):
         """`share`: the items of the key, as vm.toml has them."""
         guest = self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\n'
                            f'initrd = "{guest_file("cloud-initrd")}"\n'
-                           f'append = "console=ttyS0 quiet"\n'
+                           f'append = "console=ttyS0 quiet {append}"\n'
                            f'cpus = {cpus}\nmemory = "256M"\naccel = "{engine}"\n'
                            f'share = [{share}]\n', **keywords)
         self.limit = BOOT_SECONDS[engine]
@@ -210,6 +210,18 @@ class Shares(GuestTest):
                          r"\nstale\r")
         self.run_command(guest, "cat /m/lines | wc -l", r"\n100\r")
         self.power_off(guest)
+
+    def test_eight_at_once_by_messages_and_on_one_wire(self):
+        for append in ("", "pci=nomsi"):
+            with self.subTest(append=append):
+                guest = self.boot(", ".join(['"shared"'] * 8), append=append)
+                self.await_shell(guest)
+                for number in range(8):
+                    self.mount(guest, f"share{number}", f"/m{number}")
+                    self.run_command(guest, f"echo {number} > /m{number}/n; cat /m0/n",
+                                     rf"\n{number}\r")
+                self.power_off(guest)
+                guest.stop()
 
     def test_a_reset_in_the_middle_of_work(self):
         guest = self.boot()
