@@ -18,9 +18,10 @@
 namespace {
 
 constexpr int kUsage = 64, kUnavailable = 69;
+constexpr size_t kInBuffer = 512 * 1024;
 
-void Say(nat::FramePipe& pipe, const std::string& text) {
-  pipe.Send({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+void Say(vmm::FrameStream& pipe, const std::string& text) {
+  pipe.Add({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
   pipe.Flush();
 }
 
@@ -36,7 +37,7 @@ int main(int argc, char** argv) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  nat::FramePipe pipe(options->fd);
+  vmm::FrameStream pipe(options->fd, kInBuffer);
   nat::Nat nat(*options, pipe);
   std::string said = "ok\n";
   for (nat::Forward& forward : options->forwards) {

@@ -36,6 +36,9 @@ in6_addr Address6(const char* text) {
   return address;
 }
 
+// What vmm has not taken: TCP sends again what is lost beyond it.
+constexpr size_t kMostWaiting = 4 * 1024 * 1024;
+
 constexpr struct {
   int slirp;
   short host;
@@ -61,7 +64,8 @@ std::set<int> Sockets() {
 struct Callbacks {
   static Nat& Of(void* opaque) { return *static_cast<Nat*>(opaque); }
   static ssize_t SendPacket(const void* frame, size_t length, void* opaque) {
-    Of(opaque).pipe_.Send({static_cast<const uint8_t*>(frame), length});
+    vmm::FrameStream& pipe = Of(opaque).pipe_;
+    if (pipe.waiting() <= kMostWaiting) pipe.Add({static_cast<const uint8_t*>(frame), length});
     return static_cast<ssize_t>(length);
   }
   static void GuestError(const char*, void*) {}  // a hostile guest could fill the log
@@ -97,7 +101,7 @@ struct Callbacks {
   }
 };
 
-Nat::Nat(const Options& options, FramePipe& pipe) : pipe_(pipe) {
+Nat::Nat(const Options& options, vmm::FrameStream& pipe) : fd_(options.fd), pipe_(pipe) {
   static const SlirpCb callbacks = [] {
     SlirpCb cb{};
     cb.send_packet = &Callbacks::SendPacket;
@@ -176,8 +180,8 @@ void Nat::RunTimers() {
 void Nat::Run() {
   while (!pipe_.is_over()) {
     polls_.clear();
-    const short wanted = static_cast<short>(POLLIN | (pipe_.WantsToWrite() ? POLLOUT : 0));
-    polls_.push_back({pipe_.fd(), wanted, 0});
+    const short wanted = static_cast<short>(POLLIN | (pipe_.waiting() != 0 ? POLLOUT : 0));
+    polls_.push_back({fd_, wanted, 0});
     uint32_t timeout = UINT32_MAX;
     slirp_pollfds_fill(slirp_, &timeout, &Callbacks::AddPoll, this);
     int64_t wait = timeout == UINT32_MAX ? -1 : int64_t{timeout};
@@ -189,9 +193,9 @@ void Nat::Run() {
     slirp_pollfds_poll(slirp_, ready < 0, &Callbacks::GetEvents, this);
     RunTimers();
     if (from_vmm) {
-      pipe_.Receive([this](std::span<const uint8_t> frame) {
+      pipe_.Fill();
+      for (std::span<const uint8_t> frame; pipe_.Next(frame);)
         slirp_input(slirp_, frame.data(), static_cast<int>(frame.size()));
-      });
     }
     pipe_.Flush();
   }

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "helpers/nat/frame_pipe.h"
 #include "helpers/nat/nat_options.h"
+#include "vmm/core/protocol/frame_stream.h"
 
 struct Slirp;
 
@@ -19,7 +19,8 @@ namespace nat {
 // The guest's network is 10.0.2.0/24 and fec0::/64: the host is .2, DNS .3, the guest .15 by DHCP.
 class Nat {
  public:
-  Nat(const Options& options, FramePipe& pipe);
+  // `pipe`: to vmm, on `options.fd`.
+  Nat(const Options& options, vmm::FrameStream& pipe);
   ~Nat();
   Nat(const Nat&) = delete;
   Nat& operator=(const Nat&) = delete;
@@ -40,7 +41,8 @@ class Nat {
   int64_t NextTimer() const;  // in ms from now; -1: none
   void RunTimers();
 
-  FramePipe& pipe_;
+  const int fd_;
+  vmm::FrameStream& pipe_;
   Slirp* slirp_ = nullptr;
   std::vector<pollfd> polls_;
   std::list<std::unique_ptr<Timer>> timers_;

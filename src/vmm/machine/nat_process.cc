@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "vmm/core/base/log.h"
-#include "vmm/core/protocol/net_stream.h"
+#include "vmm/core/protocol/frame_stream.h"
 
 namespace vmm {
 namespace {
@@ -117,10 +117,10 @@ Result<std::unique_ptr<NatProcess>> NatProcess::Start(const NetSpec& net,
 }
 
 Result<std::string> NatProcess::AwaitReport() {
-  std::array<uint8_t, net_stream::kPrefix> prefix{};
+  std::array<uint8_t, FrameStream::kPrefix> prefix{};
   std::string text;
   if (ReadAll(socket_.get(), prefix.data(), prefix.size())) {
-    const size_t length = net_stream::LoadLength(prefix.data());
+    const size_t length = FrameStream::LoadLength(prefix.data());
     text.resize(std::min(length, kLongestReport));
     if (!ReadAll(socket_.get(), reinterpret_cast<uint8_t*>(text.data()), text.size())) text.clear();
   }

@@ -1,12 +1,9 @@
 // A wire to another process by a stream socket: the NAT helper, passt, another QEMU.
 #pragma once
 
-#include <sys/types.h>
-
-#include <vector>
-
 #include "vmm/core/host/unique_fd.h"
 #include "vmm/core/net/net_backend.h"
+#include "vmm/core/protocol/frame_stream.h"
 
 namespace vmm {
 
@@ -18,25 +15,18 @@ class StreamBackend final : public NetBackend {
   StreamBackend(UniqueFd socket, const NetOffloads& takes, bool is_near);
 
   int fd() const override { return socket_.get(); }
-  bool WantsToWrite() const override { return out_.size() != sent_; }
-  bool is_up() const override { return is_up_; }
+  bool WantsToWrite() const override { return stream_.waiting() != 0; }
+  bool is_up() const override { return !stream_.is_over(); }
   NetOffloads takes() const override { return takes_; }
   bool Send(const NetHeader& header, std::span<const uint8_t> frame) override;
-  void Flush() override;
+  void Flush() override { stream_.Flush(); }
   size_t Receive(NetHeader& header, std::span<uint8_t> to) override;
 
  private:
-  bool Fill();
-  void Break();
-
   UniqueFd socket_;
   const NetOffloads takes_;
   const bool is_near_;
-  bool is_up_ = true;
-  std::vector<uint8_t> out_;  // from sent_ on it waits
-  size_t sent_ = 0;
-  std::vector<uint8_t> in_;  // [parsed_, filled_) was read and not yet given
-  size_t parsed_ = 0, filled_ = 0;
+  FrameStream stream_;
 };
 
 }  // namespace vmm
