@@ -159,7 +159,7 @@ void VirtioDevice::StartQueue(Queue& queue) {
 }
 
 void VirtioDevice::Kick(unsigned queue) {
-  if (queue < queues_.size()) OnKick(queue);
+  if (queue < queues_.size()) OnDoorbell(queue);
 }
 
 void VirtioDevice::KickAll() {

@@ -113,6 +113,8 @@ class VirtioDevice {
 
   // Queue `queue` was kicked. On a vCPU's thread: may only pass it on.
   virtual void OnKick(unsigned queue) = 0;
+  // The driver wrote to the queue's doorbell; no lock of the device is held.
+  virtual void OnDoorbell(unsigned queue) { OnKick(queue); }
   // The device was reset: its own registers are as at first. With mutex_ held: takes leaves only.
   virtual void OnReset() {}
 

@@ -10,6 +10,7 @@ modules="button evdev pvpanic pvpanic-mmio pvpanic-pci"
 if grep -qs 0x1af4 /sys/bus/pci/devices/*/vendor; then
   modules="$modules virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk"
   modules="$modules crc16 mbcache jbd2 crc32c_generic ext4 failover net_failover virtio_net rng-core virtio-rng fuse virtiofs"
+  modules="$modules virtio_console"
 fi
 for module in $modules; do
   file=/lib/modules/$(uname -r)/$module.ko

@@ -69,6 +69,8 @@ std::string ValueWord(const ConfigKey& key) {
       return "FILE[,KEY=VALUE...]";
     case ValueKind::kNets:
       return "MODE[,KEY=VALUE...]";
+    case ValueKind::kPorts:
+      return "NAME[,to=PLACE]";
     case ValueKind::kMac:
       return "MAC";
     case ValueKind::kForward:

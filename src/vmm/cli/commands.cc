@@ -29,6 +29,7 @@ std::string Explain(const ConfigKey& key) {
   if (key.kind == ValueKind::kDisks) text += "\n" + DiskKeysMarkdown();
   if (key.kind == ValueKind::kNets) text += "\n" + NetKeysMarkdown();
   if (key.kind == ValueKind::kShares) text += "\n" + ShareKeysMarkdown();
+  if (key.kind == ValueKind::kPorts) text += "\n" + PortKeysMarkdown();
   return text;
 }
 

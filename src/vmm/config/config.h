@@ -30,6 +30,14 @@ struct ConsoleSpec {
   friend bool operator==(const ConsoleSpec&, const ConsoleSpec&) = default;
 };
 
+// A byte stream between a program of the guest and the host, by a name.
+struct PortSpec {
+  static constexpr size_t kMaxName = 63;  // bytes
+  std::string name;
+  ConsoleSpec to;
+  friend bool operator==(const PortSpec&, const PortSpec&) = default;
+};
+
 // Where a debugger connects.
 struct GdbSpec {
   enum class Kind : uint8_t { kNone, kTcp, kUnix };
@@ -118,7 +126,7 @@ struct ModuleSpec {
 // When a run is ended from outside the guest. Zero: no limit.
 struct RunLimits {
   std::chrono::milliseconds wall{0};  // since the first guest instruction
-  std::chrono::milliseconds idle{0};  // since the guest last wrote to a serial line
+  std::chrono::milliseconds idle{0};  // since the guest last wrote to a console
 };
 
 // What a deterministic run writes and reads, by options of the command line. Empty: nothing.
@@ -133,6 +141,9 @@ struct TraceOptions {
 struct Config {
   static constexpr unsigned kMaxCpus = 8;
   static constexpr unsigned kSerialPorts = 4;
+  static constexpr unsigned kVirtioConsoles = 2;
+  static constexpr unsigned kConsoles = kSerialPorts + kVirtioConsoles;  // that print messages
+  static constexpr unsigned kMaxPorts = 5;
   static constexpr unsigned kMaxDisks = 16;
   static constexpr unsigned kMaxNets = 8;
   static constexpr unsigned kMaxShares = 8;
@@ -167,7 +178,9 @@ struct Config {
 
   std::array<ConsoleSpec, kSerialPorts> serial{
       ConsoleSpec{.kind = ConsoleSpec::Kind::kStdio, .path = {}}, {}, {}, {}};
-  ConsoleSpec debug;  // what is written to ports 0xE9 and 0x402
+  std::array<ConsoleSpec, kVirtioConsoles> hvc;  // of the virtio console device
+  std::vector<PortSpec> ports;                   // likewise
+  ConsoleSpec debug;                             // what is written to ports 0xE9 and 0x402
 
   bool testdev = false;  // the device of kernel unit tests
 

@@ -12,6 +12,11 @@ void SetSerial(Config& config, const ConfigValue& value) {
   config.serial[kIndex] = value.console;
 }
 
+template <unsigned kIndex>
+void SetHvc(Config& config, const ConfigValue& value) {
+  config.hvc[kIndex] = value.console;
+}
+
 constexpr ConfigKey kKeys[] = {
     {.name = "name",
      .kind = ValueKind::kName,
@@ -182,6 +187,15 @@ constexpr ConfigKey kKeys[] = {
              "host's; or tables with [more](#networks).",
      .set = [](Config&, const ConfigValue&) {},
      .aliases = "nets|network|networks|nic|netdev|ethernet|eth0|networking|virtio_net"},
+    {.name = "port",
+     .kind = ValueKind::kPorts,
+     .default_text = "[]",
+     .example = "[\"org.example.agent\"]",
+     .option = "--port",
+     .help = "Byte streams between programs of the guest and the host, on virtio: names, or tables "
+             "with [more](#ports).",
+     .set = [](Config&, const ConfigValue&) {},
+     .aliases = "ports|channel|channels|virtserialport|virtio_port|virtio_serial|agent"},
     {.name = "rng",
      .kind = ValueKind::kBoolean,
      .default_text = "false",
@@ -329,6 +343,21 @@ constexpr ConfigKey kKeys[] = {
      .help = "Where the fourth serial line (ttyS3, port 0x2E8) leads.",
      .set = SetSerial<3>,
      .aliases = "com4|ttys3"},
+    {.name = "console.hvc0",
+     .kind = ValueKind::kConsole,
+     .default_text = "\"null\"",
+     .example = "\"unix:hvc0.sock\"",
+     .option = "--hvc0",
+     .help = "Where the first console of the virtio device (hvc0) leads. Without it there is none.",
+     .set = SetHvc<0>,
+     .aliases = "hvc|virtio_console|virtconsole|console.hvc|console.virtio"},
+    {.name = "console.hvc1",
+     .kind = ValueKind::kConsole,
+     .default_text = "\"null\"",
+     .example = "\"pty\"",
+     .option = "--hvc1",
+     .help = "Where its second console (hvc1) leads.",
+     .set = SetHvc<1>},
     {.name = "console.debug",
      .kind = ValueKind::kConsole,
      .default_text = "\"null\"",
@@ -352,7 +381,7 @@ constexpr ConfigKey kKeys[] = {
      .default_text = "no limit",
      .example = "\"60s\"",
      .option = "--idle-limit",
-     .help = "Ends the run with exit code 85 when the guest wrote to no serial line for this long.",
+     .help = "Ends the run with exit code 85 when the guest wrote to no console for this long.",
      .set = [](Config& config, const ConfigValue& value) { config.limits.idle = value.time; },
      .aliases = "idle_timeout|limits.idle_time|limits.idle_timeout",
      .min = 1},

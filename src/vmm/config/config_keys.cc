@@ -49,6 +49,8 @@ std::string_view KindForDocs(const ConfigKey& key) {
       return "list of disks";
     case ValueKind::kNets:
       return "list of network cards";
+    case ValueKind::kPorts:
+      return "list of ports";
     case ValueKind::kMac:
       return "MAC address";
     case ValueKind::kForward:
@@ -163,6 +165,8 @@ std::string DescribeKind(const ConfigKey& key) {
       return "a list of disks";
     case ValueKind::kNets:
       return "a list of network cards";
+    case ValueKind::kPorts:
+      return "a list of ports";
     case ValueKind::kMac:
       return "a MAC address, a string such as \"52:54:00:12:34:56\"";
     case ValueKind::kForward:
@@ -196,6 +200,10 @@ std::string NetKeysMarkdown() {
 
 std::string ShareKeysMarkdown() {
   return MemberTable(ShareKeys());
+}
+
+std::string PortKeysMarkdown() {
+  return MemberTable(PortKeys());
 }
 
 }  // namespace vmm

@@ -29,6 +29,7 @@ enum class ValueKind : uint8_t {
   kGdb,      // "1234", "HOST:1234", "unix:PATH"
   kDisks,    // a list of paths, or of tables with the keys of DiskKeys()
   kNets,     // a list of modes, or of tables with the keys of NetKeys()
+  kPorts,    // a list of names, or of tables with the keys of PortKeys()
   kMac,      // "52:54:00:12:34:56"
   kForward,  // "tcp:[ADDRESS:]PORT:PORT", or a list of such
   kShares,   // a list of paths, or of tables with the keys of ShareKeys()
@@ -74,6 +75,8 @@ std::span<const ConfigKey> DiskKeys();
 std::span<const ConfigKey> NetKeys();
 // The keys of one shared directory, "share.path" first; they set the last of Config::shares.
 std::span<const ConfigKey> ShareKeys();
+// The keys of one named port, "port.name" first; they set the last of Config::ports.
+std::span<const ConfigKey> PortKeys();
 
 // Names of sections: "console", "limits".
 std::span<const std::string_view> ConfigSections();
@@ -101,5 +104,6 @@ std::string ConfigKeysMarkdown();
 std::string DiskKeysMarkdown();
 std::string NetKeysMarkdown();
 std::string ShareKeysMarkdown();
+std::string PortKeysMarkdown();
 
 }  // namespace vmm

@@ -64,6 +64,7 @@ ConfigReader::ConfigReader(Config& config, ConfigProblems& problems, std::filesy
       given_(ConfigKeys().size()),
       disks_(kDiskItems, config, problems, base_),
       nets_(kNetItems, config, problems, base_),
+      ports_(kPortItems, config, problems, base_),
       shares_(kShareItems, config, problems, base_) {}
 
 const Place& ConfigReader::PlaceOf(std::string_view key) const {
@@ -137,9 +138,18 @@ void ConfigReader::ReadValue(const ConfigKey& key, const TomlMember& member) {
 }
 
 ItemReader* ConfigReader::ListOf(const ConfigKey& key) {
-  if (key.kind == ValueKind::kDisks) return &disks_;
-  if (key.kind == ValueKind::kShares) return &shares_;
-  return key.kind == ValueKind::kNets ? &nets_ : nullptr;
+  switch (key.kind) {
+    case ValueKind::kDisks:
+      return &disks_;
+    case ValueKind::kNets:
+      return &nets_;
+    case ValueKind::kPorts:
+      return &ports_;
+    case ValueKind::kShares:
+      return &shares_;
+    default:
+      return nullptr;
+  }
 }
 
 void ConfigReader::Store(const ConfigKey& key, Parsed<ConfigValue> value, const Place& place) {

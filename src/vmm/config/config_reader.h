@@ -33,6 +33,8 @@ class ConfigReader {
   const std::vector<Place>& NetPlaces() const { return nets_.places(); }
   // The places of Config::shares, one each.
   const std::vector<Place>& SharePlaces() const { return shares_.places(); }
+  // The places of Config::ports, one each.
+  const std::vector<Place>& PortPlaces() const { return ports_.places(); }
 
  private:
   void ReadMember(std::string_view section, const TomlMember& member);
@@ -51,7 +53,7 @@ class ConfigReader {
   std::vector<bool> given_;
   std::vector<Place> module_places_;
   bool module_option_seen_ = false;
-  ItemReader disks_, nets_, shares_;
+  ItemReader disks_, nets_, ports_, shares_;
 };
 
 }  // namespace vmm

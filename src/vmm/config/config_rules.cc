@@ -16,19 +16,32 @@ namespace vmm {
 namespace {
 
 struct NamedConsole {
-  std::string name;  // "serial0", "debug"
+  std::string name;  // "serial0", "debug", of a port its own
   std::string file;  // a name for what it could be written to: "console0"
+  std::string key;   // that says where it leads
   const ConsoleSpec& spec;
-
-  std::string Key() const { return "console." + name; }
+  const Place& place;
+  bool is_given;
 };
 
-std::vector<NamedConsole> ConsolesOf(const Config& config) {
+std::vector<NamedConsole> ConsolesOf(const Config& config, const ConfigReader& reader) {
   std::vector<NamedConsole> consoles;
+  const auto add = [&](std::string name, std::string file, const ConsoleSpec& spec) {
+    const std::string key = "console." + name;
+    consoles.push_back(
+        {name, std::move(file), name, spec, reader.PlaceOf(key), reader.IsGiven(key)});
+  };
   for (unsigned i = 0; i < Config::kSerialPorts; ++i) {
-    consoles.push_back({fmt::format("serial{}", i), fmt::format("console{}", i), config.serial[i]});
+    add(fmt::format("serial{}", i), fmt::format("console{}", i), config.serial[i]);
   }
-  consoles.push_back({"debug", "debug", config.debug});
+  for (unsigned i = 0; i < Config::kVirtioConsoles; ++i) {
+    add(fmt::format("hvc{}", i), fmt::format("hvc{}", i), config.hvc[i]);
+  }
+  add("debug", "debug", config.debug);
+  for (size_t i = 0; i < config.ports.size(); ++i) {
+    const PortSpec& port = config.ports[i];
+    consoles.push_back({port.name, port.name, "to", port.to, reader.PortPlaces()[i], true});
+  }
   return consoles;
 }
 
@@ -81,6 +94,30 @@ void CheckRng(const Config& config, const ConfigReader& reader, ConfigProblems& 
                 "no two runs would read the same from it", "remove one of the two"});
 }
 
+// The virtio console's: names are the guest's and those of `vmm ctl attach`.
+void CheckPorts(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
+  const std::vector<NamedConsole> consoles = ConsolesOf(config, reader);
+  const size_t first = consoles.size() - config.ports.size();
+  for (size_t i = first; i < consoles.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (consoles[i].name != consoles[j].name) continue;
+      problems.Add(consoles[i].place,
+                   {fmt::format("two {} have the name {}", j < first ? "consoles" : "ports",
+                                consoles[i].name),
+                    "each is found by its own", "write another name"});
+      break;
+    }
+  }
+  if (!config.deterministic) return;
+  for (const NamedConsole& console : consoles) {
+    const bool is_virtio = &console >= &consoles[first] || console.name.starts_with("hvc");
+    if (!is_virtio || console.spec.kind == ConsoleSpec::Kind::kNull) continue;
+    problems.Add(console.place,
+                 {fmt::format("{} does not go with deterministic = true", console.name),
+                  "when its bytes come is up to the host", "use a serial line"});
+  }
+}
+
 void CheckDisks(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
   if (config.disks.empty()) return;
   if (config.deterministic) {
@@ -113,7 +150,7 @@ void CheckControl(const Config& config, const ConfigReader& reader, ConfigProble
                   fmt::format("that of a socket has at most {}", kLongest),
                   "name a shorter path, such as /run/vm.sock"});
   }
-  for (const NamedConsole& console : ConsolesOf(config)) {
+  for (const NamedConsole& console : ConsolesOf(config, reader)) {
     if (console.spec.path.lexically_normal() != config.control.lexically_normal()) continue;
     problems.Add(reader.PlaceOf("control"),
                  {fmt::format("control and {} are the same path", console.name),
@@ -131,9 +168,9 @@ void CheckDebugger(const Config& config, const ConfigReader& reader, ConfigProbl
 void CheckConsoles(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
   using Kind = ConsoleSpec::Kind;
   const std::vector<Input> inputs = InputsOf(config, reader);
-  const std::vector<NamedConsole> consoles = ConsolesOf(config);
+  const std::vector<NamedConsole> consoles = ConsolesOf(config, reader);
   for (auto console = consoles.begin(); console != consoles.end(); ++console) {
-    const auto& [name, file, spec] = *console;
+    const auto& [name, file, key, spec, place, is_given] = *console;
     for (auto other = consoles.begin(); other != console; ++other) {
       const bool both_stdio = spec.kind == Kind::kStdio && other->spec.kind == Kind::kStdio;
       const bool same_path =
@@ -141,22 +178,20 @@ void CheckConsoles(const Config& config, const ConfigReader& reader, ConfigProbl
       if (!both_stdio && !same_path) continue;
       const std::string free_place = spec.kind == Kind::kUnix ? fmt::format("unix:{}.sock", file)
                                                               : fmt::format("file:{}.log", file);
-      problems.Add(
-          reader.PlaceOf(console->Key()),
-          {fmt::format("{} and {} lead to the same place", other->name, name),
-           reader.IsGiven(other->Key()) ? "their texts would mix"
-                                        : fmt::format("{} leads to stdio by default", other->name),
-           both_stdio
-               ? fmt::format("write {} = \"null\", or lead one of them elsewhere", other->name)
-               : fmt::format("write {} = \"{}\"", name, free_place)});
+      problems.Add(place,
+                   {fmt::format("{} and {} lead to the same place", other->name, name),
+                    other->is_given ? "their texts would mix"
+                                    : fmt::format("{} leads to stdio by default", other->name),
+                    both_stdio ? fmt::format("write {} = \"null\", or lead one of them elsewhere",
+                                             other->key)
+                               : fmt::format("write {} = \"{}\"", key, free_place)});
       break;
     }
     if (spec.kind != Kind::kFile) continue;
     for (const Input& input : inputs) {
       if (spec.path.lexically_normal() != input.path.lexically_normal()) continue;
-      problems.Add(reader.PlaceOf(console->Key()),
-                   {fmt::format("{} would write into the {}", name, input.what),
-                    "both name the same file", fmt::format("write \"file:{}.log\"", file)});
+      problems.Add(place, {fmt::format("{} would write into the {}", name, input.what),
+                           "both name the same file", fmt::format("write \"file:{}.log\"", file)});
     }
   }
 }
@@ -328,6 +363,7 @@ void CheckCombinations(const Config& config, const ConfigReader& reader, ConfigP
   CheckNets(config, reader, problems);
   CheckShares(config, reader, problems);
   CheckRng(config, reader, problems);
+  CheckPorts(config, reader, problems);
 }
 
 void CheckFiles(const Config& config, const ConfigReader& reader, ConfigProblems& problems) {
@@ -341,9 +377,9 @@ void CheckFiles(const Config& config, const ConfigReader& reader, ConfigProblems
   CheckShareFiles(config, reader, problems);
   // Of an image only the part that fits is loaded; ROM is no RAM.
   if (!config.kernel.empty()) CheckFit(config, reader, total, problems);
-  for (const NamedConsole& console : ConsolesOf(config)) {
+  for (const NamedConsole& console : ConsolesOf(config, reader)) {
     if (console.spec.path.empty()) continue;
-    CheckConsolePath(console, reader.PlaceOf(console.Key()), problems);
+    CheckConsolePath(console, console.place, problems);
   }
 }
 

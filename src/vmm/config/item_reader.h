@@ -1,4 +1,5 @@
-// The lists of vm.toml whose items are plain strings or tables: disks, network cards, shares.
+// The lists of vm.toml whose items are plain strings or tables: disks, network cards, ports,
+// shares.
 #pragma once
 
 #include <filesystem>
@@ -34,7 +35,7 @@ struct ItemKind {
   // What a key's row can't say about a value.
   std::optional<ValueError> (*check)(const ConfigKey&, const ConfigValue&);
 };
-extern const ItemKind kDiskItems, kNetItems, kShareItems;
+extern const ItemKind kDiskItems, kNetItems, kPortItems, kShareItems;
 
 class ItemReader {
  public:

@@ -195,6 +195,7 @@ Parsed<ConfigValue> ReadText(const ConfigKey& key, std::string_view text,
     case ValueKind::kDisks:
     case ValueKind::kNets:
     case ValueKind::kShares:
+    case ValueKind::kPorts:
       break;
   }
   return Wrong(fmt::format("'{}' is not a plain text", key.name), "it is a list",

@@ -38,6 +38,7 @@
 #include "vmm/core/pci/piix4_pm.h"
 #include "vmm/core/pci/pirq_router.h"
 #include "vmm/core/time/clock.h"
+#include "vmm/machine/board_console.h"
 #include "vmm/machine/board_disks.h"
 #include "vmm/machine/board_nets.h"
 #include "vmm/machine/board_shares.h"
@@ -71,6 +72,7 @@ class Board {
     std::vector<BoardDisk> disks = {};
     std::vector<BoardNet> nets = {};
     std::vector<BoardShare> shares = {};
+    std::vector<BoardPort> ports = {};  // of the virtio console; none: there is no such device
   };
 
   static Result<std::unique_ptr<Board>> Create(const Parts& parts, Events events);
@@ -86,6 +88,10 @@ class Board {
   void PlugIn(Vm* vm);
 
   void PressPowerButton() { pm_.PressPowerButton(); }
+  // The guest has ended for good: what it sent goes out to readers that read.
+  void HandOut();
+  // A terminal of the host may have another size.
+  void OnWindowChange();
   // Power-on state of everything on the board.
   void Reset();
 

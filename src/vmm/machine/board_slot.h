@@ -34,6 +34,10 @@ class BoardSlot {
   // Waits until no request is under way; none begins until Resume(). No vCPU runs meanwhile.
   void Pause() { device().Pause(); }
   void Resume() { device().Resume(); }
+  // The guest has ended: what it sent and the host has not yet taken goes out, if its readers read.
+  virtual void HandOut() {}
+  // A terminal of the host may have another size.
+  virtual void OnWindowChange() {}
   // While paused.
   void Reset() { function().PowerOnReset(); }
   // All that the guest can see of it, in a section of its name.

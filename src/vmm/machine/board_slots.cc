@@ -1,5 +1,6 @@
 // The board's virtio devices, of any kind, in their PCI slots.
 #include "vmm/machine/board.h"
+#include "vmm/machine/board_console.h"
 #include "vmm/machine/board_disks.h"
 #include "vmm/machine/board_nets.h"
 #include "vmm/machine/board_rng.h"
@@ -20,6 +21,10 @@ void Board::MakeSlots(const Parts& parts) {
   for (size_t i = 0; i < parts.nets.size(); ++i) {
     const auto device = static_cast<uint8_t>(BoardSlot::kFirstNic + i);
     slots_.push_back(std::make_unique<NetSlot>(device, i, parts.nets[i], host, socket_of(device)));
+  }
+  if (!parts.ports.empty()) {
+    slots_.push_back(
+        std::make_unique<ConsoleSlot>(parts.ports, host, socket_of(BoardSlot::kConsole)));
   }
   if (parts.config.rng) {
     slots_.push_back(std::make_unique<RngSlot>(host, socket_of(BoardSlot::kRng)));
@@ -57,6 +62,14 @@ void Board::LevelTriggerPirqs() {
   const uint8_t bytes[] = {static_cast<uint8_t>(levels), static_cast<uint8_t>(levels >> 8)};
   pic_.elcr().Write(0, {&bytes[0], 1});
   pic_.elcr().Write(1, {&bytes[1], 1});
+}
+
+void Board::HandOut() {
+  for (const auto& slot : slots_) slot->HandOut();
+}
+
+void Board::OnWindowChange() {
+  for (const auto& slot : slots_) slot->OnWindowChange();
 }
 
 void Board::PauseDevices() {

@@ -21,6 +21,9 @@ class ConsoleTap final : public CharBackend {
     observer_(data);
     inner_.Write(data);
   }
+  unsigned reader() const override { return inner_.reader(); }
+  CharWindow window() const override { return inner_.window(); }
+  void SetWatcher(CharWatcher* watcher) override { inner_.SetWatcher(watcher); }
   void ResumeInput() override { inner_.ResumeInput(); }
   void SetReceiver(CharReceiver* receiver) override { inner_.SetReceiver(receiver); }
 

@@ -43,14 +43,35 @@ CharBackend& Consoles::debug_console() {
   return Outermost(debug_);
 }
 
-std::string Consoles::WhereIs(unsigned index) const {
-  return (index < lines_.size() ? lines_[index] : debug_).host->Where();
+template <class Visit>
+void Consoles::ForEachLine(auto& consoles, const Visit& visit) {
+  for (auto& line : consoles.lines_) visit(line);
+  visit(consoles.debug_);
+  for (auto& line : consoles.hvc_) visit(line);
+  for (auto& line : consoles.ports_) visit(line);
+}
+
+std::vector<Consoles::Entry> Consoles::List() const {
+  std::vector<Entry> list;
+  ForEachLine(*this, [&list](const Line& line) {
+    list.push_back({line.name, line.kind, line.host->Where()});
+  });
+  return list;
+}
+
+std::vector<BoardPort> Consoles::PortsForBoard() {
+  std::vector<BoardPort> ports;
+  for (Line& line : hvc_) ports.push_back({{}, true, line.tap.get()});
+  for (Line& line : ports_) ports.push_back({line.name, false, &Outermost(line)});
+  return ports;
 }
 
 // Without the tap.
 Result<Consoles::Line> Consoles::Open(const ConsoleSpec& spec, std::string name, EventLoop& loop,
                                       const Hooks& hooks) {
   Line line;
+  line.name = name;
+  line.kind = spec.kind;
   auto host = OpenCharBackend(SpecOf(spec, name), loop);
   if (!host) return tl::unexpected(std::move(host.error()).WithContext(name));
   line.host = std::move(*host);
@@ -62,15 +83,23 @@ Result<Consoles::Line> Consoles::Open(const ConsoleSpec& spec, std::string name,
   return line;
 }
 
+Result<Consoles::Line> Consoles::OpenConsole(const ConsoleSpec& spec, std::string name,
+                                             unsigned number, EventLoop& loop, const Hooks& hooks) {
+  auto line = Open(spec, std::move(name), loop, hooks);
+  if (!line) return line;
+  line->tap = std::make_unique<ConsoleTap>(
+      Outermost(*line), [number, on_output = hooks.on_output](std::span<const uint8_t> data) {
+        on_output(number, data);
+      });
+  return line;
+}
+
 Result<std::unique_ptr<Consoles>> Consoles::Create(const Config& config, EventLoop& loop,
                                                    Hooks hooks) {
   auto consoles = std::make_unique<Consoles>();
   for (unsigned i = 0; i < Config::kSerialPorts; ++i) {
-    auto line = Open(config.serial[i], fmt::format("serial{}", i), loop, hooks);
+    auto line = OpenConsole(config.serial[i], fmt::format("serial{}", i), i, loop, hooks);
     if (!line) return tl::unexpected(std::move(line.error()));
-    line->tap = std::make_unique<ConsoleTap>(
-        Outermost(*line),
-        [i, on_output = hooks.on_output](std::span<const uint8_t> data) { on_output(i, data); });
     consoles->backends_[i] = line->tap.get();
     consoles->lines_[i] = std::move(*line);
   }
@@ -78,17 +107,31 @@ Result<std::unique_ptr<Consoles>> Consoles::Create(const Config& config, EventLo
   if (!debug) return tl::unexpected(std::move(debug.error()));
   consoles->debug_ = std::move(*debug);
   consoles->debug_console().SetReceiver(&consoles->nobody_);
+  // hvc1 is the second of two, also where the first leads nowhere.
+  unsigned hvcs = 0;
+  for (unsigned i = 0; i < Config::kVirtioConsoles; ++i) {
+    if (config.hvc[i].kind != ConsoleSpec::Kind::kNull) hvcs = i + 1;
+  }
+  for (unsigned i = 0; i < hvcs; ++i) {
+    auto line =
+        OpenConsole(config.hvc[i], fmt::format("hvc{}", i), Config::kSerialPorts + i, loop, hooks);
+    if (!line) return tl::unexpected(std::move(line.error()));
+    consoles->hvc_.push_back(std::move(*line));
+  }
+  for (const PortSpec& port : config.ports) {
+    auto line = Open(port.to, port.name, loop, hooks);
+    if (!line) return tl::unexpected(std::move(line.error()));
+    consoles->ports_.push_back(std::move(*line));
+  }
   return consoles;
 }
 
 Result<void> Consoles::Finish() {
   Result<void> all;
-  const auto finish = [&all](Line& line, std::string_view name) {
+  ForEachLine(*this, [&all](Line& line) {
     auto finished = line.host->Finish();
-    if (!finished && all) all = tl::unexpected(std::move(finished.error()).WithContext(name));
-  };
-  for (unsigned i = 0; i < Config::kSerialPorts; ++i) finish(lines_[i], fmt::format("serial{}", i));
-  finish(debug_, "debug");
+    if (!finished && all) all = tl::unexpected(std::move(finished.error()).WithContext(line.name));
+  });
   return all;
 }
 

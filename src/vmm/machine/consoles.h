@@ -1,5 +1,5 @@
-// The host side of the four serial lines and of the debug console: what the config names, with the
-// panic watcher reading along and the escape key on a terminal.
+// The host side of the four serial lines, of the debug console and of the virtio console's ports:
+// what the config names, with the panic watcher reading along and the escape key on a terminal.
 #pragma once
 
 #include <array>
@@ -11,6 +11,7 @@
 #include "vmm/core/host/char_backend.h"
 #include "vmm/core/host/char_backends.h"
 #include "vmm/core/host/event_loop.h"
+#include "vmm/machine/board_console.h"
 #include "vmm/machine/console_tap.h"
 #include "vmm/machine/escape_keys.h"
 
@@ -19,7 +20,8 @@ namespace vmm {
 class Consoles {
  public:
   struct Hooks {
-    // Each byte that the guest prints; on the vCPU's thread.
+    // Each byte that the guest prints; on the thread that writes. The serial lines are the first
+    // consoles, then come those of the virtio device.
     std::function<void(unsigned console, std::span<const uint8_t>)> on_output;
     // The escape key; on the I/O thread.
     std::function<void()> on_stop;
@@ -38,11 +40,20 @@ class Consoles {
 
   const Backends& backends() const { return backends_; }
   CharBackend& debug_console();
-  // Where line `index` is found on the host, as CharBackend::Where(); the debug console is last.
-  std::string WhereIs(unsigned index) const;
+  // The ports of the virtio console, its consoles first; none: the config asks for none.
+  std::vector<BoardPort> PortsForBoard();
+  // What there is, by name: "serial0", "debug", "hvc0", and the ports.
+  struct Entry {
+    std::string name;
+    ConsoleSpec::Kind kind;
+    std::string where;  // on the host, as CharBackend::Where()
+  };
+  std::vector<Entry> List() const;
 
  private:
   struct Line {  // in the order from the host to the guest
+    std::string name;
+    ConsoleSpec::Kind kind = ConsoleSpec::Kind::kNull;
     std::unique_ptr<CharBackend> host;
     std::unique_ptr<EscapeKeys> keys;  // null unless it is the user's terminal
     std::unique_ptr<ConsoleTap> tap;
@@ -50,6 +61,11 @@ class Consoles {
   static CharBackend& Outermost(Line& line);
   static Result<Line> Open(const ConsoleSpec& spec, std::string name, EventLoop& loop,
                            const Hooks& hooks);
+  // With whoever reads along as console `number`.
+  static Result<Line> OpenConsole(const ConsoleSpec& spec, std::string name, unsigned number,
+                                  EventLoop& loop, const Hooks& hooks);
+  template <class Visit>
+  static void ForEachLine(auto& consoles, const Visit& visit);
 
   class Nobody final : public CharReceiver {
     size_t OnInput(std::span<const uint8_t> data) override { return data.size(); }
@@ -57,6 +73,8 @@ class Consoles {
   Nobody nobody_;  // takes what is typed to the debug console, which has no input
   std::array<Line, Config::kSerialPorts> lines_;
   Line debug_;  // nobody reads along
+  std::vector<Line> hvc_;
+  std::vector<Line> ports_;  // likewise
   Backends backends_{};
 };
 

@@ -33,6 +33,13 @@ class EscapeKeys final : public CharBackend, private CharReceiver {
   ~EscapeKeys() override;
 
   void Write(std::span<const uint8_t> data) override { inner_.Write(data); }
+  size_t Offer(std::span<const uint8_t> data) override { return inner_.Offer(data); }
+  unsigned reader() const override { return inner_.reader(); }
+  CharWindow window() const override { return inner_.window(); }
+  void SetWatcher(CharWatcher* watcher) override { inner_.SetWatcher(watcher); }
+  bool WaitForRoom(std::chrono::nanoseconds timeout) override {
+    return inner_.WaitForRoom(timeout);
+  }
   void ResumeInput() override;
   void SetReceiver(CharReceiver* receiver) override;
 

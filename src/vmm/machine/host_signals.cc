@@ -12,7 +12,7 @@ namespace vmm {
 Result<std::unique_ptr<HostSignals>> HostSignals::Create() {
   sigset_t set;
   sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2})
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH})
     sigaddset(&set, signal);
   if (const int error = pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0) {
     return FailErrno(ExitCode::kOsError, "can't block signals", error);

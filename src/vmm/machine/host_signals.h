@@ -1,4 +1,5 @@
-// The signals that ask the program to end or to suspend the machine, read from a descriptor on the
+// The signals that ask the program to end or to suspend the machine, or tell of a terminal's other
+// size, read from a descriptor on the
 // event loop instead of interrupting anything.
 #pragma once
 
@@ -9,7 +10,7 @@
 
 namespace vmm {
 
-// Signals: SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2. SIGPIPE and SIGXFSZ are
+// Signals: SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH. SIGPIPE and SIGXFSZ are
 // ignored.
 class HostSignals {
  public:

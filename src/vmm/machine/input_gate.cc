@@ -9,7 +9,7 @@ InputGate::InputGate(CharBackend& host, const Clock& clock, TimerService& timers
     : host_(host),
       clock_(clock),
       post_(std::move(post)),
-      offer_(timers.NewTimer([this] { Offer(); })) {}
+      offer_(timers.NewTimer([this] { OfferWaiting(); })) {}
 
 void InputGate::SetReceiver(CharReceiver* receiver) {
   port_ = receiver;
@@ -30,14 +30,14 @@ size_t InputGate::OnInput(std::span<const uint8_t> data) {
 
 void InputGate::Deliver(std::string_view bytes) {
   waiting_ += bytes;
-  Offer();
+  OfferWaiting();
 }
 
 void InputGate::ResumeInput() {
   offer_->Arm(clock_.Now());
 }
 
-void InputGate::Offer() {
+void InputGate::OfferWaiting() {
   if (port_ == nullptr || waiting_.empty()) return;
   const size_t taken =
       port_->OnInput({reinterpret_cast<const uint8_t*>(waiting_.data()), waiting_.size()});

@@ -29,7 +29,7 @@ class InputGate final : public CharBackend, private CharReceiver {
   static constexpr size_t kMaxOnTheWay = 4096;  // bytes
 
   size_t OnInput(std::span<const uint8_t> data) override;
-  void Offer();
+  void OfferWaiting();
 
   CharBackend& host_;
   const Clock& clock_;

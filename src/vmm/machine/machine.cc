@@ -169,11 +169,11 @@ Result<void> Machine::MakeBoard() {
   if (auto opened = Take(Disks::Open(config_), disks_); !opened) return opened;
   if (auto opened = Take(Nets::Open(config_), nets_); !opened) return opened;
   if (auto opened = Take(Shares::Open(config_), shares_); !opened) return opened;
-  auto made =
-      Take(Board::Create({config_, *memory_, clock(), timers(), lines, consoles_->debug_console(),
-                          disks_->ForBoard(), nets_->ForBoard(), shares_->ForBoard()},
-                         std::move(events)),
-           board_);
+  auto made = Take(Board::Create({config_, *memory_, clock(), timers(), lines,
+                                  consoles_->debug_console(), disks_->ForBoard(), nets_->ForBoard(),
+                                  shares_->ForBoard(), consoles_->PortsForBoard()},
+                                 std::move(events)),
+                   board_);
   if (!made) return made;
   MachineDescription description = Describe();
   description.name.clear();  // a machine that was renamed is the same one
@@ -243,7 +243,9 @@ void Machine::PressPowerButton() {
 
 void Machine::OnSignals() {
   for (const int signal : signals_->Take()) {
-    if (signal == SIGUSR2) {
+    if (signal == SIGWINCH) {
+      board_->OnWindowChange();
+    } else if (signal == SIGUSR2) {
       supervisor_->Move(SignalName(signal));
     } else if (signal == SIGUSR1) {
       supervisor_->Suspend(SignalName(signal));
@@ -416,6 +418,8 @@ RunOutcome Machine::Run() {
       outcome.statistics += StatisticsTable(of.engine, of.vcpus);
     }
   }
+  // A suspended guest keeps what is not taken.
+  if (outcome.code != ExitCode::kSuspended) board_->HandOut();
   // What a guest that did well has printed may be all that the run was for.
   const Result<void> finished = consoles_->Finish().and_then(
       [&] { return deterministic_ ? deterministic_->Finish() : Result<void>(); });

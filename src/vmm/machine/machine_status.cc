@@ -10,8 +10,8 @@
 namespace vmm {
 namespace {
 
-std::string KindOf(const ConsoleSpec& spec) {
-  switch (spec.kind) {
+std::string KindOf(ConsoleSpec::Kind kind) {
+  switch (kind) {
     case ConsoleSpec::Kind::kNull:
       return "null";
     case ConsoleSpec::Kind::kStdio:
@@ -63,11 +63,8 @@ control::Status Machine::TellStatus() const {
   status.pid = getpid();
   status.config = Absolute(config_.file);
   status.suspend_file = Absolute(config_.suspend_file);
-  for (unsigned i = 0; i <= Config::kSerialPorts; ++i) {
-    const bool is_serial = i < Config::kSerialPorts;
-    status.consoles.push_back({is_serial ? "serial" + std::to_string(i) : "debug",
-                               KindOf(is_serial ? config_.serial[i] : config_.debug),
-                               Absolute(consoles_->WhereIs(i))});
+  for (const Consoles::Entry& console : consoles_->List()) {
+    status.consoles.push_back({console.name, KindOf(console.kind), Absolute(console.where)});
   }
   return status;
 }

@@ -33,7 +33,7 @@ Supervisor::Supervisor(const Parts& parts, Hooks hooks)
       vcpus_(parts.vcpus),
       hooks_(std::move(hooks)),
       power_(config_.on_reboot, config_.on_panic),
-      panic_watcher_(Config::kSerialPorts,
+      panic_watcher_(Config::kConsoles,
                      {[this](std::string message) { OnPanicBegin(std::move(message)); },
                       [this] { Decide([this] { return power_.OnPanicSettled(); }); }}),
       hang_watch_(loop_, vcpus_, [this] { DecideHere([this] { return power_.OnHang(); }); }),

@@ -118,6 +118,10 @@ TEST_CASE("the defaults of a Config are those that the table promises", "[config
   CHECK(written->gdb_arch == silent->gdb_arch);
 }
 
+TEST_CASE("docs/config.md holds the keys of a port word for word", "[config][docs]") {
+  CHECK(ReadDoc("config.md").find("\n" + vmm::PortKeysMarkdown() + "\n") != std::string::npos);
+}
+
 TEST_CASE("docs/config.md holds the keys of a network card word for word", "[config][docs]") {
   CHECK(ReadDoc("config.md").find("\n" + vmm::NetKeysMarkdown() + "\n") != std::string::npos);
 }

@@ -29,7 +29,10 @@ struct Rig {
                                           time,
                                           {&serial, &serial, &serial, &serial},
                                           debug,
-                                          {{&disk, 2, "serial", false}}},
+                                          {{&disk, 2, "serial", false}},
+                                          {},
+                                          {},
+                                          {{"", true, &serial}, {"port", false, &debug}}},
                                          std::move(events))
                           .value());
   }
@@ -183,6 +186,7 @@ TEST_CASE("every device on the buses is saved, or is known to have nothing to sa
       {"testdev-latch", "testdev"},
       {"testdev-lines", "testdev"},
       {"testdev-memory", "testdev"},
+      {"virtio-console", "virtio-console"},
   };
   vmm::Sections saved;
   rig.board->PauseDevices();

@@ -98,13 +98,13 @@ class FakeCharBackend final : public vmm::CharBackend {
 
   void Type(const std::string& text) {
     held.insert(held.end(), text.begin(), text.end());
-    if (!waiting) Offer();
+    if (!waiting) OfferHeld();
   }
   // What the I/O thread does some time after ResumeInput().
   void Deliver() {
     if (!std::exchange(resumed, false)) return;
     waiting = false;
-    Offer();
+    OfferHeld();
   }
 
   std::string output;
@@ -114,7 +114,7 @@ class FakeCharBackend final : public vmm::CharBackend {
   bool waiting = false;  // for ResumeInput()
 
  private:
-  void Offer() {
+  void OfferHeld() {
     const size_t taken = receiver->OnInput(held);
     held.erase(held.begin(), held.begin() + static_cast<std::ptrdiff_t>(taken));
     waiting = !held.empty();

@@ -45,6 +45,13 @@ class RingDriver {
         layout_{size, vmm::GuestPhys(base), vmm::GuestPhys(base + 0x4000),
                 vmm::GuestPhys(base + 0x8000)} {}
 
+  // The same driver in another machine's memory.
+  RingDriver On(const vmm::GuestMemory& memory) const {
+    RingDriver driver = *this;
+    driver.memory_ = &memory;
+    return driver;
+  }
+
   const SplitQueue::Layout& layout() const { return layout_; }
 
   template <class T>

@@ -1,6 +1,7 @@
 // The host side of a byte stream (serial line, debug console): stdio, pty, Unix socket, file.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -18,12 +19,40 @@ class CharReceiver {
   virtual size_t OnInput(std::span<const uint8_t> data) = 0;
 };
 
+// A device whose stream may lose nothing: who hears of the host side. Called on the I/O thread.
+class CharWatcher {
+ public:
+  virtual ~CharWatcher() = default;
+  // There may be room for Offer() again, or another reader, or none.
+  virtual void OnHostChange() = 0;
+};
+
+// In characters; 0: nobody knows.
+struct CharWindow {
+  uint16_t columns = 0, rows = 0;
+  friend bool operator==(const CharWindow&, const CharWindow&) = default;
+};
+
 class CharBackend {
  public:
   virtual ~CharBackend() = default;
   // Never blocks and never fails towards the guest, from any thread: what a slow reader has not
   // taken is kept in a ring of the last 64 KiB, the oldest lost first.
   virtual void Write(std::span<const uint8_t> data) = 0;
+  // Instead of Write(), for a stream that may lose nothing: hands the reader what it takes at once,
+  // keeps nothing, and returns how many bytes that were. Never blocks, any thread. After fewer than
+  // all the watcher hears when to try again.
+  virtual size_t Offer(std::span<const uint8_t> data) {
+    Write(data);
+    return data.size();
+  }
+  // The number of the reader that is there, another one for each; 0: there is none. Any thread.
+  virtual unsigned reader() const { return 1; }
+  // Of the terminal that it is shown on. Any thread.
+  virtual CharWindow window() const { return {}; }
+  virtual void SetWatcher(CharWatcher*) {}  // before the machine runs, or once it has ended
+  // Waits until Offer() may go on; false: it can't, in that time. Once the loop no longer runs.
+  virtual bool WaitForRoom(std::chrono::nanoseconds) { return false; }
   // The device has room again. Any thread; OnInput follows on the I/O thread.
   virtual void ResumeInput() = 0;
   virtual void SetReceiver(CharReceiver* receiver) = 0;  // before the machine runs

@@ -23,6 +23,12 @@ class CharFile final : public CharBackend {
   ~CharFile() override { output_->Finish(); }
 
   void Write(std::span<const uint8_t> data) override { output_->Write(data); }
+  size_t Offer(std::span<const uint8_t> data) override { return output_->Offer(data); }
+  unsigned reader() const override { return output_->reader(); }
+  void SetWatcher(CharWatcher* watcher) override { output_->SetWatcher(watcher); }
+  bool WaitForRoom(std::chrono::nanoseconds timeout) override {
+    return output_->WaitForRoom(timeout);
+  }
   void ResumeInput() override {}
   void SetReceiver(CharReceiver*) override {}
   Result<void> Finish() override { return CharOutput::Verdict(output_->Finish(), path_); }

@@ -82,6 +82,7 @@ void CharInput::Offer() {
   if (held_from_ == held_.size()) {
     held_.clear();
     held_from_ = 0;
+    if (holds_.exchange(false) && !fd_) on_event_(Event::kTaken);
   }
 }
 
@@ -105,7 +106,10 @@ ssize_t CharInput::ReadMore() {
   const ssize_t n = read(fd_.get(), held_.data() + before, kReadSize);
   const int error = errno;
   held_.resize(before + static_cast<size_t>(n > 0 ? n : 0));
-  if (n > 0) return n;
+  if (n > 0) {
+    holds_ = true;
+    return n;
+  }
   return n < 0 && (error == EAGAIN || error == EINTR) ? 0 : -1;
 }
 

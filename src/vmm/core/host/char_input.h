@@ -20,9 +20,10 @@ class CharInput {
   static constexpr size_t kMostHeld = 1024 * 1024;
 
   enum class Event : uint8_t {
-    kEndOfFile,  // nothing more comes, but the other side is there and may read
-    kHangUp,     // the other side is gone
-    kBackground  // another job has the terminal: nothing is read until ResumeForeground()
+    kEndOfFile,   // nothing more comes, but the other side is there and may read
+    kHangUp,      // the other side is gone
+    kBackground,  // another job has the terminal: nothing is read until ResumeForeground()
+    kTaken        // what a source that is gone had left behind has been taken by the receiver
   };
 
   // `on_event` on the I/O thread; it may detach.
@@ -36,6 +37,9 @@ class CharInput {
   void ResumeForeground();
 
   void SetReceiver(CharReceiver* receiver);
+
+  // Is there input that the receiver has not taken? Any thread.
+  bool holds() const { return holds_; }
 
   // On the I/O thread, or while nobody is in EventLoop::Run(). `fd` is readable without blocking
   // whenever poll says so; where poll does not work (regular files), always. A terminal is not read
@@ -61,6 +65,8 @@ class CharInput {
   std::unique_ptr<CharDoorbell> bell_;
   std::atomic<CharReceiver*> receiver_{nullptr};
   std::atomic<bool> waiting_{false};  // bytes wait for the receiver
+
+  std::atomic<bool> holds_{false};
 
   // Of the I/O thread.
   UniqueFd fd_;

@@ -121,6 +121,51 @@ bool CharOutput::WaitForReader(std::unique_lock<std::mutex>& lock) {
   return true;
 }
 
+// Nothing of it is ours to keep, so the ring, which a reader gets first, stays empty.
+size_t CharOutput::Offer(std::span<const uint8_t> data) {
+  const std::lock_guard flushing(flush_mutex_);
+  const std::shared_ptr<const CharSink> sink = CurrentSink();
+  size_t taken = 0;
+  while (sink != nullptr && taken < data.size()) {
+    const ssize_t n = sink->Put(data.subspan(taken));
+    if (n > 0) {
+      taken += static_cast<size_t>(n);
+      continue;
+    }
+    const std::lock_guard lock(mutex_);
+    if (sink != sink_) break;  // the watcher hears of the next one
+    if (n == 0 || n == -EAGAIN) {
+      wants_room_ = true;
+    } else {
+      Break(static_cast<int>(-n));
+    }
+    bell_->Ring();
+    break;
+  }
+  return taken;
+}
+
+bool CharOutput::WaitForRoom(std::chrono::nanoseconds timeout) const {
+  const std::shared_ptr<const CharSink> sink = CurrentSink();
+  return sink != nullptr && sink->WaitForRoom(timeout);
+}
+
+unsigned CharOutput::reader(bool or_last) const {
+  const std::lock_guard lock(mutex_);
+  return sink_ != nullptr || or_last ? readers_ : 0;
+}
+
+void CharOutput::TellWatcher() {
+  if (CharWatcher* const watcher = watcher_) watcher->OnHostChange();
+}
+
+void CharOutput::Break(int error) {
+  sink_.reset();
+  wants_room_ = false;
+  broken_ = error;
+  if (!ReaderLeft(error)) refused_ = error;
+}
+
 CharOutput::Progress CharOutput::PutSome() {
   std::lock_guard flushing(flush_mutex_);
   std::array<uint8_t, kChunk> chunk;
@@ -140,9 +185,7 @@ CharOutput::Progress CharOutput::PutSome() {
   std::lock_guard lock(mutex_);
   if (sink != sink_) return Progress::kSome;  // there is another reader now, who begins anew
   if (n < 0) {
-    sink_.reset();
-    broken_ = static_cast<int>(-n);
-    if (!ReaderLeft(broken_)) refused_ = broken_;
+    Break(static_cast<int>(-n));
     bell_->Ring();
     return Progress::kGone;
   }
@@ -156,8 +199,24 @@ void CharOutput::Flush() {
   for (int i = 0; i < kChunksPerTurn && progress == Progress::kSome; ++i) progress = PutSome();
   if (progress == Progress::kSome) return bell_->Ring();
   if (progress == Progress::kBlocked) return Watch();
+  bool wants_room;
+  {
+    const std::lock_guard lock(mutex_);
+    wants_room = wants_room_;
+  }
+  if (wants_room) return Watch();
   Unwatch();
   Tell();
+}
+
+void CharOutput::OnWritable() {
+  bool wants_room;
+  {
+    const std::lock_guard lock(mutex_);
+    wants_room = std::exchange(wants_room_, false);
+  }
+  if (wants_room) TellWatcher();
+  Flush();
 }
 
 void CharOutput::Tell() {
@@ -168,7 +227,10 @@ void CharOutput::Tell() {
     broken = std::exchange(broken_, 0);
     lost = lost_ - std::exchange(lost_told_, lost_);
   }
-  if (broken != 0) hooks_.on_broken(broken);
+  if (broken != 0) {
+    hooks_.on_broken(broken);
+    TellWatcher();
+  }
   if (broken == 0 && lost != 0 && hooks_.on_lost) hooks_.on_lost(lost);
 }
 
@@ -176,7 +238,9 @@ void CharOutput::Watch() {
   const std::shared_ptr<const CharSink> sink = CurrentSink();
   if (watched_ == sink) return;
   Unwatch();
-  if (sink && loop_.AddFd(sink->fd(), EPOLLOUT, [this](uint32_t) { Flush(); })) watched_ = sink;
+  if (sink && loop_.AddFd(sink->fd(), EPOLLOUT, [this](uint32_t) { OnWritable(); })) {
+    watched_ = sink;
+  }
 }
 
 void CharOutput::Unwatch() {
@@ -199,18 +263,25 @@ void CharOutput::Attach(CharSink sink) {
   {
     std::lock_guard lock(mutex_);
     sink_ = std::make_shared<const CharSink>(std::move(sink));
+    ++readers_;
+    wants_room_ = false;
     sent_ = end_ > kRingSize ? end_ - kRingSize : 0;
     credit_ = kPatience;
     broken_ = 0;
     lost_told_ = lost_;
   }
   bell_->Ring();
+  TellWatcher();
 }
 
 void CharOutput::Detach() {
   Unwatch();
-  std::lock_guard lock(mutex_);
-  sink_.reset();
+  {
+    std::lock_guard lock(mutex_);
+    sink_.reset();
+    wants_room_ = false;
+  }
+  TellWatcher();
 }
 
 int CharOutput::refused() const {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "vmm/core/base/result.h"
+#include "vmm/core/host/char_backend.h"
 #include "vmm/core/host/char_doorbell.h"
 #include "vmm/core/host/char_sink.h"
 #include "vmm/core/host/event_loop.h"
@@ -27,6 +28,8 @@ namespace vmm {
 // microseconds, of which at most kPatience is saved up. So a reader at work loses nothing however
 // the guest floods, and one that has stopped costs the guest kPatience once; from then on the
 // oldest bytes are lost. The I/O thread never waits.
+//
+// Or nothing may be lost: then all goes by Offer(), past the ring, and waits at the writer.
 //
 // Lock ranks: flush_mutex_, then mutex_, then those of EventLoop; no device's lock is taken here.
 class CharOutput {
@@ -50,6 +53,14 @@ class CharOutput {
 
   // Any thread.
   void Write(std::span<const uint8_t> data);
+  // CharBackend's.
+  size_t Offer(std::span<const uint8_t> data);
+  // `or_last`: else of the last that there was.
+  unsigned reader(bool or_last = false) const;
+  void SetWatcher(CharWatcher* watcher) { watcher_ = watcher; }
+  // On the I/O thread.
+  void TellWatcher();
+  bool WaitForRoom(std::chrono::nanoseconds timeout) const;
   bool attached() const;
   uint64_t lost() const;  // bytes that an attached reader never got
 
@@ -75,6 +86,8 @@ class CharOutput {
   bool WaitForReader(std::unique_lock<std::mutex>& lock);
   void Append(std::span<const uint8_t> data);                      // mutex_ held
   size_t CopyOut(uint64_t position, std::span<uint8_t> to) const;  // mutex_ held
+  void Break(int error);                                           // mutex_ held
+  void OnWritable();
   void Flush();
   void Tell();
   void Watch();
@@ -84,6 +97,7 @@ class CharOutput {
   Hooks hooks_;
   std::unique_ptr<CharDoorbell> bell_;
   std::shared_ptr<const CharSink> watched_;  // waits for room in the loop; I/O thread only
+  std::atomic<CharWatcher*> watcher_{nullptr};
 
   std::mutex flush_mutex_;     // one PutSome() at a time: the order of the bytes
   mutable std::mutex mutex_;   // all below; never held during a system call
@@ -93,6 +107,8 @@ class CharOutput {
   uint64_t lost_ = 0;
   uint64_t lost_told_ = 0;
   std::shared_ptr<const CharSink> sink_;
+  unsigned readers_ = 0;                        // sinks that there were
+  bool wants_room_ = false;                     // Offer() had none
   int broken_ = 0;                              // errno that on_broken has yet to hear of
   int refused_ = 0;                             // errno
   std::chrono::nanoseconds credit_{kPatience};  // that a writer may wait

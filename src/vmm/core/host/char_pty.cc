@@ -48,7 +48,10 @@ Result<std::unique_ptr<CharPty>> CharPty::Open(EventLoop& loop, std::string name
   auto output = CharOutput::Create(loop, {[self](int) { self->OnReaderGone(); }});
   if (!output) return tl::unexpected(std::move(output.error()));
   self->output_ = std::move(*output);
-  auto input = CharInput::Create(loop, [self](CharInput::Event) { self->OnReaderGone(); });
+  auto input = CharInput::Create(loop, [self](CharInput::Event event) {
+    if (event == CharInput::Event::kTaken) return self->output_->TellWatcher();
+    self->OnReaderGone();
+  });
   if (!input) return tl::unexpected(std::move(input.error()));
   self->input_ = std::move(*input);
   if (auto made = self->Make(); !made) return tl::unexpected(std::move(made.error()));
@@ -118,8 +121,8 @@ void CharPty::OnChange() {
 void CharPty::OnReaderGone() {
   if (!attached_) return;
   attached_ = false;
+  input_->Detach();  // first: it may hold something, and then the reader still counts
   output_->Detach();
-  input_->Detach();
   if (!ReaderThere()) ResetTerminal(path_);
   if (ReaderThere()) OnChange();  // somebody else in the meantime
 }

@@ -20,6 +20,13 @@ class CharPty final : public CharBackend {
   ~CharPty() override;
 
   void Write(std::span<const uint8_t> data) override { output_->Write(data); }
+  size_t Offer(std::span<const uint8_t> data) override { return output_->Offer(data); }
+  // One that is gone counts until the device has all that it sent.
+  unsigned reader() const override { return output_->reader(input_->holds()); }
+  void SetWatcher(CharWatcher* watcher) override { output_->SetWatcher(watcher); }
+  bool WaitForRoom(std::chrono::nanoseconds timeout) override {
+    return output_->WaitForRoom(timeout);
+  }
   void ResumeInput() override { input_->Resume(); }
   void SetReceiver(CharReceiver* receiver) override { input_->SetReceiver(receiver); }
   Result<void> Finish() override;

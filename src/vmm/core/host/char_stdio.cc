@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -47,6 +48,7 @@ Result<std::unique_ptr<CharStdio>> CharStdio::Open(EventLoop& loop, std::string 
                 "standard output is closed or can only be read; redirect it to a file or to "
                 "/dev/null, or use \"null\"");
   }
+  self->out_ = out;
   self->to_terminal_ = isatty(out) == 1;
   auto output = CharOutput::Create(loop, CharOutput::LogHooks(self->name_, "standard output"));
   if (!output) return tl::unexpected(std::move(output.error()));
@@ -94,6 +96,12 @@ Result<void> CharStdio::MakeRaw() {
   raw_mode_ = std::move(*raw);
   if (isatty(STDERR_FILENO) == 1) SetLogLineEnd("\r\n");
   return {};
+}
+
+CharWindow CharStdio::window() const {
+  winsize size{};
+  if (!to_terminal_ || ioctl(out_, TIOCGWINSZ, &size) != 0) return {};
+  return {.columns = size.ws_col, .rows = size.ws_row};
 }
 
 // No signal says that a job that was never stopped is in the foreground now.

@@ -24,6 +24,13 @@ class CharStdio final : public CharBackend {
   ~CharStdio() override;
 
   void Write(std::span<const uint8_t> data) override { output_->Write(data); }
+  size_t Offer(std::span<const uint8_t> data) override { return output_->Offer(data); }
+  unsigned reader() const override { return output_->reader(); }
+  void SetWatcher(CharWatcher* watcher) override { output_->SetWatcher(watcher); }
+  bool WaitForRoom(std::chrono::nanoseconds timeout) override {
+    return output_->WaitForRoom(timeout);
+  }
+  CharWindow window() const override;
   void ResumeInput() override { input_->Resume(); }
   void SetReceiver(CharReceiver* receiver) override { input_->SetReceiver(receiver); }
   Result<void> Finish() override;
@@ -39,6 +46,7 @@ class CharStdio final : public CharBackend {
   EventLoop& loop_;
   const std::string name_;
   int terminal_ = -1;         // input_'s descriptor, if it is a terminal
+  int out_ = -1;              // of the caller's
   bool to_terminal_ = false;  // the output
   CharExitGuard raw_mode_;
   UniqueFd foreground_timer_;  // while another job has the terminal

@@ -26,6 +26,7 @@ Result<std::unique_ptr<CharUnix>> CharUnix::Open(EventLoop& loop, std::string pa
   self->output_ = std::move(*output);
   auto input = CharInput::Create(loop, [self](CharInput::Event event) {
     if (event == CharInput::Event::kHangUp) self->DropClient();
+    if (event == CharInput::Event::kTaken) self->output_->TellWatcher();
   });
   if (!input) return tl::unexpected(std::move(input.error()));
   self->input_ = std::move(*input);
@@ -86,8 +87,8 @@ bool CharUnix::ClientAlive() {
 void CharUnix::DropClient() {
   if (client_ < 0) return;
   client_ = -1;
+  input_->Detach();  // first: it may hold something, and then the client still counts
   output_->Detach();
-  input_->Detach();
 }
 
 }  // namespace vmm
