@@ -136,4 +136,19 @@ TEST_CASE("Every header that does not fit its frame is refused", "[net]") {
   CHECK(refused([](auto& m) { m.frame.clear(); }));
 }
 
+TEST_CASE("Headers of more than a KiB are refused, for each segment would have them", "[net]") {
+  const auto with_extensions = [](size_t bytes) {  // between IPv6's header and TCP
+    auto made = tcp::Frame(/*is_ipv6=*/true, 3000, true);
+    made.frame.insert(made.frame.begin() + 14 + 40, bytes, uint8_t{0});
+    made.header.csum_start = static_cast<uint16_t>(made.header.csum_start + bytes);
+    FrameList list;
+    return Unload(made.header, made.frame, {}, list) ? list.size() : 0;
+  };
+  const size_t own = tcp::kTcp6 + tcp::kTcpHeader;
+  CHECK(with_extensions(0) == 3);
+  CHECK(with_extensions(1024 - own) == 3);
+  CHECK(with_extensions(1024 - own + 1) == 0);
+  CHECK(with_extensions(40000) == 0);
+}
+
 }  // namespace vmm
