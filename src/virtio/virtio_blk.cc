@@ -29,6 +29,9 @@ uint64_t FeaturesOf(const VirtioBlk::Options& options) {
 }
 
 constexpr size_t kBatch = 64;  // requests that go to the disk in one call
+// What a vCPU hands to the disk itself.
+constexpr unsigned kMostAtOnce = 4;
+constexpr uint64_t kSmall = 128 * vmm::kKiB;
 
 }  // namespace
 
@@ -80,6 +83,23 @@ void VirtioBlk::ReadConfig(uint64_t offset, std::span<uint8_t> data) const {
 void VirtioBlk::OnKick(unsigned queue) {
   kicked_.fetch_or(1u << queue);
   ring_();
+}
+
+void VirtioBlk::OnDoorbell(unsigned queue) {
+  if (const std::unique_lock lock(work_mutex_, std::try_to_lock); lock && !is_paused_) {
+    for (unsigned i = 0; i < kMostAtOnce; ++i) {
+      Request* request = NewRequest(queue);
+      if (!Take(queue, request->chain)) return Free(request);
+      if (!Prepare(*request)) continue;
+      if (request->block.bytes() > kSmall) {
+        PutBack(queue, 1);
+        Free(request);
+        break;
+      }
+      disk_.Submit(queue, request->block);
+    }
+  }
+  OnKick(queue);
 }
 
 void VirtioBlk::Work() {

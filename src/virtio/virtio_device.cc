@@ -159,6 +159,10 @@ void VirtioDevice::StartQueue(Queue& queue) {
 }
 
 void VirtioDevice::Kick(unsigned queue) {
+  if (queue < queues_.size()) OnKick(queue);
+}
+
+void VirtioDevice::RingDoorbell(unsigned queue) {
   if (queue < queues_.size()) OnDoorbell(queue);
 }
 

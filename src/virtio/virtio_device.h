@@ -90,6 +90,8 @@ class VirtioDevice {
   void EnableQueue(unsigned queue);
   // The driver has put chains into a queue. Never waits.
   void Kick(unsigned queue);
+  // The same by a driver's write to its doorbell, with no lock held.
+  void RingDoorbell(unsigned queue);
   void KickAll();
 
   // The device's own registers, in bytes from their start; what lies outside reads as zero.
@@ -113,7 +115,8 @@ class VirtioDevice {
 
   // Queue `queue` was kicked. On a vCPU's thread: may only pass it on.
   virtual void OnKick(unsigned queue) = 0;
-  // The driver wrote to the queue's doorbell; no lock of the device is held.
+  // The driver wrote to the queue's doorbell. On a vCPU's thread, with no lock held: may do what
+  // takes no longer than to pass it on.
   virtual void OnDoorbell(unsigned queue) { OnKick(queue); }
   // The device was reset: its own registers are as at first. With mutex_ held: takes leaves only.
   virtual void OnReset() {}

@@ -62,7 +62,7 @@ VirtioPci::VirtioPci(VirtioDevice& device, uint32_t class_code, const Socket& so
                   {.vendor = pci::kVendor, .device = pci::kSubsystem}, socket,
                   device.queue_count() + 1),
       device_(device),
-      registers_(device.name(), *this, &VirtioPci::ReadRegisters, &VirtioPci::WriteRegisters),
+      registers_(device.name(), *this, &VirtioPci::ReadRegisters, &VirtioPci::WriteBar),
       tables_(device.name(), *this, &VirtioPci::ReadTables, &VirtioPci::WriteTables) {
   for (auto& vector : queue_vectors_) vector = pci::kNoVector;
   DefineBar(kRegistersBar, BarKind::kMemory64, kBarSize, registers_);
@@ -197,6 +197,12 @@ void VirtioPci::WriteRegisters(uint64_t offset, std::span<const uint8_t> data) {
   } else if (offset >= kDevice) {
     device_.WriteConfig(offset - kDevice, data);
   }
+}
+
+// On a vCPU's thread, with no lock held, which WriteRegisters() may be called with.
+void VirtioPci::WriteBar(uint64_t offset, std::span<const uint8_t> data) {
+  if (offset < kNotify) return WriteRegisters(offset, data);
+  device_.RingDoorbell(static_cast<unsigned>((offset - kNotify) / kNotifyMultiplier));
 }
 
 // With mutex_ held.

@@ -61,6 +61,7 @@ class VirtioPci final : public vmm::PciEndpoint, private VirtioDevice::Transport
 
   void ReadRegisters(uint64_t offset, std::span<uint8_t> data);
   void WriteRegisters(uint64_t offset, std::span<const uint8_t> data);
+  void WriteBar(uint64_t offset, std::span<const uint8_t> data);
   void ReadTables(uint64_t offset, std::span<uint8_t> data);
   void WriteTables(uint64_t offset, std::span<const uint8_t> data);
   void ReadCommon(uint64_t offset, std::span<uint8_t> data);

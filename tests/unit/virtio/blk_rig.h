@@ -228,9 +228,7 @@ struct BlkRig {
     driver.Set<uint8_t>(kResult, 0xEE);
   }
   void Kick(unsigned queue = 0) {
-    const unsigned before = rings;
     Write(kRegisters + VirtioPci::kNotify + VirtioPci::kNotifyMultiplier * queue, queue, 2);
-    CHECK(rings == before + 1);
   }
   // Offers a chain, and waits for its end. What the device said: its result and `written`.
   struct Answer {

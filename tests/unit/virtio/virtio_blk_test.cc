@@ -104,6 +104,42 @@ TEST_CASE("Nothing outside the disk is read or written", "[virtio]") {  // 5.2.6
   CHECK(r.Do(all).result == kIoErr);
 }
 
+TEST_CASE("A vCPU hands few small requests to the disk itself", "[virtio]") {
+  BlkRig r;
+  r.Start();
+  r.rings = 0;
+  const auto offer = [&](uint32_t bytes) {
+    r.PutHeader(kIn, 0);
+    RingDriver& driver = r.drivers[0];
+    driver.Offer(driver.Chain(
+        0,
+        {{BlkRig::kHeader, 16, false}, {BlkRig::kData, bytes, true}, {BlkRig::kResult, 1, true}}));
+    r.Kick();
+  };
+  offer(128 << 10);
+  CHECK(r.rings == 0);
+  r.disk.Drain();
+  CHECK(r.drivers[0].used_index() == 1);
+  offer((128 << 10) + 512);  // for another thread, to which it is left as it came
+  CHECK(r.rings == 1);
+  r.disk.Drain();
+  CHECK(r.drivers[0].used_index() == 1);
+  r.blk.Work();
+  r.disk.Drain();
+  CHECK(r.drivers[0].used_index() == 2);
+  CHECK(r.drivers[0].Get<uint8_t>(BlkRig::kResult) == kOk);
+  // Not while it is paused.
+  r.blk.Pause();
+  offer(512);
+  CHECK(r.rings == 2);
+  r.disk.Drain();
+  CHECK(r.drivers[0].used_index() == 2);
+  r.blk.Resume();
+  r.blk.Work();
+  r.disk.Drain();
+  CHECK(r.drivers[0].used_index() == 3);
+}
+
 TEST_CASE("A flush reaches the file, and a failure the driver", "[virtio]") {  // 5.2.6.2
   BlkRig r;
   r.Start();
