@@ -22,11 +22,13 @@ enum class KernelEntry : uint8_t { kAuto, kLong, kProtected, kReal };
 enum class OnReboot : uint8_t { kReset, kExit };
 enum class OnPanic : uint8_t { kExit, kReset, kPause };
 
-// Where a serial line leads on the host.
+// Where a serial line leads on the host. kSocket is no user's: a line on which a program of ours in
+// the guest speaks to whoever made the Config.
 struct ConsoleSpec {
-  enum class Kind : uint8_t { kNull, kStdio, kPty, kUnix, kFile };
+  enum class Kind : uint8_t { kNull, kStdio, kPty, kUnix, kFile, kSocket };
   Kind kind = Kind::kNull;
   std::filesystem::path path;  // kUnix: the socket to listen on; kFile: the file to append to
+  int fd = -1;                 // kSocket: connected; stays its owner's
   friend bool operator==(const ConsoleSpec&, const ConsoleSpec&) = default;
 };
 
@@ -189,6 +191,9 @@ struct Config {
   // From the press of the power button (SIGTERM) to the end by force. Zero: at once.
   std::chrono::milliseconds stop_timeout{30'000};
   RunLimits limits;
+  // How long an idle guest may at most go unlooked at whether it can ever do anything again, where
+  // the engine does not tell. No user's: servers are left alone, `vmm test` is in a hurry.
+  std::chrono::milliseconds hang_look{16'000};
 
   // Where the machine is saved when it is suspended, and found by the next run; empty: nowhere.
   std::filesystem::path suspend_file;

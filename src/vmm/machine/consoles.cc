@@ -29,8 +29,11 @@ CharBackendSpec SpecOf(const ConsoleSpec& console, std::string name) {
     case From::kFile:
       kind = To::kFile;
       break;
+    case From::kSocket:
+      kind = To::kSocket;
+      break;
   }
-  return {.kind = kind, .path = console.path.string(), .name = std::move(name)};
+  return {.kind = kind, .path = console.path.string(), .name = std::move(name), .fd = console.fd};
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ Result<void> HangWatch::Start() {
 void HangWatch::Reset() {
   told_ = false;
   dead_looks_ = 0;
-  interval_ = kFirstIdleCheck;
+  interval_ = first_;
   Arm(interval_);
 }
 
@@ -57,7 +57,7 @@ void HangWatch::OnTimer() {
     // An INIT or SIPI that was under way at the first look has arrived by the second.
     Arm(kConfirm);
   } else {
-    interval_ = idle ? std::min(interval_ * 2, kLastIdleCheck) : kFirstIdleCheck;
+    interval_ = idle ? std::min(interval_ * 2, rarest_) : first_;
     Arm(interval_);
   }
 }

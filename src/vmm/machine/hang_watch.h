@@ -2,6 +2,7 @@
 // with interrupts off or was never started.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -21,11 +22,16 @@ class HangWatch {
  public:
   static constexpr std::chrono::milliseconds kConfirm{20};  // between the two looks of a verdict
   static constexpr std::chrono::milliseconds kFirstIdleCheck{1000};
-  static constexpr std::chrono::milliseconds kLastIdleCheck{16000};
   static constexpr std::chrono::milliseconds kIdleCpuTime{2};  // a second of less is idle
 
-  HangWatch(EventLoop& loop, VcpuSet& vcpus, std::function<void()> on_hang)
-      : loop_(loop), vcpus_(vcpus), on_hang_(std::move(on_hang)) {}
+  // `rarest`: how long an idle guest may at most go unlooked at (Config::hang_look).
+  HangWatch(EventLoop& loop, VcpuSet& vcpus, std::chrono::milliseconds rarest,
+            std::function<void()> on_hang)
+      : loop_(loop),
+        vcpus_(vcpus),
+        first_(std::min(kFirstIdleCheck, rarest)),
+        rarest_(rarest),
+        on_hang_(std::move(on_hang)) {}
   Result<void> Start();
 
   void OnHalted();  // a vCPU is halted with interrupts off
@@ -38,11 +44,12 @@ class HangWatch {
 
   EventLoop& loop_;
   VcpuSet& vcpus_;
+  const std::chrono::milliseconds first_, rarest_;
   const std::function<void()> on_hang_;
   std::unique_ptr<HostTimer> timer_;
   bool told_ = false;        // a vCPU halted since the last look
   unsigned dead_looks_ = 0;  // one after the other
-  std::chrono::milliseconds interval_ = kFirstIdleCheck;
+  std::chrono::milliseconds interval_{};
   std::chrono::nanoseconds cpu_time_{};
 };
 

@@ -22,6 +22,8 @@ std::string KindOf(ConsoleSpec::Kind kind) {
       return "unix";
     case ConsoleSpec::Kind::kFile:
       return "file";
+    case ConsoleSpec::Kind::kSocket:
+      return "socket";
   }
   return "null";
 }

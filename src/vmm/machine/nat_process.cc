@@ -11,11 +11,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <filesystem>
 #include <vector>
 
 #include "vmm/core/base/log.h"
 #include "vmm/core/protocol/frame_stream.h"
+#include "vmm/machine/helper_program.h"
 
 namespace vmm {
 namespace {
@@ -23,21 +23,6 @@ namespace {
 constexpr const char* kProgram = "vmm-nat";
 constexpr unsigned kUsualMtu = 1500;
 constexpr size_t kLongestReport = 64 * 1024;
-
-Result<std::string> FindProgram() {
-  std::error_code ignored;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  const std::string places[] = {(self.parent_path() / kProgram).string(),
-                                (std::filesystem::path(VMM_HELPERS) / kProgram).string()};
-  for (const std::string& place : places) {
-    if (access(place.c_str(), X_OK) == 0) return place;
-  }
-  return Fail(
-      ExitCode::kUnavailable,
-      fmt::format("the program {} is missing ({} and {}); fix: build or install all of vmm, "
-                  "or write mode = \"tap\"",
-                  kProgram, places[0], places[1]));
-}
 
 std::vector<std::string> WordsFor(const NetSpec& net, const std::string& hostname, int fd) {
   std::vector<std::string> words = {kProgram,
@@ -72,7 +57,7 @@ bool ReadAll(int fd, uint8_t* to, size_t length) {
 Result<std::unique_ptr<NatProcess>> NatProcess::Start(const NetSpec& net,
                                                       const std::string& hostname,
                                                       const std::string& name) {
-  auto program = FindProgram();
+  auto program = FindHelperProgram(kProgram, "write mode = \"tap\"");
   if (!program) return tl::unexpected(std::move(program.error()));
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {

@@ -27,7 +27,7 @@ PanicLine ClassifyPanicLine(std::string_view line);
 class PanicWatcher {
  public:
   static constexpr size_t kMaxLine = 512;  // bytes; a longer line is cut there
-  static constexpr size_t kRememberedLines = 24;
+  static constexpr size_t kRememberedLines = 40;
 
   // `on_begin` gets the panic message without the time stamp. A line is looked at as soon as it is
   // complete.

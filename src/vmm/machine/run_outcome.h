@@ -19,6 +19,14 @@ struct RunOutcome {
   std::vector<std::string> console_tail;  // the last lines that the guest printed, oldest first
   std::string statistics;  // lines of text (machine/statistics_table.h); empty unless asked for
   std::optional<uint32_t> guest_value;  // what the guest wrote to the debug-exit port, unshifted
+  // Of `vmm test`: the status of the command, which the program ends with, and each test as JSON.
+  std::optional<int> command_status;
+  std::string tests;
 };
+
+// What the program ends with.
+inline int ExitStatus(const RunOutcome& outcome) {
+  return outcome.command_status.value_or(static_cast<int>(outcome.code));
+}
 
 }  // namespace vmm

@@ -36,7 +36,8 @@ Supervisor::Supervisor(const Parts& parts, Hooks hooks)
       panic_watcher_(Config::kConsoles,
                      {[this](std::string message) { OnPanicBegin(std::move(message)); },
                       [this] { Decide([this] { return power_.OnPanicSettled(); }); }}),
-      hang_watch_(loop_, vcpus_, [this] { DecideHere([this] { return power_.OnHang(); }); }),
+      hang_watch_(loop_, vcpus_, config_.hang_look,
+                  [this] { DecideHere([this] { return power_.OnHang(); }); }),
       may_move_(MayMove(config_)) {}
 
 Result<std::unique_ptr<Supervisor>> Supervisor::Create(const Parts& parts, Hooks hooks) {
@@ -197,7 +198,10 @@ void Supervisor::OnConsoleOutput(unsigned console, std::span<const uint8_t> data
   if (config_.limits.idle.count() > 0) {
     last_output_ns_.store(SteadyNs(), std::memory_order_relaxed);
   }
-  panic_watcher_.OnOutput(console, data);
+  // A socket carries a protocol: what a program in the guest has put into it is no kernel's.
+  if (config_.serial[console].kind != ConsoleSpec::Kind::kSocket) {
+    panic_watcher_.OnOutput(console, data);
+  }
 }
 
 void Supervisor::RequestStop(std::string who) {

@@ -5,6 +5,7 @@
 #include "vmm/core/base/check.h"
 #include "vmm/core/host/char_file.h"
 #include "vmm/core/host/char_pty.h"
+#include "vmm/core/host/char_socket.h"
 #include "vmm/core/host/char_stdio.h"
 #include "vmm/core/host/char_unix.h"
 
@@ -38,6 +39,8 @@ Result<std::unique_ptr<CharBackend>> OpenCharBackend(const CharBackendSpec& spec
       return Upcast(CharUnix::Open(loop, spec.path, spec.name));
     case CharBackendSpec::Kind::kFile:
       return Upcast(CharFile::Open(loop, {spec.path, spec.truncate, spec.name}));
+    case CharBackendSpec::Kind::kSocket:
+      return Upcast(CharSocket::Open(loop, spec.fd));
   }
   CHECK(false);
   return std::make_unique<CharNull>();

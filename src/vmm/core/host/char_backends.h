@@ -11,11 +11,12 @@
 namespace vmm {
 
 struct CharBackendSpec {
-  enum class Kind : uint8_t { kNull, kStdio, kPty, kUnix, kFile };
+  enum class Kind : uint8_t { kNull, kStdio, kPty, kUnix, kFile, kSocket };
   Kind kind = Kind::kNull;
   std::string path = {};           // kUnix: the socket to listen on; kFile: the file
   bool truncate = false;           // kFile: begin anew instead of appending
   std::string name = "a console";  // for the log: "serial0"
+  int fd = -1;                     // kSocket: stays the caller's
 };
 
 // On the thread that sets the machine up, before EventLoop::Run(); the backend is destroyed before
