@@ -324,5 +324,56 @@ class TestNew(CliTest):
                           r"can't make /proc/none \(.*\); fix: ")
 
 
+class TestTest(CliTest):
+    """What `vmm test` refuses before it starts a guest; tests/guest/test_runner.py has the rest."""
+
+    def kernel(self):
+        return ('--kernel', tiny_guest('hello-multiboot'))
+
+    def test_what_can_not_work_is_told_with_its_remedy(self):
+        compressed = os.path.join(self.directory, 'compressed')
+        os.mkdir(compressed)
+        self.write('compressed/a.ko.xz', '')
+        self.write('script', '#!/bin/sh')
+        for arguments, code, pattern in [
+                (('--timeout', '5'), USAGE, '--timeout: .*fix: '),
+                (('--idle-timeout', 'x', '--', 'true'), USAGE, '--idle-timeout: .*fix: '),
+                (('--rootfs', '.'), USAGE, '--rootfs, --modules and --load are for a command to run'),
+                (('--rootfs', 'missing', '--', 'true'), FILE_MISSING, '--rootfs missing'),
+                (('--load', 'x', '--', 'true'), USAGE, '--load names modules of --modules DIR'),
+                (('--busybox', 'script', '--', 'true'), CONFIG_INVALID, 'is no static program'),
+                (('--serial1', 'pty', '--', 'true'), USAGE, 'console.serial1 is the line'),
+                (('--junit', 'missing/x.xml', '--', 'true'), CANNOT_CREATE, 'missing/x.xml'),
+                (('--list', 'missing.toml'), FILE_MISSING, '--list: .*missing.toml'),
+                (('--list', 'missing.toml', '--', 'true'), USAGE, '--list names the commands'),
+                (('--memroy', '1G'), USAGE, 'fix: write --memory'),
+                (('--',), USAGE, 'no command stands behind --')]:
+            with self.subTest(arguments=arguments):
+                self.assert_fails(self.vmm('test', *self.kernel(), *arguments), code, pattern)
+
+    def test_what_the_process_of_the_guest_finds_wrong_is_an_error_and_no_failure(self):
+        for arguments, code, pattern in [
+                (('--modules', 'missing'), FILE_MISSING, '--modules: missing is no directory'),
+                (('--modules', '.', '--load', 'x'), FILE_MISSING, "has no module 'x'")]:
+            with self.subTest(arguments=arguments):
+                process = self.vmm('test', '--result', 'result.json', *self.kernel(), '--initrd', VMM, *arguments,
+                                   '--', 'true')
+                self.assert_fails(process, code, pattern)
+                self.assertEqual(self.result()['tests'][0]['verdict'], 'error')
+
+    def test_without_busybox_the_way_out_is_told(self):
+        if any(os.path.exists(os.path.join(folder, 'busybox')) for folder in ('/bin', '/usr/bin', '/sbin', '/usr/sbin')):
+            self.skipTest('there is a busybox on this host')
+        self.assert_fails(self.vmm('test', *self.kernel(), '--', 'true', env={'PATH': '/nonexistent'}), 69,
+                          'no static busybox on this host; fix: install busybox-static')
+
+    def test_a_list_is_checked_before_anything_runs(self):
+        self.write('tests.toml', '[[test]]\nname = "a"\ncommand = "x"\n[[test]]\nname = "b"\nmemory = "1X"\n')
+        self.assert_fails(self.vmm('test', *self.kernel(), '--list', 'tests.toml'), USAGE, 'b: memory: .*fix: ')
+        self.write('tests.toml', '[[test]]\nname = "a"\ncommnad = "x"\n')
+        self.assert_fails(self.vmm('test', *self.kernel(), '--list', 'tests.toml'), CONFIG_INVALID,
+                          "tests.toml:3:1: unknown key 'commnad'.*fix: write 'command'")
+
+
 if __name__ == '__main__':
     unittest.main()

@@ -50,6 +50,8 @@ RunOutcome Dispatch(const CommandLine& line) {
       return CtlCommand(line);
     case Command::kNew:
       return NewCommand(line);
+    case Command::kTest:
+      return TestCommand(line);
     case Command::kShowText:
       return OutcomeOf(PrintText(line.text));
   }
@@ -120,10 +122,13 @@ int CliMain(int argc, char** argv) {
   if (result_file) {
     if (const Result<void> wrote = result_file->Write(outcome); !wrote) {
       Log(LogLevel::kError, wrote.error().message);
-      if (outcome.code == ExitCode::kSuccess) outcome.code = wrote.error().code;
+      if (outcome.code == ExitCode::kSuccess) {
+        outcome.code = wrote.error().code;
+        outcome.command_status.reset();
+      }
     }
   }
-  return static_cast<int>(outcome.code);
+  return ExitStatus(outcome);
 }
 
 }  // namespace vmm

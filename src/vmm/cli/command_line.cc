@@ -28,12 +28,13 @@ constexpr CommandRow kCommands[] = {
     {"probe", Command::kProbe, false, "Measure this host's KVM and say which engine to use"},
     {"config", Command::kConfig, false, "List the keys of vm.toml"},
     {"ctl", Command::kCtl, false, "Ask a running machine, or tell it what to do"},
+    {"test", Command::kTest, true, "Run a command in a throw-away guest and return its status"},
     {"new", Command::kNew, false, "Make the directory of a new machine"},
     {"disk", Command::kDisk, false, "Make, describe, check, convert or resize a disk image"},
 };
 
 // Commands of the design that this version does not have.
-constexpr std::string_view kLaterCommands[] = {"test", "import"};
+constexpr std::string_view kLaterCommands[] = {"import"};
 
 constexpr std::string_view kLogLevels[] = {"error", "warning", "info", "debug"};
 
@@ -104,7 +105,8 @@ std::string NameOf(const CLI::App& app) {
 class Parser {
  public:
   Parser();
-  Result<CommandLine> Parse(std::vector<std::string> arguments);
+  // `command`: what stood behind "--", of test.
+  Result<CommandLine> Parse(std::vector<std::string> arguments, std::vector<std::string> command);
 
  private:
   struct KeyOption {
@@ -114,6 +116,7 @@ class Parser {
 
   void AddCommand(const CommandRow& row);
   void AddMachineOptions(CLI::App& app);
+  void AddResultOption(CLI::App& app);
   void AddTraceOptions(CLI::App& app);
   Result<CommandLine> Read(const CommandRow& row, CLI::App& app);
   Error UnknownArgument(const CLI::App& app, const std::string& argument) const;
@@ -140,8 +143,7 @@ void Parser::AddCommand(const CommandRow& row) {
   app.add_option("--log-level", log_level_, "How much vmm tells: error, warning, info or debug")
       ->type_name("LEVEL");
   if (row.command == Command::kRun) {
-    app.add_option("--result", result_, "Write how the run ended to this file, as JSON")
-        ->type_name("FILE");
+    AddResultOption(app);
     app.add_flag("--discard-state", line_.discard_state,
                  "Delete the suspended machine, if there is one, and start afresh");
     app.add_flag("--stats", line_.statistics,
@@ -165,7 +167,15 @@ void Parser::AddCommand(const CommandRow& row) {
     AddCtlActions(app, &line_.ctl);
   } else if (row.command == Command::kNew) {
     AddNewOptions(app, &line_.making);
+  } else if (row.command == Command::kTest) {
+    AddResultOption(app);
+    AddTestOptions(app, &line_.testing);
   }
+}
+
+void Parser::AddResultOption(CLI::App& app) {
+  app.add_option("--result", result_, "Write how the run ended to this file, as JSON")
+      ->type_name("FILE");
 }
 
 // Of a deterministic run; docs/deterministic.md.
@@ -198,7 +208,9 @@ void Parser::AddMachineOptions(CLI::App& app) {
   }
 }
 
-Result<CommandLine> Parser::Parse(std::vector<std::string> arguments) {
+Result<CommandLine> Parser::Parse(std::vector<std::string> arguments,
+                                  std::vector<std::string> command) {
+  line_.testing.command = std::move(command);
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants it
   try {
     app_.parse(std::move(arguments));
@@ -322,7 +334,17 @@ Result<CommandLine> ParseCommandLine(std::span<const char* const> arguments) {
     if (!first.starts_with("-")) return tl::unexpected(UnknownCommand(first));
     words.insert(words.begin(), "run");
   }
-  return Parser().Parse(std::move(words));
+  // What is behind "--" is the guest's, whatever it looks like.
+  std::vector<std::string> command;
+  const auto end = std::find(words.begin(), words.end(), "--");
+  if (words.front() == "test" && end != words.end()) {
+    command.assign(end + 1, words.end());
+    words.erase(end, words.end());
+    if (command.empty()) {
+      return Fail(ExitCode::kUsage, "no command stands behind --; fix: write it, or leave -- out");
+    }
+  }
+  return Parser().Parse(std::move(words), std::move(command));
 }
 
 std::filesystem::path FindResultPath(std::span<const char* const> arguments) {
@@ -330,6 +352,7 @@ std::filesystem::path FindResultPath(std::span<const char* const> arguments) {
   std::filesystem::path found;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string_view word = arguments[i];
+    if (word == "--") break;  // the rest is a guest's command
     if (word == kOption && i + 1 < arguments.size()) found = arguments[i + 1];
     if (word.starts_with("--result=")) found = word.substr(kOption.size() + 1);
   }

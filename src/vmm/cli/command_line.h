@@ -9,6 +9,7 @@
 #include "vmm/cli/ctl_options.h"
 #include "vmm/cli/disk_options.h"
 #include "vmm/cli/new_options.h"
+#include "vmm/cli/test_options.h"
 #include "vmm/config/load_config.h"
 #include "vmm/core/base/log.h"
 #include "vmm/core/base/result.h"
@@ -25,13 +26,14 @@ struct CommandLine {
     kDisk,
     kCtl,
     kNew,
+    kTest,
     kShowText
   };
 
   Command command = Command::kRun;
   std::filesystem::path config;    // vm.toml; empty: everything is in `settings`
   std::vector<Override> settings;  // as given, in the order of the table of keys
-  std::filesystem::path result;    // of run; empty: none
+  std::filesystem::path result;    // of run and test; empty: none
   bool discard_state = false;      // of run: delete the suspended machine and start afresh
   std::filesystem::path dtb;       // of inspect; empty: none
   TraceOptions trace;              // of run
@@ -43,6 +45,7 @@ struct CommandLine {
   DiskOptions disk;                // of disk
   CtlOptions ctl;                  // of ctl
   NewOptions making;               // of new
+  TestOptions testing;             // of test
   LogLevel log_level = LogLevel::kInfo;
   std::string text;  // of kShowText: --help or --version
 };

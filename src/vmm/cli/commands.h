@@ -16,6 +16,7 @@ RunOutcome ConfigCommand(const CommandLine& line);
 RunOutcome DiskCommand(const CommandLine& line);
 RunOutcome CtlCommand(const CommandLine& line);
 RunOutcome NewCommand(const CommandLine& line);
+RunOutcome TestCommand(const CommandLine& line);
 
 // The Config that the command line describes, by a file or without one.
 Result<Config> ConfigOf(const CommandLine& line);

@@ -41,7 +41,7 @@ int WriteAll(int fd, std::string_view text) {
 
 std::string ToJson(const RunOutcome& outcome) {
   nlohmann::ordered_json json;
-  json["exit_code"] = static_cast<int>(outcome.code);
+  json["exit_code"] = ExitStatus(outcome);
   json["exit_name"] = std::string(Name(outcome.code));
   json["reason"] = outcome.reason;
   json["engine"] = nullptr;
@@ -54,6 +54,7 @@ std::string ToJson(const RunOutcome& outcome) {
   json["console_tail"] = outcome.console_tail;
   json["guest_value"] = nullptr;
   if (outcome.guest_value) json["guest_value"] = *outcome.guest_value;
+  if (!outcome.tests.empty()) json["tests"] = nlohmann::ordered_json::parse(outcome.tests);
   // Paths and what a guest printed need not be UTF-8.
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -69,13 +70,12 @@ Result<ResultFile> ResultFile::Prepare(const std::filesystem::path& path) {
   return ResultFile(path);
 }
 
-Result<void> ResultFile::Write(const RunOutcome& outcome) const {
-  const std::string json = ToJson(outcome);
+Result<void> ResultFile::WriteText(std::string_view text) const {
   struct stat status{};
   if (lstat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
     const UniqueFd fd(open(path_.c_str(), O_WRONLY | O_CLOEXEC));
     if (!fd) return CantWrite(path_, errno);
-    if (const int error = WriteAll(fd.get(), json); error != 0) return CantWrite(path_, error);
+    if (const int error = WriteAll(fd.get(), text); error != 0) return CantWrite(path_, error);
     return {};
   }
   // Next to its place, so that rename(2) puts it there in one step.
@@ -84,7 +84,7 @@ Result<void> ResultFile::Write(const RunOutcome& outcome) const {
   unlink(temporary.c_str());  // of a process that had this number and was killed
   const UniqueFd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!fd) return CantWrite(path_, errno);
-  int error = WriteAll(fd.get(), json);
+  int error = WriteAll(fd.get(), text);
   if (error == 0 && rename(temporary.c_str(), path_.c_str()) != 0) error = errno;
   if (error == 0) return {};
   unlink(temporary.c_str());

@@ -170,3 +170,22 @@ TEST_CASE("ctl knows its commands, and where the machine is before or behind the
   Broken({"ctl", "pause", "--force"});
   CHECK(Broken({"ctl", "stop", "--froce"}) == "unknown option --froce; fix: write --force");
 }
+
+TEST_CASE("what stands behind -- is the guest's command, word by word", "[cli]") {
+  const CommandLine line = Good({"test", "--kernel", "k", "--timeout", "30s", "-j", "4", "--",
+                                 "run", "--result", "x", "--", "", "-j"});
+  CHECK(line.command == Command::kTest);
+  CHECK(line.testing.command == std::vector<std::string>{"run", "--result", "x", "--", "", "-j"});
+  CHECK(line.testing.timeout == "30s");
+  CHECK(line.testing.jobs == 4);
+  CHECK(line.result.empty());
+  REQUIRE(line.settings.size() == 1);
+  CHECK(line.settings[0].key == "kernel");
+  CHECK(Good({"test", "vm.toml"}).config == "vm.toml");
+  CHECK(Good({"test", "--kernel", "k", "--load", "a", "--load", "b"}).testing.load ==
+        std::vector<std::string>{"a", "b"});
+  Broken({"test", "--kernel", "k", "--"});
+  Broken({"test", "--kernel", "k", "--jobs", "0"});
+  const char* const words[] = {"test", "--", "x", "--result", "y"};
+  CHECK(vmm::FindResultPath(words).empty());
+}
