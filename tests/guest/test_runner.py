@@ -257,6 +257,19 @@ class Roots(RunnerTest):
             self.assertEqual(file.read(), "from the host\n")
         self.assertTrue(os.path.islink(os.path.join(root, "bin", "sh")))
 
+    def test_a_directory_is_shared_where_the_kernel_can_mount_it(self):
+        modules = test_programs.write_modules(self.directory)
+        test_programs.write_modules_dep(modules)
+        if not os.path.exists(os.path.join(modules, "overlay.ko")):
+            self.skipTest("the prepared guest has no overlay.ko: run ci/guests")
+        root = self.root()
+        run = self.run_in(root, "cat /data/file && echo changed > /data/file && cat /data/file && mount | grep ' / '",
+                          "--modules", modules)
+        self.assert_verdict(run, "pass", 0)
+        self.assertRegex(run.out, rb"^from the host\nchanged\noverlay on / type overlay")
+        with open(os.path.join(root, "data", "file"), encoding="ascii") as file:
+            self.assertEqual(file.read(), "from the host\n")
+
     def test_an_image_is_the_guests_root_and_stays_as_it_was(self):
         image = os.path.join(self.directory, "root.img")
         subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", self.root(), image, "32M"], check=True)

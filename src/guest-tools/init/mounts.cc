@@ -88,9 +88,21 @@ bool MountDisk(const char* name) {
   return false;
 }
 
+// The host's directory is only read: what is written is on top of it, in memory.
+bool MountShare(const char* tag) {
+  for (const char* folder : {"/.vmm/lower", "/.vmm/upper"}) mkdir(folder, 0755);
+  if (mount(tag, "/.vmm/lower", "virtiofs", MS_RDONLY, nullptr) != 0 ||
+      mount("tmpfs", "/.vmm/upper", "tmpfs", 0, "mode=0755") != 0) {
+    return false;
+  }
+  for (const char* folder : {"/.vmm/upper/files", "/.vmm/upper/work"}) mkdir(folder, 0755);
+  return mount("overlay", kNewRoot, "overlay", 0,
+               "lowerdir=/.vmm/lower,upperdir=/.vmm/upper/files,workdir=/.vmm/upper/work") == 0;
+}
+
 bool MountRoot(const Plan& plan, Channel& channel) {
   if (plan.root_share != nullptr) {
-    if (mount(plan.root_share, kNewRoot, "virtiofs", 0, nullptr) == 0) return true;
+    if (MountShare(plan.root_share)) return true;
     channel.SendText(Channel::Type::kProblem,
                      Text("can't mount the shared directory: %s", strerror(errno)).c_str());
     return false;

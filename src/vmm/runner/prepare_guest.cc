@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <sstream>
 
 #include "vmm/core/protocol/test_channel.h"
@@ -22,12 +23,13 @@ namespace wire = test_channel;
 
 constexpr std::chrono::milliseconds kHangLook{400};  // a hang is seen within a second
 constexpr const char* kInitProgram = "vmm-guest-init";
-constexpr const char* kRootSerial = "vmm-test-root";
+constexpr const char* kRootName = "vmm-test-root";  // serial number of a disk, tag of a share
 
 // What the disk with the root needs where it is not built in; file systems by what images hold.
 constexpr const char* kDiskModules[] = {"virtio_pci", "virtio_blk"};
 constexpr const char* kFileSystems[] = {"ext4",  "xfs",   "btrfs", "squashfs",
                                         "erofs", "isofs", "vfat"};
+constexpr const char* kShareModules[] = {"virtio_pci", "virtiofs", "overlay"};
 constexpr const char* kNetModules[] = {"virtio_pci", "virtio_net"};
 
 bool IsDirectory(const fs::path& path) {
@@ -65,11 +67,25 @@ class Builder {
         .and_then([&] { return writer_.AddFile(&wire::kInitPath[1], *program, 0755); });
   }
 
+  Result<void> OpenModules() {
+    if (test_.modules.empty()) return {};
+    auto tree = ModuleTree::Open(test_.modules);
+    if (!tree) return tl::unexpected(std::move(tree.error()));
+    tree_ = std::move(*tree);
+    root_is_shared_ = !test_.rootfs.empty() && !RootIsImage(test_) &&
+                      std::all_of(std::begin(kShareModules), std::end(kShareModules),
+                                  [&](const char* name) { return HasModule(name); });
+    return {};
+  }
+  // The directory of --rootfs is not in the initramfs: the guest mounts it.
+  bool root_is_shared() const { return root_is_shared_; }
+
   // The programs: those of the root, or busybox alone.
   Result<void> AddPrograms() {
     if (!test_.config.initrd.empty()) {
       if (auto added = writer_.AddArchive(test_.config.initrd); !added) return added;
     }
+    if (root_is_shared_) return {};
     if (!test_.rootfs.empty() && !RootIsImage(test_)) return writer_.AddTree(test_.rootfs);
     if (!test_.rootfs.empty() || (!test_.config.initrd.empty() && test_.busybox.empty())) return {};
     const auto busybox = FindBusybox(test_);
@@ -84,24 +100,23 @@ class Builder {
   }
 
   Result<void> AddModules() {
-    if (test_.modules.empty()) return {};
-    const auto tree = ModuleTree::Open(test_.modules);
-    if (!tree) return tl::unexpected(tree.error());
+    if (!tree_) return {};
     std::vector<ModuleFile> files;
     const auto add = [&](const auto& names) {
-      for (const auto& name : names) tree->Add(name, false, files);
+      for (const auto& name : names) tree_->Add(name, false, files);
     };
     if (!test_.config.disks.empty() || RootIsImage(test_)) add(kDiskModules);
     if (RootIsImage(test_)) add(kFileSystems);
     if (!test_.config.nets.empty()) add(kNetModules);
-    if (!tree->is_of_whole_kernel()) add(tree->Names());
+    if (root_is_shared_) add(kShareModules);
+    if (!tree_->is_of_whole_kernel()) add(tree_->Names());
     for (const std::string& given : test_.load) {
       const std::string name = ModuleName(given + ".ko");
-      if (!tree->Has(name) && !tree->IsBuiltIn(name)) {
+      if (!HasModule(name)) {
         return Fail(ExitCode::kFileMissing,
                     fmt::format("--load: {} has no module '{}'", test_.modules.string(), given));
       }
-      tree->Add(name, true, files);
+      tree_->Add(name, true, files);
     }
     for (const ModuleFile& file : files) {
       const std::string place = ".vmm/modules/" + file.path.filename().string();
@@ -112,7 +127,8 @@ class Builder {
   }
 
   Result<UniqueFd> Finish() {
-    if (RootIsImage(test_)) Plan(wire::kPlanDisk, kRootSerial);
+    if (RootIsImage(test_)) Plan(wire::kPlanDisk, kRootName);
+    if (root_is_shared_) Plan(wire::kPlanShare, kRootName);
     for (const std::string& word : test_.command) Plan(wire::kPlanArgument, word);
     return writer_.AddText(&wire::kPlanPath[1], plan_, 0600).and_then([&] {
       return writer_.Finish();
@@ -120,6 +136,9 @@ class Builder {
   }
 
  private:
+  bool HasModule(const std::string& name) const {
+    return tree_->Has(name) || tree_->IsBuiltIn(name);
+  }
   void Plan(const char* name, const std::string& value) {
     plan_ += name;
     plan_ += '\0';
@@ -130,16 +149,23 @@ class Builder {
   const TestCase& test_;
   CpioWriter writer_;
   std::string plan_;
+  std::optional<ModuleTree> tree_;
+  bool root_is_shared_ = false;
 };
 
-Result<UniqueFd> BuildInitramfs(const TestCase& test) {
+Result<UniqueFd> BuildInitramfs(const TestCase& test, bool* root_is_shared) {
   auto writer = CpioWriter::Create();
   if (!writer) return tl::unexpected(std::move(writer.error()));
   Builder builder(test, std::move(*writer));
-  return builder.AddPrograms()
+  return builder.OpenModules()
+      .and_then([&] { return builder.AddPrograms(); })
       .and_then([&] { return builder.AddInit(); })
       .and_then([&] { return builder.AddModules(); })
-      .and_then([&] { return builder.Finish(); });
+      .and_then([&] { return builder.Finish(); })
+      .map([&](UniqueFd initramfs) {
+        *root_is_shared = builder.root_is_shared();
+        return initramfs;
+      });
 }
 
 bool HasParameter(const std::string& line, std::string_view name) {
@@ -219,7 +245,8 @@ Result<PreparedGuest> PrepareGuest(const TestCase& test) {
   if (!config.control_asked) config.control.clear();
   if (test.command.empty()) return guest;
 
-  auto initramfs = BuildInitramfs(test);
+  bool root_is_shared = false;
+  auto initramfs = BuildInitramfs(test, &root_is_shared);
   if (!initramfs) return tl::unexpected(std::move(initramfs.error()));
   guest.initramfs = std::move(*initramfs);
   config.initrd = fmt::format("/proc/self/fd/{}", guest.initramfs.get());
@@ -235,8 +262,16 @@ Result<PreparedGuest> PrepareGuest(const TestCase& test) {
     DiskSpec disk;
     disk.path = test.rootfs;
     disk.mode = DiskMode::kSnapshot;
-    disk.serial = kRootSerial;
+    disk.serial = kRootName;
     config.disks.push_back(std::move(disk));
+  }
+  if (root_is_shared) {
+    ShareSpec share;
+    share.path = test.rootfs;
+    share.tag = kRootName;
+    share.mode = ShareSpec::Mode::kReadOnly;  // the guest puts what it writes on top
+    share.cache = ShareSpec::Cache::kLong;
+    config.shares.push_back(std::move(share));
   }
   return guest;
 }
