@@ -199,9 +199,9 @@ void Supervisor::OnConsoleOutput(unsigned console, std::span<const uint8_t> data
     last_output_ns_.store(SteadyNs(), std::memory_order_relaxed);
   }
   // A socket carries a protocol: what a program in the guest has put into it is no kernel's.
-  if (config_.serial[console].kind != ConsoleSpec::Kind::kSocket) {
-    panic_watcher_.OnOutput(console, data);
-  }
+  const bool is_protocol =
+      console < config_.serial.size() && config_.serial[console].kind == ConsoleSpec::Kind::kSocket;
+  if (!is_protocol) panic_watcher_.OnOutput(console, data);
 }
 
 void Supervisor::RequestStop(std::string who) {
