@@ -56,6 +56,9 @@ class VirtioNet final : public VirtioDevice {
 
   // The cable is plugged in or pulled out. Any thread.
   void SetLink(bool up);
+  bool is_plugged() const { return is_plugged_; }
+  bool is_connected() const { return backend_is_up_; }
+  const MacAddress& mac() const { return options_.mac; }  // as it was made, not as the guest set it
 
   uint16_t type() const override { return net::kType; }
   void ReadConfig(uint64_t offset, std::span<uint8_t> data) const override;

@@ -263,6 +263,29 @@ class Networks(GuestTest):
         self.assertEqual(self.fetch(self.forwarded(guest, 80), "/x"), b"inside\n")
         self.power_off(guest)
 
+    def test_a_cable_is_pulled_out_and_plugged_in_again(self):
+        guest = self.boot('"user", { mac = "52:54:00:aa:bb:cc" }')
+        self.lease(guest)
+
+        def ctl(*words, status=0):
+            ran = subprocess.run([VMM, "ctl", "--config", self.directory, "link", *words], capture_output=True,
+                                 text=True, timeout=60, check=False)
+            self.assertEqual(ran.returncode, status, ran)
+            return ran.stdout + ran.stderr
+
+        self.assertRegex(ctl(), r"(?s)net0: user, 52:[0-9a-f:]{14}, up\nnet1: user, 52:54:00:aa:bb:cc, up\n")
+        self.assertRegex(ctl("net0", "down"), r"(?s)net0: .*, down\nnet1: .*, up\n")
+        # The driver hears of it by an interrupt and a piece of work, which may take it a moment.
+        wait = "until grep -q {} /sys/class/net/eth0/carrier; do :; done; echo is-$?"
+        self.run_command(guest, wait.format(0), r"\nis-0\r")
+        self.run_command(guest, "ping -c 1 -W 1 10.0.2.2 >/dev/null; echo is-$?", r"\nis-1\r")
+        self.assertRegex(ctl("net0", "up"), r"net0: .*, up\n")
+        self.run_command(guest, wait.format(1), r"\nis-0\r")
+        self.run_command(guest, "ping -c 3 10.0.2.2", r"3 packets received")
+        self.assertIn("fix: name one of net0, net1", ctl("net7", "down", status=69))
+        self.assertIn("up", ctl("net0", "sideways", status=64))
+        self.power_off(guest)
+
     def test_the_card_is_as_vm_toml_says_and_stays_so(self):
         pcap = os.path.join(self.directory, "net.pcap")
         nets = f'{{ mac = "52:54:00:aa:bb:cc", mtu = 1400, pcap = "{pcap}" }}, "user"'

@@ -21,6 +21,7 @@ constexpr Row kRows[] = {
     {Command::kStatus, false, "Say how the machine is"},
     {Command::kStats, false, "Say what its engine has done so far"},
     {Command::kDisk, false, "List its disks"},
+    {Command::kLink, false, "List its network cards, or plug the cable of one in or pull it out"},
     {Command::kPause, false, "Let guest and guest time stand still"},
     {Command::kResume, false, "Let a paused guest go on"},
     {Command::kSuspend, true, "Save the machine to its suspend_file and end"},
@@ -53,6 +54,17 @@ void AddCtlActions(CLI::App& ctl, CtlOptions* options) {
     if (row.ends) app.add_flag("--wait", options->wait, "Return once the machine has ended");
     if (row.command == Command::kStop) {
       app.add_flag("--force", options->request.force, "At once, as if the plug was pulled");
+    }
+    if (row.command == Command::kLink) {
+      auto* net = app.add_option("card", options->request.net, "net0, net1 ...")->type_name("CARD");
+      auto* up =
+          app.add_option_function<std::string>(
+                 "state",
+                 [options](const std::string& state) { options->request.up = state == "up"; },
+                 "What becomes of its cable")
+              ->type_name("up|down")
+              ->check(CLI::IsMember({"up", "down"}));
+      net->needs(up);
     }
     app.callback([options, &row] {
       options->action = CtlOptions::Action::kAsk;

@@ -101,6 +101,18 @@ std::string DiskText(const Json& disks) {
   return text.empty() ? "the machine has no disks\n" : text;
 }
 
+std::string NetText(const Json& nets) {
+  std::string text;
+  for (const Json& net : List(nets, "nets")) {
+    const bool plugged = net.value("plugged", false), connected = net.value("connected", false);
+    text += fmt::format("{}: {}, {}, {}\n", Text(net, "name"), Text(net, "mode"), Text(net, "mac"),
+                        !plugged     ? "down"
+                        : !connected ? "up, but its other end is gone"
+                                     : "up");
+  }
+  return text.empty() ? "the machine has no network cards\n" : text;
+}
+
 }  // namespace
 
 Result<std::string> CtlText(Command command, std::string_view answer) {
@@ -112,6 +124,8 @@ Result<std::string> CtlText(Command command, std::string_view answer) {
         return StatsText(result);
       case Command::kDisk:
         return DiskText(result);
+      case Command::kLink:
+        return NetText(result);
       case Command::kPause:
       case Command::kResume:
         return fmt::format("the machine is {}\n", Text(result, "state"));

@@ -85,6 +85,18 @@ std::string ToJson(std::span<const DiskStatus> disks) {
   return Text({{"disks", std::move(list)}});
 }
 
+std::string ToJson(std::span<const NetStatus> nets) {
+  Json list = Json::array();
+  for (const NetStatus& net : nets) {
+    list.push_back({{"name", net.name},
+                    {"mode", net.mode},
+                    {"mac", net.mac},
+                    {"plugged", net.plugged},
+                    {"connected", net.connected}});
+  }
+  return Text({{"nets", std::move(list)}});
+}
+
 std::string EndToJson(const RunOutcome& outcome) {
   return Text({{"exit_code", static_cast<int>(outcome.code)},
                {"exit_name", std::string(Name(outcome.code))},

@@ -54,10 +54,19 @@ struct DiskStatus {
   std::string io;  // "io_uring", or "threads" and why
 };
 
+struct NetStatus {
+  std::string name;       // "net0"
+  std::string mode;       // "user", "tap" or "passt"
+  std::string mac;        // "52:54:00:12:34:56"
+  bool plugged = true;    // the guest's end of the cable
+  bool connected = true;  // its other end leads somewhere
+};
+
 // Results as JSON, on one line without its end.
 std::string ToJson(const Status& status);
 std::string ToJson(std::span<const EngineStatistics> engines);
 std::string ToJson(std::span<const DiskStatus> disks);
+std::string ToJson(std::span<const NetStatus> nets);
 std::string EndToJson(const RunOutcome& outcome);
 // {"KEY": "TEXT"}
 std::string TextToJson(std::string_view key, std::string_view text);

@@ -11,8 +11,8 @@ namespace vmm::control {
 namespace {
 
 // In the order of the enum.
-constexpr std::string_view kNames[] = {"status",    "stats", "disk", "pause", "resume", "suspend",
-                                       "powerdown", "reset", "stop", "move",  "wait"};
+constexpr std::string_view kNames[] = {"status",  "stats",     "disk",  "link", "pause", "resume",
+                                       "suspend", "powerdown", "reset", "stop", "move",  "wait"};
 constexpr size_t kLongestId = 128;  // bytes of JSON
 
 tl::unexpected<BadRequest> Bad(std::string id, std::string message) {
@@ -67,6 +67,7 @@ tl::expected<Request, BadRequest> ParseRequest(std::string_view line) {
   request.command = static_cast<Command>(name - std::begin(kNames));
   std::vector<std::string_view> known{"id", "command"};
   if (request.command == Command::kStop) known.emplace_back("force");
+  if (request.command == Command::kLink) known.insert(known.end(), {"net", "up"});
   for (const auto& [key, value] : object.items()) {
     if (std::find(known.begin(), known.end(), key) == known.end()) {
       return Bad(request.id,
@@ -77,13 +78,26 @@ tl::expected<Request, BadRequest> ParseRequest(std::string_view line) {
     if (!force->is_boolean()) return Bad(request.id, R"("force" is true or false)");
     request.force = force->get<bool>();
   }
+  const auto net = object.find("net"), up = object.find("up");
+  if ((net == object.end()) != (up == object.end()))
+    return Bad(request.id, R"(a link takes both: {"command": "link", "net": "net0", "up": false})");
+  if (net != object.end()) {
+    if (!net->is_string() || !up->is_boolean())
+      return Bad(request.id, R"("net" is a card's name, "up" is true or false)");
+    request.net = net->get<std::string>();
+    request.up = up->get<bool>();
+  }
   return request;
 }
 
 std::string FormatRequest(const Request& request) {
+  std::string more = request.force ? R"(,"force":true)" : "";
+  if (request.up)
+    more += fmt::format(R"(,"net":{},"up":{})", nlohmann::json(request.net).dump(-1, ' ', true),
+                        *request.up);
   return fmt::format(R"({{"id":{},"command":"{}"{}}})"
                      "\n",
-                     request.id, NameOf(request.command), request.force ? R"(,"force":true)" : "");
+                     request.id, NameOf(request.command), more);
 }
 
 }  // namespace vmm::control

@@ -1,6 +1,7 @@
 // What a client asks of a running machine: one line of JSON. docs/control.md is the protocol.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tl/expected.hpp>
@@ -17,6 +18,7 @@ enum class Command : uint8_t {
   kStatus,
   kStats,
   kDisk,
+  kLink,
   kPause,
   kResume,
   kSuspend,
@@ -34,6 +36,9 @@ struct Request {
   std::string id = "null";  // as JSON: given back with the answer
   Command command = Command::kStatus;
   bool force = false;  // of kStop: at once
+  // Of kLink: plug the cable of card `net` in, or pull it out. Empty, none: only list the cards.
+  std::string net;
+  std::optional<bool> up;
 };
 
 // A line that asks for nothing: the answer says why.

@@ -100,6 +100,8 @@ class Board {
   void PauseDevices();
   void ResumeDevices();
 
+  const std::vector<NetSlot*>& nets() const { return nets_; }
+
   // Everything that the guest can see of the board, a section a chip. All vCPUs are parked and the
   // clock stands. To load: the interrupt controllers, then the processors, then the devices, since
   // what each finds due goes on to those before. kConfigInvalid: the board is of no use any more.
@@ -187,6 +189,7 @@ class Board {
   std::array<uint16_t, 2> pm_bases_{};  // where MovePmBlock() attached them; 0: nowhere
   std::vector<Described> described_;
   std::vector<std::unique_ptr<BoardSlot>> slots_;
+  std::vector<NetSlot*> nets_;  // among them
 };
 
 }  // namespace vmm

@@ -34,6 +34,9 @@ class NetSlot final : public BoardSlot {
   void Save(Sections& out) override;
   Result<void> Load(Sections& in) override;
 
+  virtio::VirtioNet& net() { return net_; }
+  const virtio::VirtioNet& net() const { return net_; }
+
   // Of the section.
   Result<void> Load(const NetSlotState& state);
 

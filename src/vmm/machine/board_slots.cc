@@ -20,7 +20,9 @@ void Board::MakeSlots(const Parts& parts) {
   }
   for (size_t i = 0; i < parts.nets.size(); ++i) {
     const auto device = static_cast<uint8_t>(BoardSlot::kFirstNic + i);
-    slots_.push_back(std::make_unique<NetSlot>(device, i, parts.nets[i], host, socket_of(device)));
+    auto slot = std::make_unique<NetSlot>(device, i, parts.nets[i], host, socket_of(device));
+    nets_.push_back(slot.get());
+    slots_.push_back(std::move(slot));
   }
   if (!parts.ports.empty()) {
     slots_.push_back(

@@ -91,6 +91,9 @@ class Machine {
   std::vector<control::EngineStatistics> CollectStatistics() const;
   Result<void> MakeControl();
   control::Status TellStatus() const;
+  std::vector<control::NetStatus> TellNets() const;
+  // kUnavailable: there is no such card.
+  Result<void> SetLink(const std::string& name, bool up);
   Result<void> MakeDebugger();
 
   // In the order of dependency: what is lower uses what is higher. The destructor ends the vCPU

@@ -44,6 +44,8 @@ void MachineControl::OnRequest(Ticket ticket, const control::Request& request) {
       return server_->Answer(ticket, control::ToJson(supervisor_.WhileParked(hooks_.statistics)));
     case Command::kDisk:
       return server_->Answer(ticket, control::ToJson(hooks_.disks()));
+    case Command::kLink:
+      return OnLink(ticket, request);
     case Command::kPause:
       return supervisor_.Pause(AnswerWith(ticket, "state", state));
     case Command::kResume:
@@ -64,6 +66,11 @@ void MachineControl::OnRequest(Ticket ticket, const control::Request& request) {
       waiting_.push_back(ticket);
       return;
   }
+}
+
+void MachineControl::OnLink(Ticket ticket, const control::Request& request) {
+  const auto done = request.up ? hooks_.set_link(request.net, *request.up) : Result<void>();
+  server_->Answer(ticket, done.map([&] { return control::ToJson(hooks_.nets()); }));
 }
 
 void MachineControl::OnPowerdown(Ticket ticket) {

@@ -23,6 +23,8 @@ class MachineControl {
     std::function<control::Status()> status;
     std::function<std::vector<control::EngineStatistics>()> statistics;  // the vCPUs are parked
     std::function<std::vector<control::DiskStatus>()> disks;
+    std::function<std::vector<control::NetStatus>()> nets;
+    std::function<Result<void>(const std::string& net, bool up)> set_link;
   };
   // On Config::control. The supervisor outlives the loop's last round only: Finish() comes before
   // it goes.
@@ -39,6 +41,7 @@ class MachineControl {
       : supervisor_(supervisor), hooks_(std::move(hooks)) {}
   void OnRequest(Ticket ticket, const control::Request& request);
   void OnStop(Ticket ticket, bool force);
+  void OnLink(Ticket ticket, const control::Request& request);
   void OnPowerdown(Ticket ticket);
   // An answer that comes once the supervisor has done it: {"KEY": value()}.
   Supervisor::Done AnswerWith(Ticket ticket, std::string key, std::function<std::string()> value);

@@ -1,4 +1,5 @@
 // What a running machine tells of itself.
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -28,6 +29,18 @@ std::string KindOf(ConsoleSpec::Kind kind) {
   return "null";
 }
 
+std::string NameOf(NetMode mode) {
+  switch (mode) {
+    case NetMode::kUser:
+      return "user";
+    case NetMode::kTap:
+      return "tap";
+    case NetMode::kPasst:
+      return "passt";
+  }
+  return "user";
+}
+
 // For a reader with another working directory.
 std::string Absolute(const std::filesystem::path& path) {
   std::error_code ignored;
@@ -41,7 +54,8 @@ Result<void> Machine::MakeControl() {
   auto opened =
       MachineControl::Open(config_, *loop_, *supervisor_,
                            {[this] { return TellStatus(); }, [this] { return CollectStatistics(); },
-                            [this] { return disks_->TellStatus(); }});
+                            [this] { return disks_->TellStatus(); }, [this] { return TellNets(); },
+                            [this](const std::string& net, bool up) { return SetLink(net, up); }});
   if (opened) {
     control_ = std::move(*opened);
     return {};
@@ -69,6 +83,31 @@ control::Status Machine::TellStatus() const {
     status.consoles.push_back({console.name, KindOf(console.kind), Absolute(console.where)});
   }
   return status;
+}
+
+std::vector<control::NetStatus> Machine::TellNets() const {
+  std::vector<control::NetStatus> all;
+  for (const NetSlot* slot : board_->nets()) {
+    const virtio::VirtioNet& net = slot->net();
+    all.push_back({net.name(), NameOf(config_.nets[all.size()].mode),
+                   fmt::format("{:02x}", fmt::join(net.mac(), ":")), net.is_plugged(),
+                   net.is_connected()});
+  }
+  return all;
+}
+
+Result<void> Machine::SetLink(const std::string& name, bool up) {
+  std::vector<std::string> names;
+  for (NetSlot* slot : board_->nets()) {
+    names.push_back(slot->net().name());
+    if (names.back() != name) continue;
+    slot->net().SetLink(up);
+    return {};
+  }
+  return Fail(ExitCode::kUnavailable,
+              names.empty() ? "the machine has no network cards"
+                            : fmt::format("there is no card of that name; fix: name one of {}",
+                                          fmt::join(names, ", ")));
 }
 
 std::vector<control::EngineStatistics> Machine::CollectStatistics() const {

@@ -88,6 +88,14 @@ TEST_CASE("an end, a disk and a text are told to people too", "[control]") {
         "disk0: /vm/a (raw, ro), 512 bytes, by io_uring\n");
   CHECK(*vmm::CtlText(Command::kDisk, Line(ToJson(std::span<const DiskStatus>()))) ==
         "the machine has no disks\n");
+  const NetStatus nets[] = {{"net0", "user", "52:54:00:00:00:01", true, true},
+                            {"net1", "tap", "52:54:00:00:00:02", false, true},
+                            {"net2", "passt", "52:54:00:00:00:03", true, false}};
+  CHECK(*vmm::CtlText(Command::kLink, Line(ToJson(nets))) ==
+        "net0: user, 52:54:00:00:00:01, up\nnet1: tap, 52:54:00:00:00:02, down\n"
+        "net2: passt, 52:54:00:00:00:03, up, but its other end is gone\n");
+  CHECK(*vmm::CtlText(Command::kLink, Line(ToJson(std::span<const NetStatus>()))) ==
+        "the machine has no network cards\n");
   CHECK(TextToJson("state", "paused") == R"({"state":"paused"})");
   CHECK(*vmm::CtlText(Command::kPause, Line(TextToJson("state", "paused"))) ==
         "the machine is paused\n");

@@ -38,7 +38,11 @@ TEST_CASE("every request is read back as it was written", "[control]") {
     const auto command = static_cast<Command>(i);
     for (const bool force : {false, true}) {
       if (force && command != Command::kStop) continue;
-      std::string line = FormatRequest({"12", command, force});
+      Request asked;
+      asked.id = "12";
+      asked.command = command;
+      asked.force = force;
+      std::string line = FormatRequest(asked);
       REQUIRE(line.back() == '\n');
       line.pop_back();
       CHECK(line.find('\n') == std::string::npos);
@@ -47,6 +51,29 @@ TEST_CASE("every request is read back as it was written", "[control]") {
       CHECK((request->command == command && request->force == force && request->id == "12"));
     }
   }
+}
+
+TEST_CASE("a link names a card and what becomes of it, or neither", "[control]") {
+  for (const bool up : {false, true}) {
+    Request asked;
+    asked.command = Command::kLink;
+    asked.net = "net\"0";
+    asked.up = up;
+    std::string line = FormatRequest(asked);
+    line.pop_back();
+    const auto request = ParseRequest(line);
+    REQUIRE(request);
+    CHECK((request->command == Command::kLink && request->net == "net\"0" && request->up == up));
+  }
+  const auto list = ParseRequest(R"({"command":"link"})");
+  REQUIRE(list);
+  CHECK_FALSE(list->up);
+  CHECK(WhyBad(R"({"command":"link","net":"net0"})").find("takes both") != std::string::npos);
+  CHECK(WhyBad(R"({"command":"link","up":true})").find("takes both") != std::string::npos);
+  CHECK(WhyBad(R"({"command":"link","net":"net0","up":1})").find("true or false") !=
+        std::string::npos);
+  CHECK(WhyBad(R"({"command":"link","net":0,"up":true})").find("card's name") != std::string::npos);
+  CHECK(WhyBad(R"({"command":"pause","up":true})").find("pause has no") != std::string::npos);
 }
 
 TEST_CASE("what is no request is told, with the nearest right spelling", "[control]") {
