@@ -25,7 +25,7 @@ class LoopBackend final : public vmm::CharBackend {
     output_.append(data.begin(), data.end());
   }
   void ResumeInput() override {
-    loop_.Post([this] { Offer(); });
+    loop_.Post([this] { OfferInput(); });
   }
   void SetReceiver(vmm::CharReceiver* receiver) override { receiver_ = receiver; }
 
@@ -35,7 +35,7 @@ class LoopBackend final : public vmm::CharBackend {
   }
 
  private:
-  void Offer() {
+  void OfferInput() {
     while (offset_ < text_.size()) {
       const auto* bytes = reinterpret_cast<const uint8_t*>(text_.data()) + offset_;
       const size_t taken = receiver_->OnInput({bytes, text_.size() - offset_});
