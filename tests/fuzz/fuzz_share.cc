@@ -16,8 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/choices.h"
 #include "tests/support/fuse_client.h"
-#include "vmm/core/base/bytes.h"
 #include "vmm/core/base/check.h"
 #include "vmm/core/share/share_server.h"
 
@@ -25,23 +25,6 @@ namespace {
 
 using namespace vmm;
 namespace fs = std::filesystem;
-
-// Bytes of the input; zeros behind its end.
-class Input {
- public:
-  explicit Input(std::span<const uint8_t> bytes) : bytes_(bytes) {}
-  bool empty() const { return bytes_.empty(); }
-  uint64_t Take(unsigned size) {
-    std::array<uint8_t, 8> value{};
-    const size_t part = std::min<size_t>(size, bytes_.size());
-    std::copy_n(bytes_.begin(), part, value.begin());
-    bytes_ = bytes_.subspan(part);
-    return LoadLittleEndian(value);
-  }
-
- private:
-  std::span<const uint8_t> bytes_;
-};
 
 constexpr std::array<std::string_view, 16> kNames = {
     "a",     "d",      "b", "link",   "up",
@@ -135,7 +118,7 @@ class Session {
     client_.Begin();
   }
 
-  void Step(Input& in) {
+  void Step(Choices& in) {
     const uint64_t kind = in.Take(1);
     if (kind < 0xE0) return Request(in, static_cast<uint32_t>(kind % 64));
     if (kind < 0xF0) return Rest(in);
@@ -143,7 +126,7 @@ class Session {
   }
 
  private:
-  void Request(Input& in, uint32_t opcode) {
+  void Request(Choices& in, uint32_t opcode) {
     const uint64_t shape = in.Take(1);
     const uint64_t node = (shape & 0x80) != 0 ? in.Take(8) : shape & 7;
     std::vector<uint8_t> body;
@@ -168,7 +151,7 @@ class Session {
   }
 
   // The machine is suspended and goes on, maybe from a file that somebody has changed.
-  void Rest(Input& in) {
+  void Rest(Choices& in) {
     auto pieces = server_->Save();
     const uint64_t at = in.Take(2), value = in.Take(1);
     if (at < pieces[0].size()) pieces[0][at] ^= static_cast<uint8_t>(value);
@@ -179,7 +162,7 @@ class Session {
     }
   }
 
-  void HostActs(Input& in) {
+  void HostActs(Choices& in) {
     std::error_code ignored;
     const auto path = [&] {
       const std::array<const char*, 6> places = {"a", "d", "d/b", "b", "e", "d/e"};
@@ -215,7 +198,7 @@ class Session {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static Ground ground;
-  Input in({data, size});
+  Choices in(std::span(data, size));
   const uint64_t how = in.Take(1);
   const auto before = ground.Inside();
   {
