@@ -279,7 +279,7 @@ void VirtioNet::Resume() {
 
 VirtioNetState VirtioNet::SaveNet() const {
   const std::lock_guard lock(config_mutex_);
-  return {.mac = mac_, .mtu = options_.mtu, .announce = announce_};
+  return {.mac = mac_, .mtu = options_.mtu, .announce = announce_, .is_plugged = is_plugged_};
 }
 
 vmm::Result<void> VirtioNet::LoadNet(const VirtioNetState& state) {
@@ -295,7 +295,8 @@ vmm::Result<void> VirtioNet::LoadNet(const VirtioNetState& state) {
     mac_ = state.mac;
     announce_ = state.announce || announces;
   }
-  if (announces) ConfigChanged();
+  is_plugged_ = state.is_plugged;
+  if (runs) ConfigChanged();
   return {};
 }
 

@@ -19,11 +19,12 @@ namespace virtio {
 using MacAddress = std::array<uint8_t, 6>;
 
 struct VirtioNetState {
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
   uint32_t version = kVersion;
   MacAddress mac{};
   uint16_t mtu = 0;
   bool announce = false;
+  bool is_plugged = true;  // the cable
   friend bool operator==(const VirtioNetState&, const VirtioNetState&) = default;
 };
 
@@ -68,7 +69,7 @@ class VirtioNet final : public VirtioDevice {
   void Resume() override;
   VirtioNetState SaveNet() const;
   // kConfigInvalid: the guest was told another MTU. After the transport's state: it asks the guest
-  // to announce itself, for the network may be another one.
+  // to announce itself and to look at its link, for the network may be another one.
   vmm::Result<void> LoadNet(const VirtioNetState& state);
 
  private:

@@ -17,7 +17,7 @@ struct BoardNet {
 };
 
 struct NetSlotState {
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
   uint32_t version = kVersion;
   virtio::VirtioNetState net;
   virtio::VirtioPciState pci;

@@ -323,4 +323,22 @@ TEST_CASE("A card that rests touches nothing; its state comes back as it was", "
   CHECK_FALSE(c.net.LoadNet(own));  // another MTU
 }
 
+TEST_CASE("A cable that was pulled out is out in a saved card too", "[virtio][net]") {  // 5.1.4.1
+  NetRig a, b;
+  a.Start(kAllRingFeatures | 1 << 16);  // STATUS, and no announcements
+  a.net.SetLink(false);
+  a.net.Pause();
+  REQUIRE(b.memory.Write(vmm::GuestPhys(0),
+                         {a.memory.Ram(vmm::GuestPhys(0), NetRig::kRam), NetRig::kRam}));
+  b.net.Pause();
+  REQUIRE(b.function.LoadState(a.function.SaveState()));
+  REQUIRE(b.net.LoadNet(a.net.SaveNet()));
+  CHECK_FALSE(b.net.is_plugged());
+  CHECK(b.Config(6, 2) == 0);
+  CHECK(b.pin.high);  // the guest shall look: the wire may be another
+  b.net.Resume();
+  b.net.SetLink(true);
+  CHECK(b.Config(6, 2) == 1);
+}
+
 }  // namespace virtio
