@@ -42,6 +42,7 @@ class GatedFile final : public vmm::BlockFile {
   vmm::MemoryFile& file() { return file_; }
   std::atomic<int> error{0};
   std::atomic<int> zeroed{0};
+  std::atomic<unsigned> writes{0};
 
   int Read(uint64_t offset, std::span<const iovec> to) override {
     Pass();
@@ -49,6 +50,7 @@ class GatedFile final : public vmm::BlockFile {
   }
   int Write(uint64_t offset, std::span<const iovec> from) override {
     Pass();
+    ++writes;
     return error != 0 ? error.load() : file_.Write(offset, from);
   }
   int Sync() override {
