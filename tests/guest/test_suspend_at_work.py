@@ -1,0 +1,111 @@
+"""A machine whose disk and network are at work is suspended and goes on: docs/suspend.md."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import subprocess
+import time
+import unittest
+
+import test_network
+from vmm_guest import *
+
+SIZE = 2 << 20  # bytes of a download
+FILES = 150     # that the guest writes
+
+
+def run(*command):
+    """Runs a tool of the host; its output."""
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: {done.stdout!r} {done.stderr!r}")
+    return done.stdout.decode()
+
+
+class AtWork(GuestTest):
+    await_shell = test_network.Networks.await_shell
+    run_command = test_network.Networks.run_command
+    lease = test_network.Networks.lease
+    power_off = test_network.Networks.power_off
+
+    def boot(self, engine):
+        guest = self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\n'
+                           f'initrd = "{guest_file("cloud-initrd")}"\n'
+                           'append = "console=ttyS0 quiet"\ncpus = 2\nmemory = "256M"\n'
+                           f'accel = "{engine}"\ndisk = ["{self.image}"]\nnet = ["user"]\n')
+        self.limit = test_network.BOOT_SECONDS[engine]
+        return guest
+
+    def go_on(self, guest, engine):
+        """Suspends the machine; the guest in the next run."""
+        guest.signal(signal.SIGUSR1)
+        self.assert_ends(guest, SUSPENDED, 60)
+        run(VMM, "disk", "check", self.image)
+        guest.stop()
+        guest = self.boot(engine)
+        guest.wait_for_message("resumed from", 30)
+        return guest
+
+    def link(self, *words):
+        return run(VMM, "ctl", "--config", self.directory, "link", *words)
+
+    def check(self, engine):
+        self.image = os.path.join(self.directory, "disk.qcow2")
+        raw = os.path.join(self.directory, "made.raw")
+        run("/sbin/mke2fs", "-q", "-F", "-t", "ext4", raw, f"{64 << 10}k")
+        run(VMM, "disk", "convert", "--format", "qcow2", raw, self.image)
+        web = test_network.WebServer(SIZE)
+        port = test_network.in_background(self, web)
+        noise = hashlib.sha256(web.noise).hexdigest()
+        guest = self.boot(engine)
+        self.lease(guest)
+        self.run_command(guest, "mkdir /mnt; mount -t ext4 /dev/vda /mnt; echo is-$?", r"\nis-0\r")
+        # A connection does not outlive its run; whoever only waits for data gives up in the end.
+        guest.send("while :; do s=$(timeout 9 wget -q -O - http://10.0.2.2:"
+                   f"{port}/ | sha256sum); echo got-${{s%% *}}; done 2>/dev/null &\r")
+        guest.expect(rf"got-{noise}\r", 60)
+        guest.send(f"(i=0; while [ $i -lt {FILES} ]; do i=$((i+1)); "
+                   "dd if=/dev/urandom of=/mnt/f$i bs=32k count=4 conv=fsync 2>/dev/null; "
+                   "sha256sum /mnt/f$i >> /mnt/sums; echo did-$i; done; echo all-done) &\r")
+        rng = random.Random(6)
+        for _ in range(3):
+            guest.expect(r"did-\d+\r", 60)
+            time.sleep(rng.uniform(0, 0.2))
+            guest = self.go_on(guest, engine)
+            guest.expect(rf"got-{noise}\r", 60)
+        guest.expect(r"all-done\r", 180)
+        guest.send("kill %1\r")
+        self.run_command(guest, "echo 3 > /proc/sys/vm/drop_caches; echo is-$?", r"\nis-0\r")
+        self.run_command(guest, "sha256sum -c /mnt/sums | grep -c OK", rf"\n{FILES}\r")
+        self.check_cable(guest, engine, f"wget -q -O - http://10.0.2.2:{port}/ | sha256sum", noise)
+
+    def check_cable(self, guest, engine, download, noise):
+        """A cable that was pulled out is out in the next run too, until it is plugged in."""
+        carrier = "until grep -q {} /sys/class/net/eth0/carrier; do :; done; echo is-$?"
+        self.link("net0", "down")
+        self.run_command(guest, carrier.format(0), r"\nis-0\r")
+        guest = self.go_on(guest, engine)
+        self.assertRegex(self.link(), r"net0: .*, down\n")
+        self.run_command(guest, "cat /sys/class/net/eth0/carrier", r"\n0\r")
+        self.link("net0", "up")
+        self.run_command(guest, carrier.format(1), r"\nis-0\r")
+        self.run_command(guest, download, rf"\n{noise}  -\r")
+        self.run_command(guest, "dmesg | grep -ciE 'I/O error|BUG:|call trace'", r"\n0\r")
+        self.run_command(guest, "umount /mnt; echo is-$?", r"\nis-0\r")
+        self.power_off(guest)
+        run("qemu-img", "check", "-q", self.image)
+
+    def test_disk_and_network_on_the_translator(self):
+        self.check("bt")
+
+    def test_disk_and_network_on_kvm(self):
+        probe = json.loads(run(VMM, "probe", "--json"))
+        if probe["engine"] != "kvm":
+            self.skipTest(f"no good KVM here: {probe['reason']}")
+        self.check("kvm")
+
+
+if __name__ == "__main__":
+    unittest.main()
