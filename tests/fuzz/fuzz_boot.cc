@@ -36,6 +36,7 @@ void Load(std::span<const uint8_t> kernel, vmm::ForceEntry entry) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Load({data, size}, vmm::ForceEntry::kAuto);
+  Load({data, size}, vmm::ForceEntry::kUnpacked);
   Load({data, size}, vmm::ForceEntry::k32);
   Load({data, size}, vmm::ForceEntry::k16);
   return 0;

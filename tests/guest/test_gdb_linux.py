@@ -31,7 +31,7 @@ class TestStockKernel(GdbTest):
         texts = self.gdb('p/x $rip', 'p/x $efer', 'x/2i $rip', 'hbreak *($rip + 1)', 'stepi', 'p/x $rip',
                          'monitor info cpus', 'delete')
         entry = self.value(texts[0])
-        self.assertEqual(entry & 0xfff, 0x200)  # the 64-bit entry: 0x200 into the kernel [LINUX-BOOT]
+        self.assertEqual(entry, 0x1000000)  # startup_64 of the unpacked kernel, where it was linked
         self.assertEqual(self.value(texts[1]) & 0x400, 0x400)
         self.assertRegex(texts[2], r'=> 0x[0-9a-f]+:\s+\w+')
         self.assertGreater(self.value(texts[5]), entry)

@@ -95,6 +95,24 @@ class Linux(GuestTest):
         self.use_and_power_off("i686pae", machine="i686")
         self.use_and_power_off("i686pae", cpus=2, machine="i686")
 
+    def text_address(self, append="", extra=""):
+        """Where the cloud kernel says that its code is."""
+        guest = self.boot("cloud", "bt", append=append, extra=extra)
+        guest.expect("guest# ", BOOT_SECONDS["bt"])
+        match = self.run_command(guest, "grep -m 1 ' T _text' /proc/kallsyms", r"\n([0-9a-f]{16}) T _text")
+        guest.stop()
+        return int(match[1], 16)
+
+    def test_a_kernel_that_vmm_unpacks_is_at_a_random_address(self):
+        linked = 0xffffffff81000000
+        unpacked = 'entry = "unpacked"\n'
+        found = {self.text_address(extra=unpacked) for _ in range(3)}
+        self.assertGreater(len(found), 1)  # one in 500 * 500 fails: three of 500 places alike
+        for address in found:
+            self.assertEqual(address % (2 << 20), 0)
+        self.assertEqual(self.text_address("nokaslr", unpacked), linked)
+        self.assertEqual(self.text_address("nokaslr", 'entry = "long"\n'), linked)
+
     def test_a_panic_is_told_apart(self):
         for engine in ENGINES:
             with self.subTest(engine=engine):

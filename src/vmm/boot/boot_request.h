@@ -18,7 +18,9 @@ struct BootModule {
   std::string command_line;
 };
 
-enum class ForceEntry : uint8_t { kAuto, k64, k32, k16 };
+// How a bzImage is entered. kUnpacked: in the kernel proper, unpacked by us; the others: where it
+// unpacks itself. kAuto: unpacked if that can be done, else by the first other that it has.
+enum class ForceEntry : uint8_t { kAuto, kUnpacked, k64, k32, k16 };
 
 struct BootRequest {
   std::filesystem::path kernel;     // bzImage, PVH ELF or Multiboot; told apart by the content
@@ -26,12 +28,12 @@ struct BootRequest {
   std::string command_line;         // handed over as it is
   std::vector<BootModule> modules;  // PVH and Multiboot only
   GuestPhys acpi_rsdp;              // 0: no ACPI tables
-  ForceEntry entry = ForceEntry::kAuto;  // bzImage only: auto prefers the 64-bit entry
+  ForceEntry entry = ForceEntry::kAuto;  // bzImage only
   // Guest RAM was never used, so that what a kernel wants zeroed need not be written. False after a
   // reset of the machine.
   bool memory_is_zero = false;
   // bzImage: hand 32 random bytes of the host to the kernel, so that its random numbers are good
-  // from the start. Off: every boot looks the same.
+  // from the start, and put an unpacked one at a random address. Off: every boot looks the same.
   bool seed_random = true;
 };
 

@@ -11,6 +11,9 @@
 
 #include "vmm/boot/boot_cpu.h"
 #include "vmm/boot/bytes.h"
+#include "vmm/boot/bzimage_header.h"
+#include "vmm/boot/unpacked_kernel.h"
+#include "vmm/core/base/log.h"
 
 namespace vmm {
 
@@ -18,12 +21,6 @@ using linux_boot::Field;
 
 namespace {
 
-constexpr uint64_t kDefaultLoadAddress = 0x100000;
-constexpr uint64_t kFourGiB = 4 * kGiB;
-constexpr uint64_t kSmallestSetup = 2 * linux_boot::kSectorSize;
-constexpr uint64_t kOldCommandLineMax = 255;
-constexpr uint64_t kOldInitrdEnd = 0x38000000;
-constexpr uint64_t kMaxVersionText = 120;
 // Low memory is ours to arrange: no kernel is loaded below 1 MiB.
 constexpr uint64_t kCommandLineFloor = 0x20000;
 // The setup code in real mode has a segment of its own: code, then heap and stack.
@@ -45,103 +42,6 @@ void Put(std::span<uint8_t> bytes, Field field, Int value) {
   vmm::Put<Int>(bytes, At(field), value);
 }
 
-// The text that the header points at; only a decoration, so that a wrong pointer is no error.
-std::string ReadVersionText(const BootFile& kernel, uint64_t setup_size, uint64_t pointer) {
-  const uint64_t offset = pointer + linux_boot::kSectorSize;
-  if (pointer == 0 || offset >= setup_size) return {};
-  std::vector<uint8_t> bytes(std::min(kMaxVersionText, setup_size - offset));
-  if (!kernel.Read(offset, bytes)) return {};
-  std::string text;
-  for (uint8_t byte : bytes) {
-    if (byte < 0x20 || byte > 0x7e) break;
-    text.push_back(static_cast<char>(byte));
-  }
-  return text;
-}
-
-// Where the kernel is put and where it will run. [LINUX-BOOT] "Details of Header Fields":
-// pref_address, init_size
-Result<void> PlaceKernel(const BootFile& kernel, BzImageHeader& header) {
-  const std::span<const uint8_t> raw = header.raw;
-  header.load_address = header.runtime_start = kDefaultLoadAddress;
-  if (header.version < 0x020a) return {};
-  header.init_size = Get<uint32_t>(raw, Field::INIT_SIZE);
-  const uint64_t preferred = Get<uint64_t>(raw, Field::PREF_ADDRESS);
-  if (preferred >= kFourGiB || (preferred != 0 && preferred < kDefaultLoadAddress)) {
-    return kernel.Invalid(fmt::format("malformed: preferred address {:#x}", preferred));
-  }
-  if (preferred != 0) header.runtime_start = preferred;
-  if (Get<uint8_t>(raw, Field::RELOCATABLE_KERNEL) == 0) return {};
-  const uint64_t alignment = Get<uint32_t>(raw, Field::KERNEL_ALIGNMENT);
-  if (!IsPowerOfTwo(alignment)) {
-    return kernel.Invalid(fmt::format("malformed: alignment {:#x}", alignment));
-  }
-  header.runtime_start = AlignUp(header.runtime_start, alignment);
-  header.load_address = header.runtime_start;
-  return {};
-}
-
-}  // namespace
-
-uint64_t BzImageHeader::end() const {
-  return std::max(load_address + payload_size, runtime_start + init_size);
-}
-
-bool IsBzImage(std::span<const uint8_t> head) {
-  return head.size() >= linux_boot::kHeaderLimit &&
-         Get<uint32_t>(head, Field::HEADER) == linux_boot::kHeaderMagic &&
-         Get<uint16_t>(head, Field::BOOT_FLAG) == linux_boot::kBootFlag;
-}
-
-Result<BzImageHeader> ParseBzImageHeader(const BootFile& kernel) {
-  BzImageHeader header;
-  if (kernel.size() < kSmallestSetup) return kernel.Invalid("truncated inside the setup header");
-  if (auto read = kernel.Read(0, header.raw); !read) return tl::unexpected(read.error());
-  const std::span<const uint8_t> raw = header.raw;
-
-  header.version = Get<uint16_t>(raw, Field::VERSION);
-  if (header.version < linux_boot::kOldestVersion) {
-    return kernel.Invalid(
-        fmt::format("speaks boot protocol {}.{:02}; 2.06 (Linux 2.6.22) or newer is needed",
-                    header.version >> 8, header.version & 0xff));
-  }
-  if ((Get<uint8_t>(raw, Field::LOADFLAGS) &
-       static_cast<uint8_t>(linux_boot::LoadFlags::LOADED_HIGH)) == 0) {
-    return kernel.Invalid("is a zImage, which loads below 1 MiB; a bzImage is needed");
-  }
-  header.header_end = At(Field::HEADER) + Get<uint8_t>(raw, At(Field::JUMP) + 1);
-  if (header.header_end < At(Field::CMDLINE_SIZE) + sizeof(uint32_t)) {
-    return kernel.Invalid("malformed: the setup header is too short for its protocol version");
-  }
-  header.header_end = std::min(header.header_end, linux_boot::kHeaderLimit);
-
-  const uint8_t sectors = Get<uint8_t>(raw, Field::SETUP_SECTS);
-  header.payload_offset =
-      (uint64_t{sectors == 0 ? uint8_t{4} : sectors} + 1) * linux_boot::kSectorSize;
-  const uint64_t told = uint64_t{Get<uint32_t>(raw, Field::SYSSIZE)} * 16;
-  if (told == 0) return kernel.Invalid("malformed: the kernel proper is empty");
-  // The size is told in paragraphs of 16 bytes; the last one may be short.
-  if (header.payload_offset >= kernel.size() || told > kernel.size() - header.payload_offset + 15) {
-    return kernel.Invalid(
-        fmt::format("truncated: {} bytes of {}", kernel.size(), header.payload_offset + told));
-  }
-  header.payload_size = std::min(told, kernel.size() - header.payload_offset);
-
-  if (auto placed = PlaceKernel(kernel, header); !placed) return tl::unexpected(placed.error());
-  header.command_line_max = Get<uint32_t>(raw, Field::CMDLINE_SIZE);
-  if (header.command_line_max == 0) header.command_line_max = kOldCommandLineMax;
-  header.initrd_end_max = uint64_t{Get<uint32_t>(raw, Field::INITRD_ADDR_MAX)} + 1;
-  if (header.initrd_end_max == 1) header.initrd_end_max = kOldInitrdEnd;
-  header.has_entry64 = header.version >= 0x020c &&
-                       (Get<uint16_t>(raw, Field::XLOADFLAGS) &
-                        static_cast<uint16_t>(linux_boot::XLoadFlags::XLF_KERNEL_64)) != 0;
-  header.kernel_version =
-      ReadVersionText(kernel, header.payload_offset, Get<uint16_t>(raw, Field::KERNEL_VERSION));
-  return header;
-}
-
-namespace {
-
 // One boot of one bzImage, step by step.
 class BzImageLoader {
  public:
@@ -156,6 +56,7 @@ class BzImageLoader {
 
  private:
   Result<EntryMode> ChooseMode() const;
+  Result<EntryMode> LoadKernel();
   Result<void> LoadPayload();
   Result<void> LoadCommandLine();
   Result<void> LoadInitrd();
@@ -166,6 +67,7 @@ class BzImageLoader {
   void PutLoaderFields(std::span<uint8_t> params) const;
   Result<uint8_t*> ClaimLow(std::string_view name, uint64_t size, uint64_t* address);
   uint64_t entry(EntryMode mode) const {
+    if (unpacked_) return unpacked_->entry.value;
     if (mode == EntryMode::kReal16) return kSetupPlace + linux_boot::kSectorSize;
     return header_.load_address + (mode == EntryMode::kLong64 ? linux_boot::kEntry64Offset : 0);
   }
@@ -175,6 +77,7 @@ class BzImageLoader {
   const BzImageHeader& header_;
   const BootRequest& request_;
   RangePlan& plan_;
+  std::optional<UnpackedKernel> unpacked_;
   uint64_t params_ = 0, command_line_ = 0, initrd_ = 0, initrd_size_ = 0, setup_data_ = 0;
 };
 
@@ -191,6 +94,23 @@ Result<EntryMode> BzImageLoader::ChooseMode() const {
     return kernel_.Invalid("has no 64-bit entry (it is an i386 kernel, or older than Linux 3.8)");
   }
   return EntryMode::kProtected32;
+}
+
+Result<EntryMode> BzImageLoader::LoadKernel() {
+  if (request_.entry == ForceEntry::kAuto || request_.entry == ForceEntry::kUnpacked) {
+    const uint64_t initrd_size = initrd_file_ ? initrd_file_->size() : 0;
+    auto unpacked = LoadUnpackedKernel(kernel_, header_, request_, initrd_size, plan_);
+    if (unpacked) {
+      unpacked_ = *unpacked;
+      return unpacked->is_64 ? EntryMode::kLong64 : EntryMode::kProtected32;
+    }
+    if (request_.entry == ForceEntry::kUnpacked) return tl::unexpected(unpacked.error());
+    Log(LogLevel::kDebug, unpacked.error().message + "; it unpacks itself");
+  }
+  auto mode = ChooseMode();
+  if (!mode) return mode;
+  if (auto loaded = LoadPayload(); !loaded) return tl::unexpected(loaded.error());
+  return mode;
 }
 
 Result<void> BzImageLoader::LoadPayload() {
@@ -327,6 +247,12 @@ Result<void> BzImageLoader::WriteParams() {
               header_.header_end - linux_boot::kHeaderStart);
 
   PutLoaderFields(params);
+  if (unpacked_) {
+    auto flags = static_cast<unsigned>(Get<uint8_t>(params, Field::LOADFLAGS));
+    constexpr auto kRandom = static_cast<unsigned>(linux_boot::LoadFlags::KASLR_FLAG);
+    flags = unpacked_->is_random ? flags | kRandom : flags & ~kRandom;
+    Put<uint8_t>(params, Field::LOADFLAGS, static_cast<uint8_t>(flags));
+  }
   Put<uint64_t>(params, Field::ACPI_RSDP_ADDR, request_.acpi_rsdp.value);
 
   const auto map = BuildMemoryMap(plan_.memory());
@@ -365,10 +291,9 @@ Result<BootEntry> BzImageLoader::Load(CpuState& boot_cpu) {
   if (!request_.modules.empty()) {
     return kernel_.Invalid("is a Linux bzImage, which takes an initrd and no modules");
   }
-  auto mode = ChooseMode();
+  auto mode = LoadKernel();
   if (!mode) return tl::unexpected(mode.error());
-  auto done = LoadPayload()
-                  .and_then([&] { return LoadCommandLine(); })
+  auto done = LoadCommandLine()
                   .and_then([&] { return LoadInitrd(); })
                   .and_then([&] { return SeedRandom(); })
                   .and_then([&] {
@@ -382,9 +307,10 @@ Result<BootEntry> BzImageLoader::Load(CpuState& boot_cpu) {
   result.mode = *mode;
   result.entry = GuestPhys(entry(*mode));
   result.description =
-      fmt::format("Linux {}, bzImage, boot protocol {}.{:02}",
+      fmt::format("Linux {}, bzImage, boot protocol {}.{:02}{}",
                   header_.kernel_version.empty() ? "(no version text)" : header_.kernel_version,
-                  header_.version >> 8, header_.version & 0xff);
+                  header_.version >> 8, header_.version & 0xff,
+                  unpacked_ ? fmt::format(", {}, unpacked", Name(unpacked_->packing)) : "");
   return result;
 }
 

@@ -69,6 +69,7 @@ Result<void> AddSegment(const BootFile& file, const ProgramHeader& header, unsig
         fmt::format("truncated: segment {} needs {} bytes at offset {}, the file has {}", index,
                     uint64_t{header.p_filesz}, uint64_t{header.p_offset}, file.size()));
   }
+  image.file_end = std::max<uint64_t>(image.file_end, header.p_offset + header.p_filesz);
   if (header.p_type == PT_NOTE) {
     std::vector<uint8_t> notes(std::min<uint64_t>(header.p_filesz, kMaxNoteBytes));
     if (auto read = file.Read(header.p_offset, notes); !read) return read;
@@ -108,6 +109,10 @@ Result<ElfImage> Parse(const BootFile& file) {
   ElfImage image;
   image.is_64 = header->e_ident[EI_CLASS] == ELFCLASS64;
   image.entry = header->e_entry;
+  const uint64_t sections = uint64_t{header->e_shnum} * header->e_shentsize;
+  if (header->e_shoff <= file.size() && sections <= file.size() - header->e_shoff) {
+    image.file_end = header->e_shoff + sections;  // what is cut off there, nothing here needs
+  }
   const uint64_t table = header->e_phoff;
   if (table > file.size()) return file.Invalid("truncated: the program headers are past its end");
   for (unsigned i = 0; i < header->e_phnum; ++i) {

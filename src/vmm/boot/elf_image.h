@@ -23,6 +23,7 @@ struct ElfImage {
   bool is_64 = false;
   uint64_t entry = 0;                 // e_entry
   std::vector<ElfSegment> segments;   // PT_LOAD, none empty in memory
+  uint64_t file_end = 0;              // bytes of the file that the headers know of
   std::optional<uint64_t> pvh_entry;  // the note XEN_ELFNOTE_PHYS32_ENTRY. [PVH]
 
   // Is `address` in a segment, by physical address?

@@ -38,6 +38,8 @@ enum class Field : uint16_t {
   RELOCATABLE_KERNEL = 0x234,  // 1, from 2.05
   XLOADFLAGS = 0x236,          // 2, from 2.12
   CMDLINE_SIZE = 0x238,        // 4, from 2.06
+  PAYLOAD_OFFSET = 0x248,      // 4, from 2.08
+  PAYLOAD_LENGTH = 0x24c,      // 4, from 2.08
   SETUP_DATA = 0x250,          // 8, from 2.09
   PREF_ADDRESS = 0x258,        // 8, from 2.10
   INIT_SIZE = 0x260,           // 4, from 2.10
@@ -46,9 +48,14 @@ enum class Field : uint16_t {
 inline constexpr uint16_t kBootFlag = 0xaa55;
 inline constexpr uint32_t kHeaderMagic = 0x53726448;  // "HdrS"
 inline constexpr uint16_t kOldestVersion = 0x0206;
+inline constexpr uint16_t kPayloadVersion = 0x0208;
 inline constexpr uint8_t kLoaderUndefined = 0xff;
 
-enum class LoadFlags : uint8_t { LOADED_HIGH = 1u << 0, CAN_USE_HEAP = 1u << 7 };
+enum class LoadFlags : uint8_t {
+  LOADED_HIGH = 1u << 0,
+  KASLR_FLAG = 1u << 1,  // set for the kernel proper by what unpacked it
+  CAN_USE_HEAP = 1u << 7,
+};
 enum class XLoadFlags : uint16_t { XLF_KERNEL_64 = 1u << 0, XLF_CAN_BE_LOADED_ABOVE_4G = 1u << 1 };
 
 inline constexpr uint64_t kSectorSize = 512;

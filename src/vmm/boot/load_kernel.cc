@@ -11,6 +11,7 @@
 #include "vmm/boot/boot_input.h"
 #include "vmm/boot/bytes.h"
 #include "vmm/boot/bzimage.h"
+#include "vmm/boot/bzimage_header.h"
 #include "vmm/boot/elf_image.h"
 #include "vmm/boot/multiboot.h"
 #include "vmm/boot/multiboot_regs.h"
@@ -63,7 +64,8 @@ Result<BootEntry> Dispatch(const BootInput& input, RangePlan& plan, CpuState& bo
   if (auto read = kernel.Read(0, head); !read) return tl::unexpected(read.error());
 
   if (IsBzImage(head)) return LoadBzImage(input, plan, boot_cpu);
-  if (input.request.entry == ForceEntry::k64 || input.request.entry == ForceEntry::k16) {
+  const ForceEntry entry = input.request.entry;
+  if (entry != ForceEntry::kAuto && entry != ForceEntry::k32) {
     return kernel.Invalid("is no bzImage: PVH and Multiboot kernels have a 32-bit entry only");
   }
   const auto multiboot_header = FindMultibootHeader(head);

@@ -69,6 +69,12 @@ Result<uint8_t*> RangePlan::Claim(std::string_view name, uint64_t start, uint64_
   return host;
 }
 
+void RangePlan::Release(uint64_t start) {
+  const size_t released = std::erase_if(
+      ranges_, [&](const Range& range) { return range.start == start && !range.firmware; });
+  CHECK(released == 1);
+}
+
 std::optional<uint64_t> RangePlan::FindHighest(uint64_t size, uint64_t alignment, uint64_t floor,
                                                uint64_t ceiling) const {
   CHECK(size != 0 && alignment != 0 && (alignment & (alignment - 1)) == 0);

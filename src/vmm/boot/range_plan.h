@@ -23,6 +23,9 @@ class RangePlan {
   // is kConfigInvalid, with the reason.
   Result<uint8_t*> Claim(std::string_view name, uint64_t start, uint64_t size);
 
+  // Gives back what was claimed at `start`.
+  void Release(uint64_t start);
+
   // The highest, or lowest, free place for `size` bytes in [floor, ceiling), at a multiple of
   // `alignment` (a power of two). Not claimed yet.
   std::optional<uint64_t> FindHighest(uint64_t size, uint64_t alignment, uint64_t floor,

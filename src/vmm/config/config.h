@@ -18,7 +18,7 @@ namespace vmm {
 
 enum class MachineKind : uint8_t { kPc };
 enum class AccelChoice : uint8_t { kAuto, kKvm, kBt, kInterpreter };
-enum class KernelEntry : uint8_t { kAuto, kLong, kProtected, kReal };
+enum class KernelEntry : uint8_t { kAuto, kUnpacked, kLong, kProtected, kReal };
 enum class OnReboot : uint8_t { kReset, kExit };
 enum class OnPanic : uint8_t { kExit, kReset, kPause };
 

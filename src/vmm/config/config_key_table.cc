@@ -121,11 +121,12 @@ constexpr ConfigKey kKeys[] = {
      .default_text = "\"auto\"",
      .example = "\"real\"",
      .option = "--entry",
-     .help = "Where a bzImage is entered: in 64-bit, 32-bit protected or real mode. \"auto\" is "
-             "the first that it has.",
+     .help = "Where a bzImage is entered: in the kernel that vmm has unpacked, or where the kernel "
+             "unpacks itself in 64-bit, 32-bit protected or real mode. \"auto\" is the first that "
+             "can be done.",
      .set = [](Config& config,
                const ConfigValue& value) { config.entry = KernelEntry(value.number); },
-     .choices = "auto|long|protected|real",
+     .choices = "auto|unpacked|long|protected|real",
      .aliases = "kernel_entry|entry_mode|boot_protocol"},
     {.name = "boot_sector",
      .kind = ValueKind::kFile,

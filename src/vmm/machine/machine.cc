@@ -32,6 +32,8 @@ ForceEntry EntryOf(KernelEntry entry) {
   switch (entry) {
     case KernelEntry::kAuto:
       return ForceEntry::kAuto;
+    case KernelEntry::kUnpacked:
+      return ForceEntry::kUnpacked;
     case KernelEntry::kLong:
       return ForceEntry::k64;
     case KernelEntry::kProtected:

@@ -35,6 +35,14 @@ TEST_CASE("A claimed range can't be claimed again, in whole or in part") {
   CHECK(p.plan.placed()[0].name == "below");
 }
 
+TEST_CASE("A released range can be claimed again") {
+  Plan p;
+  REQUIRE(p.plan.Claim("kernel", 2 * kMiB, kMiB));
+  p.plan.Release(2 * kMiB);
+  CHECK(p.plan.placed().empty());
+  CHECK(p.plan.Claim("kernel", 2 * kMiB, 2 * kMiB));
+}
+
 TEST_CASE("Ranges outside RAM, empty ones and ones that wrap around are refused") {
   Plan p;
   CHECK_THAT(p.Refusal(kMiB, 0), Contains("is empty"));
