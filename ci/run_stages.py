@@ -33,8 +33,8 @@ SANITIZER_ENVIRONMENT = {
     'UBSAN_OPTIONS': 'print_stacktrace=1',
     'TSAN_OPTIONS': 'halt_on_error=0:second_deadlock_stack=1',
 }
-CI_GUESTS = ['cloud', 'i686pae', 'tcc']
-ALL_GUESTS = ['cloud', 'generic', 'i686', 'i686pae', 'tcc']
+CI_GUESTS = ['cloud', 'i686pae', 'tcc', 'debian']
+ALL_GUESTS = ['cloud', 'generic', 'i686', 'i686pae', 'tcc', 'debian', 'debian-generic']
 
 
 def run(command, environment=None, echo=False):

@@ -46,10 +46,10 @@ class Disks(GuestTest):
     def path(self, name):
         return os.path.join(self.directory, name)
 
-    def boot(self, disk, engine=ENGINES[0], cpus=1, append="", **keywords):
+    def boot(self, disk, engine=ENGINES[0], cpus=1, append="", kernel="cloud", **keywords):
         """`disk`: the value of the key, as vm.toml has it."""
-        guest = self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\n'
-                           f'initrd = "{guest_file("cloud-initrd")}"\n'
+        guest = self.start(f'kernel = "{guest_file(kernel + "-vmlinuz")}"\n'
+                           f'initrd = "{guest_file(kernel + "-initrd")}"\n'
                            f'append = "console=ttyS0 {append}"\n'
                            f'cpus = {cpus}\nmemory = "256M"\naccel = "{engine}"\n'
                            f'disk = [{disk}]\n', **keywords)
@@ -120,6 +120,24 @@ class Disks(GuestTest):
                 self.power_off(guest)
                 guest.stop()
                 self.assert_holds(image, "raw", written)
+
+    def use_from_an_i386_kernel(self, kernel, form, cpus=1):
+        """32-bit code is the interpreter's, whatever the engine is called."""
+        image = self.make_image(f"disk.{form}", form)
+        guest = self.boot(f'"{image}"', "interpreter", cpus, "quiet", kernel)
+        written = self.use(guest)
+        self.power_off(guest)
+        guest.stop()
+        self.assert_holds(image, form, written)
+
+    def test_the_i386_kernel_with_pae_by_the_interpreter(self):
+        self.use_from_an_i386_kernel("i686pae", "qcow2")
+
+    @full_only
+    def test_both_i386_kernels_by_the_interpreter(self):
+        self.use_from_an_i386_kernel("i686pae", "raw", cpus=2)
+        for form in ("raw", "qcow2"):
+            self.use_from_an_i386_kernel("i686", form)
 
     def test_what_is_thrown_away_leaves_no_trace(self):
         image = self.make_image("disk.qcow2", "qcow2")
