@@ -30,15 +30,19 @@
 #include <sanitizer/allocator_interface.h>
 #endif
 
-// ThreadSanitizer's: the guest may have two requests in the same bytes, whose copies race as its
-// own stores would. Nothing but guest RAM and the host's files is touched in these.
+// ThreadSanitizer's: the guest may have two requests in the same bytes, or a request in its rings,
+// whose copies race as its own stores would. These touch nothing but guest RAM and files.
 extern "C" const char* __tsan_default_suppressions();
 extern "C" const char* __tsan_default_suppressions() {
   return "race:virtio::ChainBuffers::\n"
-         "race:virtio::SplitQueue::LoadDescriptor\n"
+         "race:LoadDescriptor\n"
          "race:virtio::SplitQueue::Return\n"
-         "race:vmm::MemoryFile::\n"
-         "race:vmm::HostFile::\n";
+         "race:FillZero\n"
+         "race:memory_file.h\n"
+         "race:vmm::HostFile::\n"
+         "race:^Offer$\n"
+         "race:^UsedIndex$\n"
+         "race:hostile::HostileDriver::UsedIndex\n";
 }
 
 namespace {
