@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <thread>
 
@@ -17,6 +18,13 @@ void Stamp(std::span<uint8_t> sector, uint64_t number, uint64_t version) {
 }
 
 }  // namespace
+
+void Promise::Merge(const Promise& other) {
+  newest_zero = std::max(newest_zero, other.newest_zero);
+  if (other.floor < floor) return;  // an older flush that was slower
+  floor = other.floor;
+  floor_is_zero = other.floor_is_zero;
+}
 
 NumberedDisk::NumberedDisk(BlockImage& image, Events events)
     : image_(image), events_(std::move(events)), blocks_(image.size() / kBlock), done_(blocks_) {}

@@ -15,10 +15,13 @@ namespace vmm {
 
 // The disk is divided into blocks; each operation on one has a version, and versions grow.
 // `Promise` is plain data, so that it may lie in memory that outlives a killed process.
-struct Promise {
+struct alignas(32) Promise {
   uint64_t floor = 0;        // the last write or zeroing that a finished flush covers
   uint64_t newest_zero = 0;  // the newest zeroing or discard that was begun
   bool floor_is_zero = false;
+
+  // What was promised besides, perhaps earlier.
+  void Merge(const Promise& other);
 };
 
 class NumberedDisk {

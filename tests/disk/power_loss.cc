@@ -2,12 +2,16 @@
 //
 //   power_loss raw|qcow2 [--cuts N] [--seed S] [--without-sync]
 //   power_loss kill [--cuts N] [--seed S]
+//   power_loss replay START RECORD [--cuts N] [--seed S] [--without-sync] [--backed]
+//   power_loss judge IMAGE TABLE [--backed]
 //
-// A random workload on an image is recorded, write by write. Then the record is cut at N random
+// A random workload on an image is recorded, write by write: here, or in a guest (`replay`, of what
+// vmm_recorded has left; START is the image before). Then the record is cut at N random
 // points: what was synced is there, of the rest any part is, in any order, whole or in sectors.
 // Each time qemu-img finds no corruption (leaks are allowed), and each block is at least as new as
 // the last finished flush. --without-sync ignores the syncs: then something must be found, or this
-// test is worth nothing.
+// test is worth nothing. `judge` looks at an image that a killed vmm has left, and the table of
+// promises that its guest kept (guest_writer.cc).
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
@@ -20,6 +24,7 @@
 #include <map>
 
 #include "tests/disk/numbered_disk.h"
+#include "tests/disk/record_store.h"
 #include "tests/support/memory_file.h"
 #include "vmm/core/base/check.h"
 #include "vmm/core/block/host_file.h"
@@ -55,6 +60,8 @@ constexpr Setup kSetups[] = {
 
 struct Options {
   std::string what;
+  std::vector<std::string> files;
+  bool backed = false;
   unsigned cuts = 1000;
   uint64_t seed = 1;
   bool without_sync = false;
@@ -91,14 +98,25 @@ int Format(BlockFile& file, const Setup& setup) {
   return CreateQcow2(file, header);
 }
 
-// Notes in the record: `offset` says which.
-constexpr uint64_t kZeroNote = UINT64_MAX;  // block and version are in `bytes`
-
 struct Recording {
-  std::vector<uint8_t> start;  // the file before
-  std::vector<FileEvent> events;
-  std::vector<std::vector<Promise>> floors;  // note n has floors[n]
+  std::vector<uint8_t> start;     // the file before
+  std::vector<FileEvent> events;  // a note: part of a table with a Promise for each block
 };
+
+FileEvent NoteOf(uint64_t block, std::span<const Promise> promises) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(promises.data());
+  return {
+      FileEvent::Kind::kNote, block * sizeof(Promise), 0, {bytes, bytes + promises.size_bytes()}};
+}
+
+void Merge(std::vector<Promise>& promises, const FileEvent& note) {
+  const uint64_t first = note.offset / sizeof(Promise);
+  for (uint64_t i = 0; i < note.bytes.size() / sizeof(Promise); ++i) {
+    Promise promise;
+    std::memcpy(&promise, &note.bytes[i * sizeof promise], sizeof promise);
+    if (first + i < promises.size()) promises[first + i].Merge(promise);
+  }
+}
 
 Recording Record(const Setup& setup, uint64_t seed) {
   Recording recording;
@@ -106,7 +124,6 @@ Recording Record(const Setup& setup, uint64_t seed) {
   CHECK(Format(*file, setup) == 0);
   recording.start = file->bytes();
   FileRecord record;
-  std::mutex mutex;
   {
     std::string why;
     auto image = OpenOn(std::make_unique<RecordedFile>(std::move(file), record), setup, true, &why);
@@ -114,16 +131,10 @@ Recording Record(const Setup& setup, uint64_t seed) {
     NumberedDisk disk(
         *image, {
                     [&](uint64_t block, uint64_t version) {
-                      FileEvent note{FileEvent::Kind::kNote, kZeroNote, block, {}};
-                      note.bytes.resize(8);
-                      std::memcpy(note.bytes.data(), &version, 8);
-                      record.Add(std::move(note));
+                      const Promise note{.newest_zero = version};
+                      record.Add(NoteOf(block, {&note, 1}));
                     },
-                    [&](const std::vector<Promise>& floors) {
-                      const std::lock_guard lock(mutex);
-                      recording.floors.push_back(floors);
-                      record.Add({FileEvent::Kind::kNote, recording.floors.size() - 1, 0, {}});
-                    },
+                    [&](const std::vector<Promise>& floors) { record.Add(NoteOf(0, floors)); },
                 });
     CHECK(disk.Run(3, setup.cluster_bits == 9 ? 400 : 150, seed));
   }
@@ -177,7 +188,9 @@ class Bench {
   int Run();
 
  private:
-  void CutAtRandom(const Setup& setup, unsigned cuts);
+  void CutAtRandom(const Setup& setup, const Recording& recording, unsigned cuts);
+  bool Replay();
+  bool JudgeFile();
   void KillAtRandom(const Setup& setup);
   // What is wrong with the file; it is opened as the next run of a machine would.
   std::string Judge(MemoryFile& file, const Setup& setup, const std::vector<Promise>& promises);
@@ -204,9 +217,8 @@ std::string Bench::Judge(MemoryFile& file, const Setup& setup,
   return NumberedDisk::Check(*image, promises, setup.backed);
 }
 
-void Bench::CutAtRandom(const Setup& setup, unsigned cuts) {
+void Bench::CutAtRandom(const Setup& setup, const Recording& recording, unsigned cuts) {
   using Kind = FileEvent::Kind;
-  const Recording recording = Record(setup, random_());
   const auto& events = recording.events;
   std::vector<size_t> points;
   for (unsigned i = 0; i < cuts; ++i) points.push_back(random_() % (events.size() + 1));
@@ -223,17 +235,7 @@ void Bench::CutAtRandom(const Setup& setup, unsigned cuts) {
       if (event.kind == Kind::kSynced && !options_.without_sync) {
         synced = std::max(synced, sync_begins[event.offset]);
       }
-      if (event.kind != Kind::kNote) continue;
-      if (event.offset == kZeroNote) {
-        std::memcpy(&promises[event.length].newest_zero, event.bytes.data(), 8);
-        continue;
-      }
-      for (size_t b = 0; b < promises.size(); ++b) {
-        const Promise& floor = recording.floors[event.offset][b];
-        if (floor.floor < promises[b].floor) continue;  // an older flush that was slower
-        promises[b].floor = floor.floor;
-        promises[b].floor_is_zero = floor.floor_is_zero;
-      }
+      if (event.kind == Kind::kNote) Merge(promises, event);
     }
     for (; applied < synced; ++applied) Apply(durable, events[applied], nullptr);
     MemoryFile left(durable.bytes());
@@ -282,11 +284,11 @@ void Bench::KillAtRandom(const Setup& setup) {
                        [&](const std::vector<Promise>& floors) {
                          const std::lock_guard lock(mutex);
                          for (uint64_t b = 0; b < blocks; ++b) {
-                           if (floors[b].floor < shared[b].floor) continue;
                            // Killed between the two, zeros must still be right.
-                           if (floors[b].floor_is_zero) shared[b].floor_is_zero = true;
-                           shared[b].floor = floors[b].floor;
-                           shared[b].floor_is_zero = floors[b].floor_is_zero;
+                           if (floors[b].floor >= shared[b].floor && floors[b].floor_is_zero) {
+                             shared[b].floor_is_zero = true;
+                           }
+                           shared[b].Merge(floors[b]);
                          }
                        }});
     disk.Run(3, 1'000'000, seed);
@@ -313,15 +315,70 @@ void Bench::KillAtRandom(const Setup& setup) {
   }
 }
 
+std::vector<uint8_t> Contents(const fs::path& path) {
+  auto file = HostFile::Open(path, {});
+  CHECK(file);
+  std::vector<uint8_t> bytes((*file)->size());
+  CHECK(ReadAt(**file, 0, bytes) == 0);
+  return bytes;
+}
+
+// As the image itself says it.
+Setup SetupOf(const std::vector<uint8_t>& image, bool backed) {
+  MemoryFile file(image);
+  Setup setup{ImageFormat::kRaw, 0, image.size(), backed, 0, 0};
+  if (Qcow2Header::IsQcow2(image)) {
+    const auto header = Qcow2Image::ReadHeader(file);
+    CHECK(header);
+    setup.format = ImageFormat::kQcow2;
+    setup.size = header->size;
+    setup.cluster_bits = header->cluster_bits;
+  }
+  return setup;
+}
+
+bool Bench::Replay() {
+  Recording recording{Contents(options_.files[0]), {}};
+  auto events = LoadRecord(options_.files[1]);
+  if (!events) return false;
+  recording.events = std::move(*events);
+  using Kind = FileEvent::Kind;
+  const auto count = [&](Kind kind) {
+    return std::ranges::count(recording.events, kind, &FileEvent::kind);
+  };
+  std::printf("%td writes, %td syncs, %td notes\n", count(Kind::kWrite), count(Kind::kSynced),
+              count(Kind::kNote));
+  if (count(Kind::kSynced) == 0 || count(Kind::kNote) == 0) return false;
+  CutAtRandom(SetupOf(recording.start, options_.backed), recording, options_.cuts);
+  return true;
+}
+
+bool Bench::JudgeFile() {
+  MemoryFile image(Contents(options_.files[0]));
+  const Setup setup = SetupOf(image.bytes(), options_.backed);
+  const FileEvent table{FileEvent::Kind::kNote, 0, 0, Contents(options_.files[1])};
+  std::vector<Promise> promises(setup.size / NumberedDisk::kBlock);
+  Merge(promises, table);
+  const auto flushed =
+      std::ranges::count_if(promises, [](const Promise& p) { return p.floor != 0; });
+  const std::string wrong = Judge(image, setup, promises);
+  std::printf("%td blocks were flushed\n%s\n", flushed, wrong.c_str());
+  return wrong.empty();
+}
+
 int Bench::Run() {
-  if (options_.what == "kill") {
+  if (options_.what == "judge") return JudgeFile() ? 0 : 1;
+  if (options_.what == "replay") {
+    if (!Replay()) return 1;
+  } else if (options_.what == "kill") {
     for (unsigned i = 0; i < options_.cuts; ++i) KillAtRandom(kSetups[i % std::size(kSetups)]);
   } else {
     const auto wanted = ImageFormatOf(options_.what);
     const auto fits = [&](const Setup& setup) { return setup.format == wanted; };
     const auto count = static_cast<unsigned>(std::ranges::count_if(kSetups, fits));
     for (const Setup& setup : kSetups) {
-      if (fits(setup)) CutAtRandom(setup, (options_.cuts + count - 1) / count);
+      if (fits(setup))
+        CutAtRandom(setup, Record(setup, random_()), (options_.cuts + count - 1) / count);
     }
   }
   std::printf("%u images as they must be, %u not\n%s\n", passed_, bad_, first_.c_str());
@@ -345,13 +402,19 @@ int main(int argc, char** argv) {
       options.cuts = static_cast<unsigned>(std::stoul(argv[++i]));
     } else if (word == "--seed" && i + 1 < argc) {
       options.seed = std::stoull(argv[++i]);
-    } else {
+    } else if (word == "--backed") {
+      options.backed = true;
+    } else if (options.what.empty()) {
       options.what = word;
+    } else {
+      options.files.push_back(word);
     }
   }
-  if (options.what != "raw" && options.what != "qcow2" && options.what != "kill") {
-    std::fprintf(stderr,
-                 "usage: power_loss raw|qcow2|kill [--cuts N] [--seed S] [--without-sync]\n");
+  const std::map<std::string, size_t> known = {
+      {"raw", 0}, {"qcow2", 0}, {"kill", 0}, {"replay", 2}, {"judge", 2}};
+  const auto found = known.find(options.what);
+  if (found == known.end() || found->second != options.files.size()) {
+    std::fputs("usage: see the top of power_loss.cc\n", stderr);
     return 64;
   }
   if (options.what != "raw" && std::system("qemu-img --version >/dev/null 2>&1") != 0) {

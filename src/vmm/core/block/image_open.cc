@@ -18,6 +18,15 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxChain = 64;
 
+FileWrapper& Wrapper() {
+  static FileWrapper wrapper;
+  return wrapper;
+}
+
+std::unique_ptr<BlockFile> Wrap(std::unique_ptr<BlockFile> file, bool writable) {
+  return writable && Wrapper() ? Wrapper()(std::move(file)) : std::move(file);
+}
+
 // Opens a chain from the top; the files above are known by then.
 class ChainOpener {
  public:
@@ -53,8 +62,9 @@ Result<OpenedImage> ChainOpener::Open(const fs::path& path, std::optional<ImageF
     format = *found;
   }
   if (*format == ImageFormat::kRaw) {
-    return OpenedImage{std::make_unique<RawImage>(std::move(file), !writable, guessed),
-                       ImageFormat::kRaw};
+    return OpenedImage{
+        std::make_unique<RawImage>(Wrap(std::move(file), writable), !writable, guessed),
+        ImageFormat::kRaw};
   }
   auto header = Qcow2Image::ReadHeader(*file);
   if (!header) return tl::unexpected(header.error());
@@ -71,7 +81,8 @@ Result<OpenedImage> ChainOpener::Open(const fs::path& path, std::optional<ImageF
     if (!below) return tl::unexpected(below.error());
     backing = std::move(*below);
   }
-  auto image = Qcow2Image::Open(std::move(file), *header, std::move(backing), writable);
+  auto image =
+      Qcow2Image::Open(Wrap(std::move(file), writable), *header, std::move(backing), writable);
   if (!image) return tl::unexpected(image.error());
   return OpenedImage{std::move(*image), ImageFormat::kQcow2};
 }
@@ -106,6 +117,10 @@ fs::path TemporaryDirectory(const fs::path& wanted) {
 }
 
 }  // namespace
+
+void OverrideImageFiles(FileWrapper wrapper) {
+  Wrapper() = std::move(wrapper);
+}
 
 std::string_view Name(ImageFormat format) {
   return format == ImageFormat::kRaw ? "raw" : "qcow2";

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -42,5 +43,9 @@ Result<ImageFormat> DetectFormat(BlockFile& file);
 
 // Where an image's backing file is: relative names start at the image's directory.
 std::filesystem::path BackingPath(const std::filesystem::path& image, const std::string& name);
+
+// For tests: stands between each image that may be written and its file, from now on.
+using FileWrapper = std::function<std::unique_ptr<BlockFile>(std::unique_ptr<BlockFile> file)>;
+void OverrideImageFiles(FileWrapper wrapper);
 
 }  // namespace vmm

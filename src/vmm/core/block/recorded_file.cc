@@ -28,11 +28,13 @@ int RecordedFile::Read(uint64_t offset, std::span<const iovec> to) {
 int RecordedFile::Write(uint64_t offset, std::span<const iovec> from) {
   std::vector<uint8_t> bytes = CopyOf(from);
   const int error = WriteAt(*file_, offset, bytes);
-  if (error == 0) record_.Add({Kind::kWrite, offset, bytes.size(), std::move(bytes)});
+  const Kind kind = is_of_notes_ ? Kind::kNote : Kind::kWrite;
+  if (error == 0) record_.Add({kind, offset, bytes.size(), std::move(bytes)});
   return error;
 }
 
 int RecordedFile::Sync() {
+  if (is_of_notes_) return file_->Sync();
   const uint64_t number = record_.NextSync();
   record_.Add({Kind::kSync, number, 0, {}});
   const int error = file_->Sync();
@@ -42,19 +44,19 @@ int RecordedFile::Sync() {
 
 int RecordedFile::Resize(uint64_t bytes) {
   const int error = file_->Resize(bytes);
-  if (error == 0) record_.Add({Kind::kResize, bytes, 0, {}});
+  if (error == 0 && !is_of_notes_) record_.Add({Kind::kResize, bytes, 0, {}});
   return error;
 }
 
 int RecordedFile::Zero(uint64_t offset, uint64_t length, bool unmap) {
   const int error = file_->Zero(offset, length, unmap);
-  if (error == 0) record_.Add({Kind::kZero, offset, length, {}});
+  if (error == 0 && !is_of_notes_) record_.Add({Kind::kZero, offset, length, {}});
   return error;
 }
 
 int RecordedFile::Reserve(uint64_t offset, uint64_t length) {
   const int error = file_->Reserve(offset, length);
-  if (error == 0 && file_->size() >= offset + length) {
+  if (error == 0 && !is_of_notes_ && file_->size() >= offset + length) {
     record_.Add({Kind::kResize, file_->size(), 0, {}});
   }
   return error;

@@ -17,7 +17,7 @@ struct FileEvent {
     kResize,  // to `offset`
     kSync,    // sync number `offset` begins
     kSynced,  // and is over: what came before its beginning is durable
-    kNote,    // what a test has to say: `offset`, `length`, `bytes`
+    kNote,    // what a test has to say: `bytes` at `offset`
   };
   Kind kind;
   uint64_t offset = 0;
@@ -40,9 +40,10 @@ class FileRecord {
 
 class RecordedFile final : public BlockFile {
  public:
-  // `record` outlives this.
-  RecordedFile(std::unique_ptr<BlockFile> file, FileRecord& record)
-      : file_(std::move(file)), record_(record) {}
+  // `record` outlives this. `is_of_notes`: its writes are notes about other files, with `offset`
+  // and `bytes`, and nothing else of it is remembered.
+  RecordedFile(std::unique_ptr<BlockFile> file, FileRecord& record, bool is_of_notes = false)
+      : file_(std::move(file)), record_(record), is_of_notes_(is_of_notes) {}
 
   int Read(uint64_t offset, std::span<const iovec> to) override;
   int Write(uint64_t offset, std::span<const iovec> from) override;
@@ -57,6 +58,7 @@ class RecordedFile final : public BlockFile {
  private:
   const std::unique_ptr<BlockFile> file_;
   FileRecord& record_;
+  const bool is_of_notes_;
 };
 
 }  // namespace vmm
