@@ -315,8 +315,9 @@ void Bench::KillAtRandom(const Setup& setup) {
   }
 }
 
+// Without a lock: the kernel may hold that of a killed process for a moment.
 std::vector<uint8_t> Contents(const fs::path& path) {
-  auto file = HostFile::Open(path, {});
+  auto file = HostFile::Open(path, {.writable = false, .direct = false, .lock = false});
   CHECK(file);
   std::vector<uint8_t> bytes((*file)->size());
   CHECK(ReadAt(**file, 0, bytes) == 0);
