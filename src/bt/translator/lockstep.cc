@@ -15,6 +15,16 @@ bool Same(const vmm::SegmentState& a, const vmm::SegmentState& b) {
   return a.selector == b.selector && a.access == b.access && a.limit == b.limit && a.base == b.base;
 }
 
+// In pieces that are moved by vector registers: as a whole it becomes a REP MOVS, which takes
+// longer to start than all of this.
+void CopySlots(const uint64_t* from, uint64_t* to) {
+  constexpr size_t kPiece = 6;
+  static_assert(kSlots % kPiece == 0);
+  for (size_t i = 0; i < kSlots; i += kPiece) {
+    std::memcpy(to + i, from + i, kPiece * sizeof(uint64_t));
+  }
+}
+
 // From the operand of `size` bytes to the one of the same size that has the bit.
 uint64_t BitOffset(const Cpu& cpu, const Op& op, unsigned size) {
   int64_t bit = static_cast<int64_t>(cpu.Reg<uint64_t>(op.src));
@@ -41,6 +51,7 @@ void Translator::Lockstep::Note(const Translation& translation,
 
 void Translator::Lockstep::Clear() {
   Forget();
+  recent_.fill({});
   steps_.clear();
   places_.clear();
 }
@@ -115,7 +126,10 @@ Translator::Lockstep::Step Translator::Lockstep::StepOf(const Op& op, const Insn
 
 // As long as it is decoded: none, if there is no memory.
 const std::vector<Translator::Lockstep::Step>& Translator::Lockstep::StepsOf(const Block& block) {
+  Recent& recent = recent_[reinterpret_cast<uintptr_t>(&block) / sizeof(Block) % recent_.size()];
+  if (recent.block == &block) return *recent.steps;
   const auto [found, made] = steps_.try_emplace(&block);
+  recent = {&block, &found->second};
   std::vector<Step>& steps = found->second;
   const uint8_t* bytes = made ? translator_.FetchBytes(block) : nullptr;
   if (!bytes) return steps;
@@ -217,13 +231,18 @@ void Translator::Lockstep::AddPoint(const Step* step) {
   if (!step || step->vector) fpus_.push_back(FpuNow());
   const uint32_t undefined =
       step ? (points_.back().undefined & ~step->flags_written) | step->undefined : 0;
-  Point point{{}, cpu_.flags_, undefined, systems_.size() - 1, fpus_.size() - 1, writes_.size()};
-  std::ranges::copy(cpu_.r, point.r.begin());
-  for (size_t i = points_.empty() ? 0 : points_.back().writes; i < writes_.size(); ++i) {
+  const size_t noted = points_.empty() ? 0 : points_.back().writes;
+  Point& point = points_.emplace_back();
+  CopySlots(cpu_.r, point.r.data());
+  point.flags = cpu_.flags_;
+  point.undefined = undefined;
+  point.system = systems_.size() - 1;
+  point.fpu = fpus_.size() - 1;
+  point.writes = writes_.size();
+  for (size_t i = noted; i < writes_.size(); ++i) {
     Write& write = writes_[i];
     std::memcpy(&data_[write.data + write.size], write.host, write.size);
   }
-  points_.push_back(point);
 }
 
 // Memory is as before the first of the writes.

@@ -5,6 +5,7 @@
 // stretches. Nobody else may write to memory meanwhile: for runs in turns.
 #pragma once
 
+#include <array>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -70,6 +71,7 @@ class Translator::Lockstep {
   using Fpu = std::array<uint8_t, kFpuBytes>;
   // Between two instructions.
   struct Point {
+    Point() {}  // not zeroed, which would be half of the work of a run
     std::array<uint64_t, kSlots> r;
     Flags flags;
     uint32_t undefined;          // EFLAGS bits that may be anything
@@ -114,6 +116,11 @@ class Translator::Lockstep {
   Translator& translator_;
   Cpu& cpu_;
   std::unordered_map<const Block*, std::vector<Step>> steps_;
+  struct Recent {
+    const Block* block = nullptr;
+    const std::vector<Step>* steps = nullptr;
+  };
+  std::array<Recent, 4096> recent_;  // of steps_, by the block's address
   struct Place {
     std::vector<const Block*> blocks;
     CodeSpace::Offset hot, hot_end, cold, cold_end;
