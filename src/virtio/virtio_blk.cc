@@ -80,11 +80,6 @@ void VirtioBlk::ReadConfig(uint64_t offset, std::span<uint8_t> data) const {
   }
 }
 
-void VirtioBlk::OnKick(unsigned queue) {
-  kicked_.fetch_or(1u << queue);
-  ring_();
-}
-
 void VirtioBlk::OnDoorbell(unsigned queue) {
   if (const std::unique_lock lock(work_mutex_, std::try_to_lock); lock && !is_paused_) {
     for (unsigned i = 0; i < kMostAtOnce; ++i) {
@@ -105,10 +100,7 @@ void VirtioBlk::OnDoorbell(unsigned queue) {
 void VirtioBlk::Work() {
   const std::lock_guard lock(work_mutex_);
   if (is_paused_) return;
-  const uint32_t kicked = kicked_.exchange(0);
-  for (unsigned queue = 0; queue < queue_count(); ++queue) {
-    if (kicked >> queue & 1) WorkQueue(queue);
-  }
+  for (unsigned queue = 0; queue < queue_count(); ++queue) WorkQueue(queue);
 }
 
 void VirtioBlk::Pause() {

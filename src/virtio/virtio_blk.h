@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -47,7 +46,8 @@ class VirtioBlk final : public VirtioDevice {
   // Paused, or without a request under way.
   ~VirtioBlk() override;
 
-  // Takes what is in the queues that were kicked. One thread at a time.
+  // Takes what is in the queues: who rang by an eventfd does not say which one. One thread at a
+  // time.
   void Work();
 
   uint16_t type() const override { return blk::kType; }
@@ -70,7 +70,7 @@ class VirtioBlk final : public VirtioDevice {
     uint64_t data_written = 0;  // bytes before the result, when all goes well
   };
 
-  void OnKick(unsigned queue) override;
+  void OnKick(unsigned) override { ring_(); }
   void OnDoorbell(unsigned queue) override;
   void WorkQueue(unsigned queue);
   // Makes a BlockRequest of the chain; false: it is over already.
@@ -91,8 +91,7 @@ class VirtioBlk final : public VirtioDevice {
   std::array<uint8_t, blk::kConfigSize> config_{};
   const std::function<void()> ring_;
 
-  std::atomic<uint32_t> kicked_{0};  // a bit a queue
-  std::mutex work_mutex_;            // held by Work(), guards is_paused_
+  std::mutex work_mutex_;  // held by Work(), guards is_paused_
   bool is_paused_ = false;
 
   std::mutex pool_mutex_;

@@ -62,6 +62,7 @@ VirtioPci::VirtioPci(VirtioDevice& device, uint32_t class_code, const Socket& so
                   {.vendor = pci::kVendor, .device = pci::kSubsystem}, socket,
                   device.queue_count() + 1),
       device_(device),
+      doorbells_(socket.doorbells),
       registers_(device.name(), *this, &VirtioPci::ReadRegisters, &VirtioPci::WriteBar),
       tables_(device.name(), *this, &VirtioPci::ReadTables, &VirtioPci::WriteTables) {
   for (auto& vector : queue_vectors_) vector = pci::kNoVector;
@@ -86,6 +87,23 @@ VirtioPci::VirtioPci(VirtioDevice& device, uint32_t class_code, const Socket& so
   config().Define32(static_cast<uint16_t>(notify + pci::kNotifyOffMultiplier), kNotifyMultiplier);
   DefinePart(CapabilityType::kCommon, kCommon, pci::kCommonSize, pci::kCapSize);
   device_.SetTransport(*this);
+}
+
+VirtioPci::~VirtioPci() {
+  OnBarPlaced(kRegistersBar, {});
+}
+
+// Drivers write 16 bits, or 32 with NOTIFICATION_DATA, which is not offered. 4.1.5.2
+void VirtioPci::OnBarPlaced(unsigned index, std::optional<uint64_t> start) {
+  if (index != kRegistersBar || doorbells_ == nullptr || bell_ < 0) return;
+  for (const auto& doorbell : wired_) doorbells_->Unwire(doorbell);
+  wired_.clear();
+  if (!start) return;
+  for (unsigned queue = 0; queue < device_.queue_count(); ++queue) {
+    const vmm::GuestPhys address(*start + kNotify + uint64_t{kNotifyMultiplier} * queue);
+    wired_.push_back({address, 2, bell_});
+    doorbells_->Wire(wired_.back());
+  }
 }
 
 uint16_t VirtioPci::DefinePart(CapabilityType type, uint32_t offset, uint32_t length,

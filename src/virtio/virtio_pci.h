@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "virtio/virtio_device.h"
 #include "vmm/core/bus/device_part.h"
@@ -41,7 +42,12 @@ class VirtioPci final : public vmm::PciEndpoint, private VirtioDevice::Transport
   // `class_code` as PCI has it, 24 bits. The device outlives its transport.
   VirtioPci(VirtioDevice& device, uint32_t class_code, const Socket& socket);
 
+  ~VirtioPci() override;
+
   VirtioDevice& device() { return device_; }
+  // The eventfd that wakes whoever works the queues, before AssignResources(): the engine may
+  // signal it in the place of RingDoorbell(). -1, as at first: there is none.
+  void SetBell(int fd) { bell_ = fd; }
 
   // With the device paused.
   void PowerOnReset();
@@ -56,6 +62,7 @@ class VirtioPci final : public vmm::PciEndpoint, private VirtioDevice::Transport
 
   void OnConfigWritten(uint16_t offset, size_t size) override;
   void OnConfigRead(uint16_t offset, std::span<uint8_t> data) override;
+  void OnBarPlaced(unsigned index, std::optional<uint64_t> start) override;
   // The registers that the window in configuration space stands for now. 4.1.4.9
   bool Window(uint16_t offset, size_t size, uint64_t* start) const;
 
@@ -76,6 +83,9 @@ class VirtioPci final : public vmm::PciEndpoint, private VirtioDevice::Transport
   uint16_t DefinePart(pci::CapabilityType type, uint32_t offset, uint32_t length, uint16_t size);
 
   VirtioDevice& device_;
+  vmm::DoorbellWires* const doorbells_;
+  int bell_ = -1;
+  std::vector<vmm::DoorbellWires::Doorbell> wired_;  // guarded by the decoder
   vmm::DevicePart<VirtioPci> registers_, tables_;
   uint16_t window_ = 0;  // the capability of the window
   bool was_bus_master_ = false;

@@ -60,24 +60,6 @@ void InterpreterVm::SetA20(bool open) {
   }
 }
 
-vmm::Result<void> InterpreterVm::AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) {
-  struct Doorbell final : vmm::Device {
-    Doorbell(unsigned wanted_size, int event) : size(wanted_size), fd(event) {}
-    std::string_view name() const override { return "ioeventfd"; }
-    void Read(uint64_t, std::span<uint8_t> data) override { std::ranges::fill(data, 0); }
-    void Write(uint64_t, std::span<const uint8_t> data) override {
-      if (size != 0 && data.size() != size) return;
-      const uint64_t one = 1;
-      [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof(one));
-    }
-    unsigned size;
-    int fd;
-  };
-  doorbells_.push_back(std::make_unique<Doorbell>(size, fd));
-  vmm::Bus& bus = port ? parts_.ports : parts_.mmio;
-  return bus.Attach(address, size ? size : 4, *doorbells_.back());
-}
-
 void InterpreterVm::OnHostWrite(vmm::GuestPhys start, uint64_t length) {
   for (uint64_t at = start.value, end = at + length; at < end;) {
     const uint64_t part = std::min(end - at, vmm::kPageSize - at % vmm::kPageSize);

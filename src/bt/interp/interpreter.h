@@ -40,7 +40,6 @@ class InterpreterVm final : public vmm::Vm {
   void InjectNmi(unsigned cpu) override;
   void SetA20(bool open) override;
   void IoapicRouteChanged(unsigned, vmm::MsiMessage, bool, bool) override {}
-  vmm::Result<void> AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) override;
   void OnHostWrite(vmm::GuestPhys start, uint64_t length) override;
   vmm::Result<void> SetDebugPoints(std::span<const vmm::DebugPoint> points,
                                    const vmm::CpuState& context) override;
@@ -107,7 +106,6 @@ class InterpreterVm final : public vmm::Vm {
   vmm::ApicBus apic_bus_;
   DebugPoints debug_points_;
   std::vector<Cpu*> cpus_;
-  std::vector<std::unique_ptr<vmm::Device>> doorbells_;
   std::unique_ptr<std::atomic<uint8_t>[]> code_pages_;
   // Bit n: vCPU n may have write entries for the page. Cleared only by the vCPU itself, or while
   // the world is stopped.

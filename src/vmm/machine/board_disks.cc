@@ -18,7 +18,12 @@ DiskSlot::DiskSlot(uint8_t device, size_t index, const BoardDisk& disk,
            {.queues = disk.queues, .serial = disk.serial, .read_only = disk.read_only}, host,
            [this] { thread_.Ring(); }),
       pci_(blk_, kMassStorage, socket),
-      thread_(blk_.name() + "-queues", [this] { blk_.Work(); }) {}
+      thread_(blk_.name() + "-queues", [this] {
+        blk_.Work();
+        return PollThread::Wait{};
+      }) {
+  pci_.SetBell(thread_.bell());
+}
 
 DiskSlot::~DiskSlot() {
   Pause();

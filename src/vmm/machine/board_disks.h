@@ -6,7 +6,7 @@
 #include "virtio/virtio_blk.h"
 #include "virtio/virtio_pci.h"
 #include "vmm/core/block/disk.h"
-#include "vmm/core/host/work_thread.h"
+#include "vmm/core/host/poll_thread.h"
 #include "vmm/machine/board_slot.h"
 
 namespace vmm {
@@ -43,7 +43,7 @@ class DiskSlot final : public BoardSlot {
  private:
   virtio::VirtioBlk blk_;
   virtio::VirtioPci pci_;
-  WorkThread thread_;
+  PollThread thread_;
 };
 
 }  // namespace vmm

@@ -17,7 +17,9 @@ NetSlot::NetSlot(uint8_t device, size_t index, const BoardNet& net,
       net_(fmt::format("net{}", index), *net.backend, {.mac = net.mac, .mtu = net.mtu}, host,
            [this] { thread_.Ring(); }),
       pci_(net_, kEthernet, socket),
-      thread_(net_.name() + "-queues", [this] { return net_.Work(); }) {}
+      thread_(net_.name() + "-queues", [this] { return net_.Work(); }) {
+  pci_.SetBell(thread_.bell());
+}
 
 NetSlot::~NetSlot() {
   Pause();

@@ -11,7 +11,7 @@ namespace vmm {
 void Board::MakeSlots(const Parts& parts) {
   const virtio::VirtioDevice::Host host{parts.memory, plug_};
   const auto socket_of = [this](uint8_t device, uint8_t function = 0) {
-    return PciEndpoint::Socket{decoder_, pirqs_.Pin({device, function}, 0), plug_};
+    return PciEndpoint::Socket{decoder_, pirqs_.Pin({device, function}, 0), plug_, &plug_};
   };
   for (size_t i = 0; i < parts.disks.size(); ++i) {
     const auto device = static_cast<uint8_t>(BoardSlot::kFirstDisk + i);

@@ -21,6 +21,22 @@ TEST_CASE("Each ring is followed by a run that began after it", "[net][threads]"
   }
 }
 
+TEST_CASE("A signal of its bell is a ring, whoever gives it", "[net][threads]") {
+  std::atomic<unsigned> wanted{0}, seen{0};
+  PollThread thread("test", [&]() -> PollThread::Wait {
+    seen = wanted.load();
+    seen.notify_all();
+    return {};
+  });
+  for (unsigned i = 1; i <= 1000; ++i) {
+    wanted = i;
+    const uint64_t one = 1;
+    REQUIRE(write(thread.bell(), &one, sizeof one) == sizeof one);
+    if (i % 3 == 0) thread.Ring();
+    while (seen != i) seen.wait(i - 1);
+  }
+}
+
 TEST_CASE("It wakes for its descriptor, and does not wait when there is more", "[net][threads]") {
   int ends[2];
   REQUIRE(pipe(ends) == 0);

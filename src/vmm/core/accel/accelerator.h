@@ -98,8 +98,11 @@ class Vm : public MsiSink {
   // engine that can't do it leaves the line alone.
   virtual void SetA20(bool) {}
   // Wire an eventfd to a guest write, so that it needs no exit where the engine can: any value of
-  // `size` bytes (0 = any size) at `address` signals `fd`. The default way is a Device.
-  virtual Result<void> AddIoEventFd(bool port, uint64_t address, unsigned size, int fd) = 0;
+  // `size` bytes (0 = any size) at `address` signals `fd`. kUnavailable: the engine can't, or is
+  // quicker with a Device there.
+  virtual Result<void> AddIoEventFd(bool, uint64_t, unsigned, int) {
+    return Fail(ExitCode::kUnavailable, "this engine wires no eventfd to a guest write");
+  }
   virtual Result<void> RemoveIoEventFd(bool, uint64_t, unsigned, int) {
     return Fail(ExitCode::kUnavailable, "this engine wires no eventfd to a guest write");
   }

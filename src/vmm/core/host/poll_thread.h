@@ -31,6 +31,8 @@ class PollThread {
 
   // Any thread; never waits.
   void Ring();
+  // An eventfd whose signal is a ring too, for who can't call.
+  int bell() const { return bell_.get(); }
 
  private:
   void Run();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -22,9 +23,14 @@ class PciDecoder {
   PciDecoder(const PciDecoder&) = delete;
   PciDecoder& operator=(const PciDecoder&) = delete;
 
+  // Where a device begins to answer, or that it does so no more. Called with the lock held.
+  using Placed = std::function<void(std::optional<uint64_t> start)>;
+
   // From here on `device` answers at [start, start + length), and nowhere else; without a start it
-  // doesn't answer at all. It outlives its place, and the vCPUs.
-  void Place(Device& device, Space space, std::optional<uint64_t> start, uint64_t length);
+  // doesn't answer at all. It outlives its place, and the vCPUs. `placed` is told, as long as that
+  // is its wish.
+  void Place(Device& device, Space space, std::optional<uint64_t> start, uint64_t length,
+             Placed placed = {});
 
  private:
   struct Wish {
@@ -32,6 +38,7 @@ class PciDecoder {
     Bus* bus;
     uint64_t start, length;
     bool granted;
+    Placed placed;
   };
 
   Bus& ports_;

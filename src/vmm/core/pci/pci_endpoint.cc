@@ -151,7 +151,8 @@ void PciEndpoint::PlaceBars() {
     bar.placed = wanted;
     const auto space =
         bar.kind == BarKind::kPorts ? PciDecoder::Space::kPorts : PciDecoder::Space::kMemory;
-    decoder_.Place(*bar.device, space, wanted, bar.size);
+    decoder_.Place(*bar.device, space, wanted, bar.size,
+                   [this, i](std::optional<uint64_t> start) { OnBarPlaced(i, start); });
   }
 }
 

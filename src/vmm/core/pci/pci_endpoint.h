@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "vmm/core/bus/doorbell_wires.h"
 #include "vmm/core/irq/irq_line.h"
 #include "vmm/core/pci/pci_address_plan.h"
 #include "vmm/core/pci/pci_decoder.h"
@@ -35,6 +36,7 @@ class PciEndpoint : public PciFunction {
     PciDecoder& decoder;
     IrqLine& pin;  // INTA
     MsiSink& messages;
+    DoorbellWires* doorbells = nullptr;  // null: every write reaches the device
   };
 
   ~PciEndpoint() override;
@@ -73,6 +75,13 @@ class PciEndpoint : public PciFunction {
 
   void OnConfigWritten(uint16_t offset, size_t size) override;
   void OnConfigRead(uint16_t offset, std::span<uint8_t> data) override;
+  // Where the device of BAR `index` begins to answer, or that it does so no more: not the same as
+  // what the BAR says, for two may say the same. With the decoder's lock held, and that of the
+  // function whose BAR was moved; not from the destructor on.
+  virtual void OnBarPlaced(unsigned index, std::optional<uint64_t> start) {
+    static_cast<void>(index);
+    static_cast<void>(start);
+  }
 
  private:
   struct Bar {
