@@ -14,6 +14,7 @@
 #include "bt/interp/debugger.h"
 #include "bt/interp/event_kind.h"
 #include "bt/interp/flags.h"
+#include "bt/interp/halt_poll.h"
 #include "bt/interp/op.h"
 #include "bt/interp/op_cache.h"
 #include "bt/interp/registers.h"
@@ -342,6 +343,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   alignas(64) vmm::XsaveArea fpu_;
   InterpreterVm& vm_;
   uint64_t instructions_ = 0, blocks_built_ = 0, tlb_misses_ = 0;
+  bool nmi_masked_ = false;  // until IRET
   bool incomplete_ = false;  // the op that just ran did not complete its instruction
 
  private:
@@ -485,11 +487,8 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   bool dead_halt_told_ = false;   // RunExit::kHalted was given for this halt
   int acknowledged_vector_ = -1;  // taken from the controller by another engine, not delivered yet
 
- public:
-  bool nmi_masked_ = false;
-
- private:
   std::atomic<uint32_t> attention_{0};
+  HaltPoll halt_poll_;
   std::atomic<bool> inside_{false};
   std::mutex posted_mutex_;
   std::vector<std::pair<uint64_t, uint64_t>> posted_;

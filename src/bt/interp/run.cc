@@ -259,7 +259,7 @@ Cpu::Next Cpu::HandleAttention(vmm::RunResult& result) {
     }
     if (vm_.parts().schedule) return Next::kSleep;
     vm_.LeaveGuest(*this);
-    attention_.wait(0);
+    halt_poll_.Wait(attention_);
     vm_.EnterGuest(*this);
   }
 }
