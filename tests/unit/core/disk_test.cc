@@ -1,5 +1,6 @@
 #include "vmm/core/block/disk.h"
 
+#include <pthread.h>
 #include <sys/uio.h>
 
 #include <catch2/catch.hpp>
@@ -33,6 +34,9 @@ struct Asked {
       auto& self = *static_cast<Asked*>(r.user);
       const std::lock_guard lock(self.mutex);
       self.error = e;
+      char name[16] = {};
+      pthread_getname_np(pthread_self(), name, sizeof(name));
+      self.thread = name;
       self.is_done = true;
       self.changed.notify_all();
     };
@@ -50,6 +54,7 @@ struct Asked {
   std::condition_variable changed;
   bool is_done = false;
   int error = -1;
+  std::string thread;  // that told the end
 };
 
 int Do(Disk& disk, Asked& asked, unsigned queue = 0) {
@@ -168,6 +173,28 @@ TEST_CASE("what the host has in its page cache is read at once, and is right", "
     CHECK(long_one.bytes[7 * kBlock] == 8);
     disk.Drain();
   }
+}
+
+TEST_CASE("a write that io_uring would need a thread for is made by the pool's", "[block]") {
+  constexpr uint64_t kBlock = 4096;
+  Disk disk(MakeImage(false, 1 << 20), {});
+  BlockImage::Place place;
+  REQUIRE(disk.image().Locate(0, kBlock, true, &place));
+  std::vector<uint8_t> bytes(kBlock, 9);
+  const iovec one{bytes.data(), bytes.size()};
+  REQUIRE(pwritev2(place.fd, &one, 1, 0, 0) == kBlock);
+  const bool at_once = pwritev2(place.fd, &one, 1, 0, RWF_NOWAIT) == kBlock;
+  place.owner->Release(place.ticket);
+  for (uint64_t size : {kBlock, 128 * 1024ul, kBlock}) {
+    Asked write(Kind::kWrite, 0, size, 7);
+    disk.Submit(0, write.request);
+    REQUIRE(write.Wait() == 0);
+    if (!at_once) CHECK(write.thread == "disk");
+    Asked read(Kind::kRead, 0, size);
+    REQUIRE(Do(disk, read) == 0);
+    CHECK(read.bytes == std::vector<uint8_t>(size, 7));
+  }
+  disk.Drain();
 }
 
 TEST_CASE("a request outside the disk, or to a read-only one, fails alone", "[block]") {

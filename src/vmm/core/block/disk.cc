@@ -15,7 +15,7 @@ namespace {
 
 using Kind = BlockRequest::Kind;
 
-// Bytes of a read that may be copied at once: a few tens of microseconds.
+// Bytes of a transfer that may be copied at once: a few tens of microseconds.
 constexpr uint64_t kMostNow = 256 * 1024;
 // What readv(2) takes.
 constexpr size_t kMostBuffers = 1024;
@@ -144,18 +144,24 @@ RequestList Disk::StartWaiting(Queue& queue) {
   return done;
 }
 
-// What the host has in its page cache needs no other thread.
+// What the host's page cache has, or takes, needs no other thread. What was done only in part is
+// done again, by another way.
 bool Disk::TryNow(BlockRequest& request) {
-  if (request.kind != Kind::kRead || !reads_now_.load(std::memory_order_relaxed)) return false;
+  const bool is_write = request.kind == Kind::kWrite;
+  if (!is_write && request.kind != Kind::kRead) return false;
+  if (is_write && options_.cache == DiskCache::kWriteThrough) return false;
+  std::atomic<bool>& can = is_write ? writes_now_ : reads_now_;
+  if (!can.load(std::memory_order_relaxed)) return false;
   const uint64_t bytes = request.bytes();
   if (request.buffers.empty() || request.buffers.size() > kMostBuffers || bytes > kMostNow)
     return false;
   BlockImage::Place place;
-  if (!image_->Locate(request.offset, bytes, false, &place)) return false;
+  if (!image_->Locate(request.offset, bytes, is_write, &place)) return false;
+  const auto transfer = is_write ? pwritev2 : preadv2;
   const ssize_t result =
-      preadv2(place.fd, request.buffers.data(), static_cast<int>(request.buffers.size()),
-              static_cast<off_t>(place.offset), RWF_NOWAIT);
-  if (result < 0 && errno == EOPNOTSUPP) reads_now_ = false;
+      transfer(place.fd, request.buffers.data(), static_cast<int>(request.buffers.size()),
+               static_cast<off_t>(place.offset), RWF_NOWAIT);
+  if (result < 0 && (errno == EOPNOTSUPP || errno == EINVAL)) can = false;
   place.owner->Release(place.ticket);
   return result >= 0 && static_cast<uint64_t>(result) == bytes;
 }
@@ -164,6 +170,8 @@ bool Disk::TryRing(Queue& queue, BlockRequest& request) {
   const bool is_write = request.kind == Kind::kWrite;
   if (!queue.ring || (!is_write && request.kind != Kind::kRead)) return false;
   if (is_write && options_.cache == DiskCache::kWriteThrough) return false;
+  // io_uring would wake a thread of its own for it, and then the one that looks for results.
+  if (is_write && !writes_now_.load(std::memory_order_relaxed)) return false;
   if (request.buffers.empty() || request.buffers.size() > kMostBuffers) return false;
   BlockImage::Place place;
   if (!image_->Locate(request.offset, request.bytes(), is_write, &place)) return false;

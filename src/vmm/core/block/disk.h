@@ -79,7 +79,8 @@ class Disk {
 
   const std::unique_ptr<BlockImage> image_;
   const Options options_;
-  std::atomic<bool> reads_now_{true};  // the host can say that a read would wait
+  std::atomic<bool> reads_now_{true};   // the host can say that a read would wait
+  std::atomic<bool> writes_now_{true};  // the same of a write; file systems differ
   std::string why_no_ring_;
   std::vector<std::unique_ptr<Queue>> queues_;
 
