@@ -20,7 +20,8 @@ void Stamp(std::span<uint8_t> sector, uint64_t number, uint64_t version) {
 }  // namespace
 
 void Promise::Merge(const Promise& other) {
-  newest_zero = std::max(newest_zero, other.newest_zero);
+  // Nothing is written where there is nothing new: another thread may be noting a zeroing just now.
+  if (other.newest_zero > newest_zero) newest_zero = other.newest_zero;
   if (other.floor < floor) return;  // an older flush that was slower
   floor = other.floor;
   floor_is_zero = other.floor_is_zero;
