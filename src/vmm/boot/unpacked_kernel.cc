@@ -75,8 +75,8 @@ class Loader {
 uint64_t Loader::ChooseStart() const {
   const uint64_t start = header_.runtime_start;
   if (!may_be_random() || ShapesMemory(request_.command_line)) return start;
-  const uint64_t limit =
-      std::min(plan_.low_ram_end(), header_.has_entry64 ? kFourGiB : kImageSize32);
+  uint64_t limit = std::min(plan_.low_ram_end(), header_.has_entry64 ? kFourGiB : kImageSize32);
+  if (initrd_size_ != 0) limit = std::min(limit, header_.initrd_end_max);
   const uint64_t taken = start + room_ + AlignUp(initrd_size_, header_.alignment);
   return taken >= limit ? start : start + RandomMultiple(header_.alignment, limit - taken);
 }

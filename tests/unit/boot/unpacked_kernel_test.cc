@@ -167,6 +167,14 @@ TEST_CASE("Room for the initrd is left above a kernel at a random address") {
     REQUIRE(entry);
     CHECK(StartOf(*entry) + 8 * kMiB <= 40 * kMiB);
   }
+  // Where the kernel takes an initrd below 80 MiB only.
+  Bytes low = image;
+  Put<uint32_t>(low, 0x22c, (80 << 20) - 1);
+  for (int i = 0; i < 30; ++i) {
+    Boot boot(128 * kMiB);
+    boot.request.initrd = initrd.path();
+    REQUIRE(boot.Load(low));
+  }
 }
 
 TEST_CASE("What can't be unpacked unpacks itself, and says why where it must not") {
