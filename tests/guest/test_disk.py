@@ -8,9 +8,8 @@ import subprocess
 import time
 import unittest
 
-from vmm_guest import *
+from cloud_guest import *
 
-BOOT_SECONDS = {"interpreter": 400, "bt": 200, "kvm": 120}
 IMAGE_LOCKED = 104
 SIZE = 64 << 20  # bytes of a disk
 
@@ -27,7 +26,7 @@ def digest(data):
     return hashlib.sha256(data).hexdigest()
 
 
-class Disks(GuestTest):
+class Disks(CloudTest):
     def make_image(self, name="disk.raw", form="raw"):
         """An ext4 with a file of noise, whose SHA-256 is self.noise."""
         files = os.path.join(self.directory, "files")
@@ -46,33 +45,12 @@ class Disks(GuestTest):
     def path(self, name):
         return os.path.join(self.directory, name)
 
-    def boot(self, disk, engine=ENGINES[0], cpus=1, append="", kernel="cloud", **keywords):
+    def boot(self, disk, engine=ENGINES[0], **keywords):
         """`disk`: the value of the key, as vm.toml has it."""
-        guest = self.start(f'kernel = "{guest_file(kernel + "-vmlinuz")}"\n'
-                           f'initrd = "{guest_file(kernel + "-initrd")}"\n'
-                           f'append = "console=ttyS0 {append}"\n'
-                           f'cpus = {cpus}\nmemory = "256M"\naccel = "{engine}"\n'
-                           f'disk = [{disk}]\n', **keywords)
-        self.limit = BOOT_SECONDS[engine]
-        return guest
-
-    def await_shell(self, guest):
-        guest.expect("vmm-init: up", self.limit)
-        guest.expect("guest# ", self.limit)
-
-    def run_command(self, guest, command, answer, timeout=120):
-        guest.send(command + "\r")
-        guest.expect(re.escape(command))
-        match = guest.expect(answer, timeout)
-        guest.expect("guest# ", timeout)
-        return match
+        return self.boot_cloud(f'disk = [{disk}]\n', engine, **keywords)
 
     def mount(self, guest, device="vda"):
         self.run_command(guest, f"mount -t ext4 /dev/{device} /tmp && echo mounted", r"\nmounted\r")
-
-    def power_off(self, guest):
-        guest.send("poweroff -f\r")
-        self.assert_ends(guest, SUCCESS, 60)
 
     def use(self, guest):
         """Reads what the host wrote and writes something itself; the SHA-256 of that."""
@@ -124,7 +102,7 @@ class Disks(GuestTest):
     def use_from_an_i386_kernel(self, kernel, form, cpus=1):
         """32-bit code is the interpreter's, whatever the engine is called."""
         image = self.make_image(f"disk.{form}", form)
-        guest = self.boot(f'"{image}"', "interpreter", cpus, "quiet", kernel)
+        guest = self.boot(f'"{image}"', "interpreter", cpus=cpus, append="quiet", kernel=kernel)
         written = self.use(guest)
         self.power_off(guest)
         guest.stop()

@@ -12,47 +12,16 @@ import sys
 import threading
 import unittest
 
+from cloud_guest import *
 from network_servers import FileServer, Resolver, Sink, WebServer, WebServer6, in_background
-from vmm_guest import *
 
-BOOT_SECONDS = {"interpreter": 400, "bt": 200, "kvm": 120}
 SIZE = 100 << 20  # bytes of the download
 
 
-class Networks(GuestTest):
-    def boot(self, net, engine=ENGINES[0], cpus=1, **keywords):
+class Networks(CloudTest):
+    def boot(self, net, engine=ENGINES[0], **keywords):
         """`net`: the items of the key, as vm.toml has them."""
-        guest = self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\n'
-                           f'initrd = "{guest_file("cloud-initrd")}"\n'
-                           f'append = "console=ttyS0 quiet"\n'
-                           f'cpus = {cpus}\nmemory = "256M"\naccel = "{engine}"\n'
-                           f'net = [{net}]\n', **keywords)
-        self.limit = BOOT_SECONDS[engine]
-        return guest
-
-    def await_shell(self, guest):
-        guest.expect("vmm-init: up", self.limit)
-        guest.expect("guest# ", self.limit)
-
-    def run_command(self, guest, command, answer, timeout=120):
-        """The line must fit the guest's terminal of 80 columns."""
-        self.assertLess(len(command), 72)
-        guest.send(command + "\r")
-        guest.expect(re.escape(command))
-        match = guest.expect(answer, timeout)
-        guest.expect("guest# ", timeout)
-        return match
-
-    def lease(self, guest):
-        """Up, with an address by DHCP."""
-        self.await_shell(guest)
-        self.run_command(guest, "ip link set lo up; ip link set eth0 up; echo is-$?", r"\nis-0\r")
-        self.run_command(guest, "udhcpc -n -q -t 20 -i eth0 2>&1",
-                         r"lease of 10\.0\.2\.15 obtained")
-
-    def power_off(self, guest):
-        guest.send("poweroff -f\r")
-        self.assert_ends(guest, SUCCESS, 60)
+        return self.boot_cloud(f'net = [{net}]\n', engine, append="quiet", **keywords)
 
     def forwarded(self, guest, port, protocol="tcp"):
         """The host's port that leads to `port` of the guest."""

@@ -3,56 +3,37 @@
 import re
 import unittest
 
-from vmm_guest import *
-
-BOOT_SECONDS = {"interpreter": 400, "bt": 200, "kvm": 120}
+from cloud_guest import *
 
 
-class Rng(GuestTest):
+class Rng(CloudTest):
     def boot(self, rng, engine=ENGINES[0]):
-        self.limit = BOOT_SECONDS[engine]
-        return self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\n'
-                          f'initrd = "{guest_file("cloud-initrd")}"\n'
-                          f'append = "console=ttyS0"\nmemory = "256M"\naccel = "{engine}"\n'
-                          f'rng = {rng}\n')
-
-    def await_shell(self, guest):
-        guest.expect("vmm-init: up", self.limit)
-        guest.expect("guest# ", self.limit)
-
-    def ask(self, guest, command, answer, timeout=60):
-        guest.send(command + "\r")
-        guest.expect(re.escape(command))
-        match = guest.expect(answer, timeout)
-        guest.expect("guest# ", timeout)
-        return match
+        return self.boot_cloud(f"rng = {rng}\n", engine)
 
     def read_random(self, guest):
         """The MD5 of 64 KiB of /dev/hwrng, read in one piece and in many."""
-        self.ask(guest, "dd if=/dev/hwrng bs=100 count=50 2>/dev/null | wc -c", r"\n5000\r")
-        return self.ask(guest, "head -c 65536 /dev/hwrng | tee /tmp/r | md5sum; wc -c </tmp/r",
-                        r"\n([0-9a-f]{32})  -\r\n65536\r")[1]
+        self.run_command(guest, "dd if=/dev/hwrng bs=100 count=50 2>/dev/null | wc -c", r"\n5000\r")
+        return self.run_command(guest, "head -c 65536 /dev/hwrng | tee /tmp/r | md5sum; wc -c </tmp/r",
+                                r"\n([0-9a-f]{32})  -\r\n65536\r")[1]
 
     def test_the_guest_reads_random_bytes(self):
         for engine in ENGINES:
             with self.subTest(engine=engine):
                 guest = self.boot("true", engine)
                 self.await_shell(guest)
-                self.ask(guest, "cat /sys/class/misc/hw_random/rng_current", r"\nvirtio_rng\.0\r")
+                self.run_command(guest, "cat /sys/class/misc/hw_random/rng_current", r"\nvirtio_rng\.0\r")
                 one, other = self.read_random(guest), self.read_random(guest)
                 self.assertNotEqual(one, other)
                 # What two runs over the same bytes could not be packed to.
-                self.ask(guest, "test $(gzip </tmp/r | wc -c) -gt 65536 && echo dense", r"\ndense\r")
-                guest.send("poweroff -f\r")
-                self.assert_ends(guest, SUCCESS, 60)
+                self.run_command(guest, "test $(gzip </tmp/r | wc -c) -gt 65536 && echo dense", r"\ndense\r")
+                self.power_off(guest)
                 guest.stop()
 
     def test_without_the_key_there_is_none(self):
         guest = self.boot("false")
         self.await_shell(guest)
-        self.ask(guest, "cat /sys/class/misc/hw_random/rng_current", r"\nnone\r")
-        guest.send("poweroff -f\r")
-        self.assert_ends(guest, SUCCESS, 60)
+        self.run_command(guest, "cat /sys/class/misc/hw_random/rng_current", r"\nnone\r")
+        self.power_off(guest)
 
     def test_a_suspended_guest_goes_on_reading(self):
         guest = self.boot("true")
@@ -66,10 +47,10 @@ class Rng(GuestTest):
         guest.stop()
         guest = self.boot("true")
         guest.wait_for_message("resumed from")
-        self.ask(guest, "kill %1", "")  # what is typed ahead of the prompt is not always shown whole
+        # What is typed ahead of the prompt is not always shown whole.
+        self.run_command(guest, "kill %1")
         self.read_random(guest)
-        guest.send("poweroff -f\r")
-        self.assert_ends(guest, SUCCESS, 60)
+        self.power_off(guest)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ import stat
 import subprocess
 import unittest
 
-from vmm_guest import *
+from cloud_guest import *
 
-BOOT_SECONDS = {"interpreter": 400, "bt": 200, "kvm": 120}
 OPERATIONS = os.environ.get("VMM_SHARE_OPERATIONS", "")
 
 
@@ -34,7 +33,7 @@ def tree(top):
     return found
 
 
-class Shares(GuestTest):
+class Shares(CloudTest):
     def setUp(self):
         super().setUp()
         self.shared = os.path.join(self.directory, "shared")
@@ -53,28 +52,9 @@ class Shares(GuestTest):
         with open(self.path(name), encoding="utf-8") as file:
             return file.read()
 
-    def boot(self, share='"shared"', engine=ENGINES[0], cpus=2, append="", **keywords):
+    def boot(self, share='"shared"', engine=ENGINES[0], append="", **keywords):
         """`share`: the items of the key, as vm.toml has them."""
-        guest = self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\n'
-                           f'initrd = "{guest_file("cloud-initrd")}"\n'
-                           f'append = "console=ttyS0 quiet {append}"\n'
-                           f'cpus = {cpus}\nmemory = "256M"\naccel = "{engine}"\n'
-                           f'share = [{share}]\n', **keywords)
-        self.limit = BOOT_SECONDS[engine]
-        return guest
-
-    def await_shell(self, guest):
-        guest.expect("vmm-init: up", self.limit)
-        guest.expect("guest# ", self.limit)
-
-    def run_command(self, guest, command, answer, timeout=120):
-        """The line must fit the guest's terminal of 80 columns."""
-        self.assertLess(len(command), 72)
-        guest.send(command + "\r")
-        guest.expect(re.escape(command))
-        match = guest.expect(answer, timeout)
-        guest.expect("guest# ", timeout)
-        return match
+        return self.boot_cloud(f'share = [{share}]\n', engine, cpus=2, append=f"quiet {append}", **keywords)
 
     def mount(self, guest, tag="share0", place="/m"):
         self.run_command(guest, f"mkdir {place}; mount -t virtiofs {tag} {place}; echo is-$?",
@@ -82,8 +62,7 @@ class Shares(GuestTest):
 
     def power_off(self, guest):
         self.run_command(guest, "dmesg | grep -ciE 'BUG:|call trace|virtiofs.*error'", r"\n0\r")
-        guest.send("poweroff -f\r")
-        self.assert_ends(guest, SUCCESS, 60)
+        super().power_off(guest)
 
     def check_operations(self, engine, before=(), limit=600):
         """The same program does the same in a local directory and in the shared one."""

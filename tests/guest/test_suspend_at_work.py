@@ -9,8 +9,8 @@ import subprocess
 import time
 import unittest
 
-import test_network
-from vmm_guest import *
+from cloud_guest import *
+from network_servers import WebServer, in_background
 
 SIZE = 2 << 20  # bytes of a download
 FILES = 100     # that the guest writes, again and again
@@ -24,19 +24,9 @@ def run(*command):
     return done.stdout.decode()
 
 
-class AtWork(GuestTest):
-    await_shell = test_network.Networks.await_shell
-    run_command = test_network.Networks.run_command
-    lease = test_network.Networks.lease
-    power_off = test_network.Networks.power_off
-
+class AtWork(CloudTest):
     def boot(self, engine):
-        guest = self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\n'
-                           f'initrd = "{guest_file("cloud-initrd")}"\n'
-                           'append = "console=ttyS0 quiet"\ncpus = 2\nmemory = "256M"\n'
-                           f'accel = "{engine}"\ndisk = ["{self.image}"]\nnet = ["user"]\n')
-        self.limit = test_network.BOOT_SECONDS[engine]
-        return guest
+        return self.boot_cloud(f'disk = ["{self.image}"]\nnet = ["user"]\n', engine, cpus=2, append="quiet")
 
     def go_on(self, guest, engine):
         """Suspends the machine; the guest in the next run."""
@@ -56,8 +46,8 @@ class AtWork(GuestTest):
         raw = os.path.join(self.directory, "made.raw")
         run("/sbin/mke2fs", "-q", "-F", "-t", "ext4", raw, f"{64 << 10}k")
         run(VMM, "disk", "convert", "--format", "qcow2", raw, self.image)
-        web = test_network.WebServer(SIZE)
-        port = test_network.in_background(self, web)
+        web = WebServer(SIZE)
+        port = in_background(self, web)
         noise = hashlib.sha256(web.noise).hexdigest()
         guest = self.boot(engine)
         self.lease(guest)

@@ -8,35 +8,15 @@ import struct
 import termios
 import unittest
 
-from vmm_guest import *
+from cloud_guest import *
 
-BOOT_SECONDS = {"interpreter": 400, "bt": 200, "kvm": 120}
 LAST = 300_000  # of the numbers that a guest sends: 2 MiB
 NUMBERS = b"".join(b"%d\n" % i for i in range(1, LAST + 1))
 
 
-class VirtioConsole(GuestTest):
+class VirtioConsole(CloudTest):
     def boot(self, config, engine=ENGINES[0], **keywords):
-        self.limit = BOOT_SECONDS[engine]
-        return self.start(f'kernel = "{guest_file("cloud-vmlinuz")}"\n'
-                          f'initrd = "{guest_file("cloud-initrd")}"\n'
-                          f'append = "console=ttyS0"\nmemory = "256M"\naccel = "{engine}"\n'
-                          f'{config}', **keywords)
-
-    def await_shell(self, guest):
-        guest.expect("vmm-init: up", self.limit)
-        guest.expect("guest# ", self.limit)
-
-    def ask(self, guest, command, answer="", timeout=60):
-        guest.send(command + "\r")
-        guest.expect(re.escape(command))
-        match = guest.expect(answer, timeout) if answer else None
-        guest.expect("guest# ", timeout)
-        return match
-
-    def power_off(self, guest):
-        guest.send("poweroff -f\r")
-        self.assert_ends(guest, SUCCESS, 60)
+        return self.boot_cloud(config, engine, **keywords)
 
     def read_all(self, client, until=None):
         """All that comes until `until` stands at the end, or until the other side closes."""
@@ -57,7 +37,7 @@ class VirtioConsole(GuestTest):
                 self.await_shell(guest)
                 client = self.connect(path)
                 stream = Stream(client.fileno())
-                self.ask(guest, "setsid sh -c 'exec cttyhack sh -l </dev/hvc0 >/dev/hvc0 2>&1' &")
+                self.run_command(guest, "setsid sh -c 'exec cttyhack sh -l </dev/hvc0 >/dev/hvc0 2>&1' &")
                 stream.expect("guest# ", 60)
                 client.send(b"echo $((6*7)) on $(hostname)\r")
                 stream.expect("\r\n42 on vmm-guest\r\n", 60)
@@ -107,17 +87,17 @@ class VirtioConsole(GuestTest):
                 self.await_shell(guest)
                 client = self.connect(path)
                 other = self.connect(f"{self.directory}/other.sock")
-                self.ask(guest, "exec 3<>$(port org.example.0) 4<>$(port other)")
-                self.ask(guest, "(md5sum <&4 >&3) &")
+                self.run_command(guest, "exec 3<>$(port org.example.0) 4<>$(port other)")
+                self.run_command(guest, "(md5sum <&4 >&3) &")
                 other.sendall(NUMBERS)
                 other.close()  # the end of the file, once all of it has come
                 client.settimeout(60)
                 self.assertIn(hashlib.md5(NUMBERS).hexdigest().encode(), client.recv(100))
-                self.ask(guest, "head -c 1048576 /dev/urandom >/tmp/r; cat /tmp/r >&3")
+                self.run_command(guest, "head -c 1048576 /dev/urandom >/tmp/r; cat /tmp/r >&3")
                 received = bytearray()
                 while len(received) < 1048576:
                     received += client.recv(65536)
-                self.ask(guest, "md5sum </tmp/r", hashlib.md5(received).hexdigest())
+                self.run_command(guest, "md5sum </tmp/r", hashlib.md5(received).hexdigest())
                 self.power_off(guest)
                 guest.stop()
 
@@ -125,13 +105,13 @@ class VirtioConsole(GuestTest):
         guest = self.boot('port = ["slow"]\n')
         self.await_shell(guest)
         client = self.connect(f"{self.directory}/slow.sock")
-        self.ask(guest, "exec 3<>$(port slow)")
-        self.ask(guest, f"(seq 1 {LAST} >&3; touch /tmp/written) &")
+        self.run_command(guest, "exec 3<>$(port slow)")
+        self.run_command(guest, f"(seq 1 {LAST} >&3; touch /tmp/written) &")
         for _ in range(5):
-            self.ask(guest, "echo $((6*7)); test -e /tmp/written || echo waits",
+            self.run_command(guest, "echo $((6*7)); test -e /tmp/written || echo waits",
                      "\r\n42\r\nwaits\r\n")
         self.assertEqual(self.read_all(client, b"\n%d\n" % LAST), NUMBERS)
-        self.ask(guest, "until test -e /tmp/written; do usleep 10000; done; echo done",
+        self.run_command(guest, "until test -e /tmp/written; do usleep 10000; done; echo done",
                  "\r\ndone\r\n")
         self.power_off(guest)
 
@@ -139,8 +119,8 @@ class VirtioConsole(GuestTest):
         guest = self.boot('port = ["talk"]\n')
         self.await_shell(guest)
         client = self.connect(f"{self.directory}/talk.sock")
-        self.ask(guest, "exec 3<>$(port talk)")
-        self.ask(guest, f"(seq 1 {LAST} >&3) &")
+        self.run_command(guest, "exec 3<>$(port talk)")
+        self.run_command(guest, f"(seq 1 {LAST} >&3) &")
         client.settimeout(60)
         first = client.recv(1000)
         self.assertTrue(NUMBERS.startswith(first))
@@ -152,12 +132,12 @@ class VirtioConsole(GuestTest):
         self.assertGreater(len(rest), len(NUMBERS) // 2)
         # Programs see the end of the input when a client goes, and take what the next one says.
         for i in range(3):
-            self.ask(guest, "(cat <&3; echo over) &")
+            self.run_command(guest, "(cat <&3; echo over) &")
             client.sendall(b"hello %d\n" % i)
             client.close()
             guest.expect(rf"hello {i}\r\nover\r\n", 60)
             client = self.connect(f"{self.directory}/talk.sock")
-            self.ask(guest, 'echo "back $((6*7))" >&3')
+            self.run_command(guest, 'echo "back $((6*7))" >&3')
             self.assertEqual(self.read_all(client, b"\n"), b"back 42\n")
         self.power_off(guest)
 
@@ -166,8 +146,8 @@ class VirtioConsole(GuestTest):
         guest = self.boot(config)
         self.await_shell(guest)
         client = self.connect(f"{self.directory}/stream.sock")
-        self.ask(guest, "exec 3<>$(port stream)")
-        self.ask(guest, f"(seq 1 {LAST} >&3; touch /tmp/written) &")
+        self.run_command(guest, "exec 3<>$(port stream)")
+        self.run_command(guest, f"(seq 1 {LAST} >&3; touch /tmp/written) &")
         client.settimeout(60)
         received = client.recv(1000)
         guest.signal(signal.SIGUSR1)
@@ -181,7 +161,7 @@ class VirtioConsole(GuestTest):
         received += self.read_all(client, b"\n%d\n" % LAST)
         self.assertEqual(received, NUMBERS)
         client.sendall(b"and back\n")
-        self.ask(guest, "head -n 1 <&3", "\r\nand back\r\n")
+        self.run_command(guest, "head -n 1 <&3", "\r\nand back\r\n")
         self.power_off(guest)
 
     def test_what_was_sent_before_the_end_arrives(self):
