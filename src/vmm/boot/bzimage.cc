@@ -17,6 +17,7 @@
 
 namespace vmm {
 
+using linux_boot::At;
 using linux_boot::Field;
 
 namespace {
@@ -27,10 +28,6 @@ constexpr uint64_t kCommandLineFloor = 0x20000;
 constexpr uint64_t kSetupPlace = 0x10000, kSetupRoom = 0x10000;
 constexpr uint16_t kSetupStack = 0xe000;
 constexpr uint16_t kLargestSetup = 0xc000;
-
-constexpr uint64_t At(Field field) {
-  return static_cast<uint64_t>(field);
-}
 
 template <class Int>
 Int Get(std::span<const uint8_t> bytes, Field field) {

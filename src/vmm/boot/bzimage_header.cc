@@ -10,6 +10,7 @@
 
 namespace vmm {
 
+using linux_boot::At;
 using linux_boot::Field;
 
 namespace {
@@ -20,10 +21,6 @@ constexpr uint64_t kSmallestSetup = 2 * linux_boot::kSectorSize;
 constexpr uint64_t kOldCommandLineMax = 255;
 constexpr uint64_t kOldInitrdEnd = 0x38000000;
 constexpr uint64_t kMaxVersionText = 120;
-
-constexpr uint64_t At(Field field) {
-  return static_cast<uint64_t>(field);
-}
 
 template <class Int>
 Int Get(std::span<const uint8_t> bytes, Field field) {

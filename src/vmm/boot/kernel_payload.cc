@@ -3,13 +3,15 @@
 #include <fmt/format.h>
 #include <lz4.h>
 #include <lzma.h>
+#include <sys/mman.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <system_error>
 #include <thread>
@@ -42,10 +44,19 @@ constexpr Sign kSigns[] = {
     {{"\x28\xb5\x2f\xfd", 4}, Packing::kZstd},
 };
 
-using Bytes = std::unique_ptr<uint8_t[]>;
+// Mapped, not from the heap: that would keep the megabytes for as long as the machine runs.
+struct Unmap {
+  size_t size;
+  void operator()(uint8_t* bytes) const { munmap(bytes, size); }
+};
+using Bytes = std::unique_ptr<uint8_t[], Unmap>;
 
 Result<Bytes> ReadBytes(const BootFile& file, uint64_t offset, uint64_t size) {
-  Bytes bytes = std::make_unique_for_overwrite<uint8_t[]>(size);
+  void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    return FailErrno(ExitCode::kUnavailable, file.label() + ": no memory to unpack it", errno);
+  }
+  Bytes bytes(static_cast<uint8_t*>(memory), {size});
   if (auto read = file.Read(offset, {bytes.get(), size}); !read) {
     return tl::unexpected(read.error());
   }
@@ -172,10 +183,8 @@ Result<KernelPayload> FindKernelPayload(const BootFile& kernel, const BzImageHea
   if (header.version < linux_boot::kPayloadVersion) {
     return kernel.Invalid("does not tell where its compressed part is (boot protocol before 2.08)");
   }
-  const uint64_t offset =
-      vmm::Get<uint32_t>(header.raw, static_cast<uint64_t>(linux_boot::Field::PAYLOAD_OFFSET));
-  const uint64_t size =
-      vmm::Get<uint32_t>(header.raw, static_cast<uint64_t>(linux_boot::Field::PAYLOAD_LENGTH));
+  const uint64_t offset = Get<uint32_t>(header.raw, At(linux_boot::Field::PAYLOAD_OFFSET));
+  const uint64_t size = Get<uint32_t>(header.raw, At(linux_boot::Field::PAYLOAD_LENGTH));
   if (size <= 2 * kSizeField || offset >= header.payload_size ||
       size > header.payload_size - offset) {
     return kernel.Invalid("has no compressed part");

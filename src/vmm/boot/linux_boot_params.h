@@ -45,6 +45,10 @@ enum class Field : uint16_t {
   INIT_SIZE = 0x260,           // 4, from 2.10
 };
 
+constexpr uint64_t At(Field field) {
+  return static_cast<uint64_t>(field);
+}
+
 inline constexpr uint16_t kBootFlag = 0xaa55;
 inline constexpr uint32_t kHeaderMagic = 0x53726448;  // "HdrS"
 inline constexpr uint16_t kOldestVersion = 0x0206;
