@@ -12,6 +12,16 @@ from cloud_guest import *
 
 IMAGE_LOCKED = 104
 SIZE = 64 << 20  # bytes of a disk
+# Reads what the host wrote and writes something itself, which then comes from the disk.
+USE = """
+    mount -t ext4 /dev/vda /tmp
+    sha256sum /tmp/noise
+    dd if=/dev/urandom of=/tmp/new bs=64k count=50
+    sha256sum /tmp/new
+    sync; echo 3 > /proc/sys/vm/drop_caches
+    sha256sum /tmp/new /tmp/noise
+    rm /tmp/noise
+    umount /tmp"""
 
 
 def run(*command):
@@ -27,6 +37,8 @@ def digest(data):
 
 
 class Disks(CloudTest):
+    """On the console where the guest is suspended, reset or killed, and where it is an i386 one."""
+
     def make_image(self, name="disk.raw", form="raw"):
         """An ext4 with a file of noise, whose SHA-256 is self.noise."""
         files = os.path.join(self.directory, "files")
@@ -52,19 +64,28 @@ class Disks(CloudTest):
     def mount(self, guest, device="vda"):
         self.run_command(guest, f"mount -t ext4 /dev/{device} /tmp && echo mounted", r"\nmounted\r")
 
+    def judge(self, output):
+        """What USE printed; the SHA-256 of what it wrote."""
+        sums = re.findall(rb"^([0-9a-f]{64})  /tmp/(\w+)$", output, re.M)
+        self.assertEqual([name for _, name in sums], [b"noise", b"new", b"new", b"noise"], output)
+        noise, new, new_of_disk, noise_of_disk = (value.decode() for value, _ in sums)
+        self.assertEqual([noise, noise_of_disk], [self.noise] * 2)
+        self.assertEqual(new, new_of_disk)
+        return new
+
     def use(self, guest):
-        """Reads what the host wrote and writes something itself; the SHA-256 of that."""
+        """USE on the console."""
         self.await_shell(guest)
-        self.mount(guest)
-        self.run_command(guest, "sha256sum /tmp/noise", rf"\n{self.noise}  /tmp/noise\r")
-        self.run_command(guest, "dd if=/dev/urandom of=/tmp/new bs=64k count=50; sync; echo written",
-                         r"\nwritten\r")
-        self.run_command(guest, "echo 3 > /proc/sys/vm/drop_caches; echo dropped", r"\ndropped\r")
-        sums = self.run_command(guest, "sha256sum /tmp/new /tmp/noise",
-                                rf"\n([0-9a-f]{{64}})  /tmp/new\r\n{self.noise}  /tmp/noise\r")
-        self.run_command(guest, "rm /tmp/noise; umount /tmp; echo gone", r"\ngone\r")
+        written = self.judge(self.type_script(guest, USE))
         self.run_command(guest, "dmesg | grep -ciE 'I/O error|BUG:|call trace'", r"\n0\r")
-        return sums.group(1).decode()
+        return written
+
+    def use_in_guest(self, form="raw", engine=ENGINES[0], more="", **keywords):
+        """USE and `more` on an image of its own; what was printed."""
+        image = self.make_image(f"disk.{form}", form)
+        output = self.run_in_guest(f"{USE}\n{more}", f'disk = ["{image}"]\n', engine, **keywords)
+        self.assert_holds(image, form, self.judge(output))
+        return output
 
     def assert_holds(self, path, form, expected):
         """The image is whole and has the guest's file, and not the one that it deleted."""
@@ -81,26 +102,16 @@ class Disks(CloudTest):
     def test_raw_and_qcow2_keep_what_the_guest_writes(self):
         for form, cpus in (("raw", 1), ("qcow2", 4)):
             with self.subTest(form=form):
-                image = self.make_image(f"disk.{form}", form)
-                guest = self.boot(f'"{image}"', cpus=cpus)
-                written = self.use(guest)
-                self.power_off(guest)
-                guest.stop()
-                self.assert_holds(image, form, written)
+                self.use_in_guest(form, cpus=cpus)
 
     @full_only
     def test_the_other_engines(self):
         for engine in ENGINES[1:]:
             with self.subTest(engine=engine):
-                image = self.make_image()
-                guest = self.boot(f'"{image}"', engine=engine)
-                written = self.use(guest)
-                self.power_off(guest)
-                guest.stop()
-                self.assert_holds(image, "raw", written)
+                self.use_in_guest(engine=engine)
 
     def use_from_an_i386_kernel(self, kernel, form, cpus=1):
-        """32-bit code is the interpreter's, whatever the engine is called."""
+        """32-bit code is the interpreter's, whatever the engine is called. `vmm test` has no 32-bit init."""
         image = self.make_image(f"disk.{form}", form)
         guest = self.boot(f'"{image}"', "interpreter", cpus=cpus, append="quiet", kernel=kernel)
         written = self.use(guest)
@@ -134,19 +145,20 @@ class Disks(CloudTest):
         image = self.make_image()
         second = self.path("second.qcow2")
         run(VMM, "disk", "create", second, "100M")
-        guest = self.boot(f'{{ path = "{image}", mode = "ro", serial = "the-root" }}, '
-                          f'{{ path = "{second}", queues = 1, cache = "writethrough" }}')
-        self.await_shell(guest)
-        self.run_command(guest, "cat /sys/block/vda/serial /sys/block/vda/ro", r"\nthe-root1\r")
-        self.run_command(guest, "cat /sys/block/vdb/size /sys/block/vdb/ro", r"\n204800\r\n0\r")
-        self.mount(guest)  # read-only, as the kernel finds out
-        self.run_command(guest, "sha256sum /tmp/noise", rf"\n{self.noise}  /tmp/noise\r")
-        self.run_command(guest, "touch /tmp/x || echo refused", r"Read-only file system\r\nrefused\r")
-        self.run_command(guest, "dd if=/tmp/noise of=/dev/vdb conv=fsync; echo copied",
-                         r"\ncopied\r")
-        # Discarded sectors read as zero.
-        self.run_command(guest, "blkdiscard -l 1048576 /dev/vdb && echo discarded", r"\ndiscarded\r")
-        self.power_off(guest)
+        script = """
+            cat /sys/block/vda/serial; echo; cat /sys/block/vda/ro
+            cat /sys/block/vdb/size /sys/block/vdb/ro
+            mount -t ext4 /dev/vda /tmp  # read-only, as the kernel finds out
+            sha256sum /tmp/noise
+            touch /tmp/x 2>&1 || echo refused
+            dd if=/tmp/noise of=/dev/vdb conv=fsync
+            # Discarded sectors read as zero.
+            blkdiscard -l 1048576 /dev/vdb"""
+        done = self.run_in_guest(script, f'disk = [{{ path = "{image}", mode = "ro", serial = "the-root" }}, '
+                                 f'{{ path = "{second}", queues = 1, cache = "writethrough" }}]\n')
+        self.assertEqual(done.decode().splitlines(),
+                         ["the-root", "1", "204800", "0", f"{self.noise}  /tmp/noise",
+                          "touch: /tmp/x: Read-only file system", "refused"])
         raw = self.path("second.raw")
         run("qemu-img", "convert", "-O", "raw", second, raw)
         with open(self.path("files/noise"), "rb") as expected, open(raw, "rb") as found:
@@ -157,13 +169,8 @@ class Disks(CloudTest):
     def test_interrupts_by_the_pin(self):
         for append, where in (("pci=nomsi", "IO-APIC"), ("pci=nomsi noapic", "XT-PIC")):
             with self.subTest(append=append):
-                image = self.make_image()
-                guest = self.boot(f'"{image}"', append=append)
-                written = self.use(guest)
-                self.run_command(guest, "grep virtio /proc/interrupts", rf"{where}.*virtio0")
-                self.power_off(guest)
-                guest.stop()
-                self.assert_holds(image, "raw", written)
+                output = self.use_in_guest(append=append, more="grep virtio0 /proc/interrupts")
+                self.assertRegex(output.decode(), rf"{where}.*virtio0")
 
     def test_suspended_while_it_writes(self):
         """The guest writes all the while, and is suspended five times with requests under way."""

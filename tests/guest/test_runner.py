@@ -9,7 +9,7 @@ import unittest
 import xml.etree.ElementTree as ElementTree
 
 import host_kvm
-import test_programs
+import guest_contents
 from vmm_guest import *
 
 BOOT_FAILED, NO_STATUS, TESTS_FAILED = 89, 90, 91
@@ -75,7 +75,7 @@ class RunnerTest(GuestTest):
     def setUp(self):
         super().setUp()
         self.kernel = guest_file(KERNEL)
-        self.busybox = test_programs.write_busybox(self.directory)
+        self.busybox = guest_contents.write_busybox(self.directory)
 
     def base(self, engine="bt"):
         return ["--kernel", self.kernel, "--busybox", self.busybox, "--accel", engine]
@@ -258,8 +258,8 @@ class Roots(RunnerTest):
         self.assertTrue(os.path.islink(os.path.join(root, "bin", "sh")))
 
     def test_a_directory_is_shared_where_the_kernel_can_mount_it(self):
-        modules = test_programs.write_modules(self.directory)
-        test_programs.write_modules_dep(modules)
+        modules = guest_contents.write_modules(self.directory)
+        guest_contents.write_modules_dep(modules)
         if not os.path.exists(os.path.join(modules, "overlay.ko")):
             self.skipTest("the prepared guest has no overlay.ko: run ci/guests")
         root = self.root()
@@ -275,8 +275,8 @@ class Roots(RunnerTest):
         subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", self.root(), image, "32M"], check=True)
         with open(image, "rb") as file:
             before = file.read()
-        modules = test_programs.write_modules(self.directory)
-        test_programs.write_modules_dep(modules)
+        modules = guest_contents.write_modules(self.directory)
+        guest_contents.write_modules_dep(modules)
         run = self.run_in(image, "cat /data/file && echo changed > /data/file && sync && mount | grep ' / '",
                           "--modules", modules)
         self.assert_verdict(run, "pass", 0)
@@ -285,12 +285,12 @@ class Roots(RunnerTest):
             self.assertEqual(file.read(), before)
 
     def test_a_plain_folder_of_modules_is_loaded_whole_and_a_kernels_by_need(self):
-        modules = test_programs.write_modules(self.directory)
+        modules = guest_contents.write_modules(self.directory)
         run = self.shell("cut -d' ' -f1 /proc/modules | sort | tr '\\n' ' '", "--modules", modules)
         self.assert_verdict(run, "pass", 0)
         for name in (b"virtio_blk", b"virtio_net", b"net_failover"):
             self.assertIn(name, run.out)
-        test_programs.write_modules_dep(modules)
+        guest_contents.write_modules_dep(modules)
         run = self.shell("cut -d' ' -f1 /proc/modules | sort | tr '\\n' ' '", "--modules", modules)
         self.assertEqual((run.status, run.out), (0, b""))
         run = self.shell("cut -d' ' -f1 /proc/modules | sort | tr '\\n' ' '", "--modules", modules,

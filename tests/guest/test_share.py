@@ -34,6 +34,8 @@ def tree(top):
 
 
 class Shares(CloudTest):
+    """On the console where the host changes files meanwhile, and where the guest is suspended or reset."""
+
     def setUp(self):
         super().setUp()
         self.shared = os.path.join(self.directory, "shared")
@@ -64,7 +66,7 @@ class Shares(CloudTest):
         self.run_command(guest, "dmesg | grep -ciE 'BUG:|call trace|virtiofs.*error'", r"\n0\r")
         super().power_off(guest)
 
-    def check_operations(self, engine, before=(), limit=600):
+    def check_operations(self, engine, limit=600):
         """The same program does the same in a local directory and in the shared one."""
         local = os.path.join(self.directory, "local")
         os.mkdir(local)
@@ -75,13 +77,10 @@ class Shares(CloudTest):
         expected = subprocess.run([OPERATIONS, local], capture_output=True, timeout=120,
                                   check=True).stdout.decode()
         self.assertTrue(expected.endswith("\nend\n"), expected)
-        guest = self.boot('{ path = "shared", setuid = true }', engine)
-        self.await_shell(guest)
-        self.mount(guest)
-        self.run_command(guest, "/m/operations /m/work > /m/out; echo is-$?", r"\nis-0\r", limit)
-        self.power_off(guest)
+        done = self.run_in_guest("mkdir /m; mount -t virtiofs share0 /m\n/m/operations /m/work",
+                                 'share = [{ path = "shared", setuid = true }]\n', engine, cpus=2, limit=limit)
         self.maxDiff = None
-        self.assertEqual(self.read("out").splitlines(), expected.splitlines())
+        self.assertEqual(done.decode().splitlines(), expected.splitlines())
         self.assertEqual(tree(self.path("work")), tree(local))
 
     def test_file_operations_are_those_of_a_local_directory(self):
@@ -141,25 +140,23 @@ class Shares(CloudTest):
         os.symlink("../secret", self.path("file"))
         os.symlink(self.directory, self.path("top"))
         os.mkfifo(self.path("pipe"))
-        guest = self.boot()
-        self.await_shell(guest)
-        self.mount(guest)
-        # Links mean what they mean in the guest, and above the mount is the guest's own root.
-        self.run_command(guest, "cat /m/file /m/top/secret || echo nothing", r"\nnothing\r")
-        self.run_command(guest, "echo guest > /secret; cat /m/file /m/../secret",
-                         r"\nguest\r\nguest\r")
-        self.run_command(guest, "echo x > /m/file; cat /secret", r"\nx\r")
-        self.run_command(guest, "mknod /m/null c 1 3 || echo refused", r"\nrefused\r")
-        self.run_command(guest, "cp /bin/busybox /m/sh; chmod 4755 /m/sh || echo refused",
-                         r"\nrefused\r")
-        self.run_command(guest, "chown 1:1 /m/sh || echo refused", r"\nrefused\r")
-        # A pipe of the host's directory is one of the guest's: both its ends are there.
-        self.run_command(guest, "echo through > /m/pipe & cat /m/pipe", r"\nthrough\r")
+        script = """
+            mkdir /m; mount -t virtiofs share0 /m
+            # Links mean what they mean in the guest, and above the mount is the guest's own root.
+            cat /m/file /m/top/secret || echo nothing
+            echo guest > /secret; cat /m/file /m/../secret
+            echo x > /m/file; cat /secret
+            mknod /m/null c 1 3 || echo no device
+            cp /bin/busybox /m/sh; chmod 4755 /m/sh || echo no setuid
+            chown 1:1 /m/sh || echo no other owner
+            # A pipe of the host's directory is one of the guest's: both its ends are there.
+            echo through > /m/pipe & cat /m/pipe"""
+        self.assertEqual(self.run_in_guest(script, 'share = ["shared"]\n', cpus=2).decode().splitlines(),
+                         ["nothing", "guest", "guest", "x", "no device", "no setuid", "no other owner", "through"])
         self.assertEqual(os.stat(self.path("sh")).st_mode & 0o7777, 0o755)
         self.assertFalse(os.path.lexists(self.path("null")))
         with open(os.path.join(self.directory, "secret"), encoding="utf-8") as file:
             self.assertEqual(file.read(), "outside\n")
-        self.power_off(guest)
 
     def test_suspended_and_resumed_with_files_open(self):
         os.makedirs(self.path("a", "b"))
@@ -193,14 +190,14 @@ class Shares(CloudTest):
     def test_eight_at_once_by_messages_and_on_one_wire(self):
         for append in ("", "pci=nomsi"):
             with self.subTest(append=append):
-                guest = self.boot(", ".join(['"shared"'] * 8), append=append)
-                self.await_shell(guest)
-                for number in range(8):
-                    self.mount(guest, f"share{number}", f"/m{number}")
-                    self.run_command(guest, f"echo {number} > /m{number}/n; cat /m0/n",
-                                     rf"\n{number}\r")
-                self.power_off(guest)
-                guest.stop()
+                script = """
+                    for n in 0 1 2 3 4 5 6 7; do
+                      mkdir /m$n; mount -t virtiofs share$n /m$n
+                      echo $n > /m$n/n; cat /m0/n
+                    done"""
+                eight = ", ".join(['"shared"'] * 8)
+                done = self.run_in_guest(script, f"share = [{eight}]\n", cpus=2, append=append)
+                self.assertEqual(done, b"".join(b"%d\n" % n for n in range(8)))
 
     def test_a_reset_in_the_middle_of_work(self):
         guest = self.boot()

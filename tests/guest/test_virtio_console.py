@@ -3,7 +3,6 @@ readers that are slow, leave and come back."""
 
 import fcntl
 import hashlib
-import re
 import struct
 import termios
 import unittest
@@ -15,6 +14,9 @@ NUMBERS = b"".join(b"%d\n" % i for i in range(1, LAST + 1))
 
 
 class VirtioConsole(CloudTest):
+    """On the guest's own console where readers come and go in mid-run, a terminal is looked at, the guest is
+    suspended or powers itself off."""
+
     def boot(self, config, engine=ENGINES[0], **keywords):
         return self.boot_cloud(config, engine, **keywords)
 
@@ -82,38 +84,37 @@ class VirtioConsole(CloudTest):
         for engine in ENGINES:
             with self.subTest(engine=engine):
                 path = f"{self.directory}/{engine}.sock"
-                guest = self.boot('port = [{ name = "org.example.0", to = "unix:%s" }, "other"]\n'
-                                  % path, engine)
-                self.await_shell(guest)
-                client = self.connect(path)
-                other = self.connect(f"{self.directory}/other.sock")
-                self.run_command(guest, "exec 3<>$(port org.example.0) 4<>$(port other)")
-                self.run_command(guest, "(md5sum <&4 >&3) &")
+                script = """
+                    exec 3<>$(port org.example.0) 4<>$(port other)
+                    echo open
+                    md5sum <&4 >&3
+                    head -c 1048576 /dev/urandom >/tmp/r; cat /tmp/r >&3
+                    md5sum </tmp/r"""
+                guest = self.start_in_guest(
+                    script, 'port = [{ name = "org.example.0", to = "unix:%s" }, "other"]\n' % path, engine)
+                client = self.connect(path, 60)
+                other = self.connect(f"{self.directory}/other.sock", 60)
+                guest.expect("open\n", BOOT_SECONDS[engine])
                 other.sendall(NUMBERS)
                 other.close()  # the end of the file, once all of it has come
                 client.settimeout(60)
                 self.assertIn(hashlib.md5(NUMBERS).hexdigest().encode(), client.recv(100))
-                self.run_command(guest, "head -c 1048576 /dev/urandom >/tmp/r; cat /tmp/r >&3")
                 received = bytearray()
                 while len(received) < 1048576:
                     received += client.recv(65536)
-                self.run_command(guest, "md5sum </tmp/r", hashlib.md5(received).hexdigest())
-                self.power_off(guest)
-                guest.stop()
+                self.assertEqual(self.finish(guest).decode(), f"open\n{hashlib.md5(received).hexdigest()}  -\n")
 
     def test_a_slow_reader_stops_the_program_and_nothing_else(self):
-        guest = self.boot('port = ["slow"]\n')
-        self.await_shell(guest)
-        client = self.connect(f"{self.directory}/slow.sock")
-        self.run_command(guest, "exec 3<>$(port slow)")
-        self.run_command(guest, f"(seq 1 {LAST} >&3; touch /tmp/written) &")
-        for _ in range(5):
-            self.run_command(guest, "echo $((6*7)); test -e /tmp/written || echo waits",
-                     "\r\n42\r\nwaits\r\n")
+        script = f"""
+            exec 3<>$(port slow)
+            (seq 1 {LAST} >&3; touch /tmp/written) &
+            for i in 1 2 3 4 5; do usleep 100000; echo $((6*7)); test -e /tmp/written || echo waits; done
+            wait; test -e /tmp/written"""
+        guest = self.start_in_guest(script, 'port = ["slow"]\n')
+        client = self.connect(f"{self.directory}/slow.sock", 60)
+        guest.expect(r"^(42\nwaits\n){5}", BOOT_SECONDS[ENGINES[0]])
         self.assertEqual(self.read_all(client, b"\n%d\n" % LAST), NUMBERS)
-        self.run_command(guest, "until test -e /tmp/written; do usleep 10000; done; echo done",
-                 "\r\ndone\r\n")
-        self.power_off(guest)
+        self.finish(guest)
 
     def test_a_reader_that_leaves_is_seen_and_the_next_goes_on(self):
         guest = self.boot('port = ["talk"]\n')

@@ -125,13 +125,14 @@ class Host(NamedTuple):
 class Guest:
     """One run of vmm. `console`: "pipe" (stdin and stdout are pipes), "pty" (vmm runs on a terminal
     of its own), or None (stdin is /dev/null, stdout what the test says). `new_session`: it leads a
-    session, as on a terminal it always does."""
+    session, as on a terminal it always does. `verb`: "run", or "test" with the command's words in
+    `arguments`; then the stream is the command's stdout."""
 
     def __init__(self, directory, config="", arguments=(), console="pipe", stdin=None,
-                 stdout=subprocess.DEVNULL, host=Host(), new_session=False):
+                 stdout=subprocess.DEVNULL, host=Host(), new_session=False, verb="run"):
         self.directory = directory
         self.result_path = os.path.join(directory, "result.json")
-        command = [*host.before, host.program, "run", "--result", self.result_path]
+        command = [*host.before, host.program, verb, "--result", self.result_path]
         environment = {**os.environ, **host.environment}
         if config:
             path = os.path.join(directory, "vm.toml")

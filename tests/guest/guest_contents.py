@@ -1,4 +1,4 @@
-"""What tests of `vmm test` take out of the prepared Linux guests, and put into files of their own."""
+"""What is in the initramfs of a prepared Linux guest, put into files that `vmm test` takes."""
 
 import gzip
 import os
