@@ -14,6 +14,8 @@ constexpr uint64_t kPageFault = 14;  // of the host: [SDM 3A] 6.3.1
 constexpr uint64_t kErrorWrite = 2;
 constexpr uint64_t kLeft = ~0ull;  // instead of where to go on
 // What FXSAVE writes of its image. [SDM 1] 10.5.1
+// What a program that goes through its memory step by step does not leap over.
+constexpr uint64_t kClearance = 1 * vmm::kGiB;
 constexpr size_t kFxsaveBytes = 416, kYmmHighBytes = 256;
 
 void CopyVectors(const vmm::XsaveArea& from, vmm::XsaveArea& to) {
@@ -125,7 +127,7 @@ bool Cell::Adopted() const {
 }
 
 bool Cell::Collides() const {
-  return cpu_.MayBeMapped(process_->address(), CellLayout::kBytes);
+  return near_ || cpu_.MayBeMapped(process_->address(), CellLayout::kBytes);
 }
 
 Translation* Cell::Find(const Block& block, bool) const {
@@ -221,6 +223,7 @@ uint64_t Cell::OnFault() {
     wanted_write_ = state.fault_error & kErrorWrite;
     if (pages_.Map(address, wanted_write_)) return reinterpret_cast<uint64_t>(space_.run(offset));
     wanted_ = address;
+    near_ |= address - (process_->address() - kClearance) < CellLayout::kBytes + 2 * kClearance;
   }
   return reinterpret_cast<uint64_t>(space_.run(access->stub));
 }

@@ -26,7 +26,8 @@ class Cell final : public Translator {
   // Of this thread, which hand-overs keep on its processor: it may run anywhere again.
   void LetGo() { process_->LetGo(); }
   bool Adopted() const;
-  // Whether the guest has put something where the cell itself is.
+  // Whether the guest has put something where the cell itself is, or its user looks for something
+  // nearby: an access that meets the cell would find it.
   bool Collides() const;
   // False: the host has refused memory, or the process is lost; this will not get better.
   bool healthy() const { return healthy_; }
@@ -67,6 +68,7 @@ class Cell final : public Translator {
   // The last fault that no page could be mapped for: the interpreter may make it possible.
   uint64_t wanted_ = 0;
   bool wanted_write_ = false;
+  bool near_ = false;  // the user accessed what is no page of the guest's, within kClearance
 };
 
 }  // namespace bt

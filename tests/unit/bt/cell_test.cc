@@ -213,3 +213,24 @@ TEST_CASE("a cell makes room where the guest puts something", "[cell]") {
   CHECK(after.pid != before.pid);
   CHECK(after.address != before.address);
 }
+
+TEST_CASE("a cell leaves before a program that feels its way meets it", "[cell]") {
+  for (const int64_t distance : {-(int64_t{1} << 29), int64_t{1} << 29, int64_t{1} << 33}) {
+    UserMachine machine;
+    machine.Run(kIncrement);
+    const CellSeen before = FindCell();
+    REQUIRE(before.pid != 0);
+    Code touch = {0x48, 0xb8, 0, 0, 0,    0,
+                  0,    0,    0, 0, 0xff, 0x00};  // MOV RAX, there; INC DWORD [RAX]
+    const uint64_t there = before.address + static_cast<uint64_t>(distance);
+    std::memcpy(&touch[2], &there, sizeof(there));
+    machine.Run(touch);
+    CHECK(machine.cpu().fault_.vector == bt::kPF);
+    for (unsigned i = 0; i < 3; ++i) machine.Run(kIncrement);
+    CHECK(machine.Data() == 4);
+    const CellSeen after = FindCell();
+    const bool far = distance > int64_t{1} << 32;
+    CHECK((after.pid == before.pid) == far);
+    CHECK((after.address == before.address) == far);
+  }
+}
