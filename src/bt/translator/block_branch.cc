@@ -185,7 +185,10 @@ BlockTranslator::Poll BlockTranslator::EmitPoll() {
     accesses_.back().end = space_.OffsetOf(hot_);
     return poll;
   }
-  FlagsToMemory();
+  if (owed_)
+    poll.owed = recipe_;
+  else
+    FlagsToMemory();
   hot_.cmp(hot_.dword[hot_.At(context_.attention)], 0);
   poll.jump = EmitJumpIf(hot_, kNotZero);
   return poll;
@@ -200,11 +203,17 @@ void BlockTranslator::EndPoll(const Poll& poll, CodeSpace::Offset target) {
 
 // Back to the start, with all registers where they are.
 void BlockTranslator::EmitSelfLoop() {
+  if (!context_.direct && home_ == FlagHome::kHost) FlagsAside();
   const Poll poll = EmitPoll();
   if (home_ == FlagHome::kMemory) FlagsToMemory();
-  if (flags_ == FlagHome::kMemory) EmitFlagsForStart();
+  if (owed_ && needs_ != Needs::kNothing)
+    FlagsToHost();
+  else if (!owed_ && flags_ == FlagHome::kMemory)
+    EmitFlagsForStart();
+  owed_ = false;
   space_.PatchJump(EmitJump(hot_), start_);
   EndPoll(poll, space_.OffsetOf(cold_));
+  EmitOwed(cold_, poll.owed);
   EmitLeaveAtStart(poll.flags);
 }
 

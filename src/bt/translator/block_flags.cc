@@ -3,6 +3,7 @@
 
 #include "bt/translator/block_translator.h"
 #include "bt/translator/host_registers.h"
+#include "vmm/core/base/check.h"
 
 namespace bt {
 namespace {
@@ -36,7 +37,7 @@ void BlockTranslator::FlagsToMemory() {
 // more by whoever needs them.
 void BlockTranslator::FlagsAside() {
   if (owed_) return;
-  if (flags_ == FlagHome::kHost && !saved_ && recipe_ && RecipeServes()) {
+  if (flags_ == FlagHome::kHost && !saved_ && recipe_ && Serves(step_, recipe_.registers)) {
     owed_ = true;
     flags_ = FlagHome::kMemory;
     return;
@@ -44,42 +45,11 @@ void BlockTranslator::FlagsAside() {
   FlagsToMemory();
 }
 
-// Comparisons of registers and constants, and logic, the flags of which its result tells.
-BlockTranslator::FlagRecipe BlockTranslator::RecipeOf(const Step& step) const {
-  FlagRecipe recipe;
-  if (step.how != Treatment::kCopy || HasMemory(step.insn)) return recipe;
-  if (step.use.gpr_read & plan_.in_memory) return recipe;  // its bytes are for one place
-  const Operand& to = step.insn.operand[0];
-  switch (step.insn.mnemonic) {
-    case Mnemonic::CMP:
-    case Mnemonic::TEST: {
-      uint8_t bytes[kMaxPatched];
-      recipe.length = static_cast<uint8_t>(PatchInsn(step.insn, plan_, bytes));
-      std::copy_n(bytes, recipe.length, recipe.bytes.begin());
-      recipe.registers = step.use.gpr_read;
-      return recipe;
-    }
-    case Mnemonic::AND:
-    case Mnemonic::OR:
-    case Mnemonic::XOR: {
-      if (to.kind != OperandKind::kReg || to.bits < 32) return recipe;
-      const uint8_t reg = plan_.gpr[to.reg], low = reg & 7, high = reg >> 3;
-      const auto rex = static_cast<uint8_t>(0x40 | (to.bits == 64 ? 8 : 0) | high * 5);
-      recipe.bytes = {rex, 0x85, static_cast<uint8_t>(0xc0 | low * 9)};  // TEST
-      recipe.length = 3;
-      recipe.registers = static_cast<uint16_t>(1 << to.reg);
-      return recipe;
-    }
-    default:
-      return recipe;
-  }
-}
-
-// Whether the flags, from the present step on, are needed in the host's or by slow ways only, and
-// for no longer than the recipe holds.
-bool BlockTranslator::RecipeServes() const {
+// Whether the flags, from the step `first` on, are needed in the host's or by slow ways only, and
+// for no longer than `registers`, the guest's, keep their values.
+bool BlockTranslator::Serves(size_t first, uint16_t registers) const {
   bool holds = true;
-  for (size_t i = step_; i < steps_.size(); ++i) {
+  for (size_t i = first; i < steps_.size(); ++i) {
     const Step& step = steps_[i];
     switch (step.how) {
       case Treatment::kCopy:
@@ -107,24 +77,40 @@ bool BlockTranslator::RecipeServes() const {
       if (!overwrites && (step.use.flags_read || step.use.flags_written)) return false;
     }
     if (overwrites || step.use.flags_written) return true;
-    holds &= (RegistersChanged(step) & recipe_.registers) == 0;
+    holds &= (RegistersChanged(step) & registers) == 0;
   }
   return holds;
+}
+
+// Whether the flags of `step`, which is a shift, are put aside before there are others.
+bool BlockTranslator::KeepsOperand(const Step& step) const {
+  if (context_.direct || !WantsOperandKept(step, plan_)) return false;
+  for (size_t i = step_ + 1u; i < steps_.size(); ++i) {
+    const Step& next = steps_[i];
+    const bool reached = next.how == Treatment::kMemory && Reached(next.memory);
+    if (SpanStarts(static_cast<uint16_t>(i)) ||
+        (!reached && ClobbersFlags(next, static_cast<uint16_t>(i))))
+      return Serves(step_ + 1u, 0);
+    if (next.use.flags_written) return false;
+  }
+  return false;
 }
 
 // The recipe after `step`, which has been emitted.
 void BlockTranslator::FollowRecipe(const Step& step) {
   if (step.use.flags_written) {
-    recipe_ = RecipeOf(step);
+    recipe_ = RecipeOf(step, plan_, kept_);
+    kept_ = false;
     owed_ = false;
   } else if (RegistersChanged(step) & recipe_.registers) {
     recipe_ = {};
-    owed_ = false;  // nobody wants them: RecipeServes()
+    owed_ = false;  // nobody wants them: Serves()
   }
 }
 
 void BlockTranslator::EmitRecipe(Assembler& code, const FlagRecipe& recipe) {
   if (leave_out_ == LeaveOut::kRecipe) return;
+  if (recipe.kept) code.mov(code.r11, code.ptr[code.At(context_.state.kept)]);
   for (unsigned i = 0; i < recipe.length; ++i) code.db(recipe.bytes[i]);
 }
 
@@ -137,6 +123,8 @@ void BlockTranslator::EmitOwed(Assembler& code, const FlagRecipe& recipe) {
 
 void BlockTranslator::FlagsToHost(bool keep_temp1) {
   if (owed_) {
+    CHECK(!keep_temp1);  // no treatment that Serves() knows asks for that
+    if (recipe_.temp1) Release(kTemp1);
     EmitRecipe(hot_, recipe_);
     owed_ = false;
   } else if (flags_ == FlagHome::kMemory) {

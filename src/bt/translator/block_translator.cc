@@ -87,7 +87,7 @@ bool BlockTranslator::Translate(Block& block, bool plain, Translation& translati
   if (!plain && !context_.direct) spans_ = FindSpans(steps_);
   held_ = {};
   stack_moves_ = 0;
-  saved_ = went_back_ = owed_ = false;
+  saved_ = went_back_ = owed_ = kept_ = false;
   recipe_ = {};
   translation.plain = spans_.empty();
   translation.instructions = static_cast<uint16_t>(steps_.size());
@@ -158,6 +158,11 @@ void BlockTranslator::EmitBytes(const uint8_t* bytes, unsigned count) {
 void BlockTranslator::EmitCopy(const Step& step) {
   EnsureRegisters(step);
   FlagsFor(step);
+  kept_ = KeepsOperand(step);
+  if (kept_) {
+    const Reg64 operand(plan_.gpr[step.insn.operand[0].reg]);
+    hot_.mov(hot_.ptr[hot_.At(context_.state.kept)], operand);
+  }
   uint8_t bytes[kMaxPatched];
   const unsigned length = PatchInsn(step.insn, plan_, bytes);
   if (const uint16_t slot = step.use.gpr_read & plan_.in_memory; slot != 0) {

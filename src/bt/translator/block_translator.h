@@ -9,6 +9,7 @@
 #include "bt/interp/block_cache.h"
 #include "bt/interp/feature_set.h"
 #include "bt/translator/block_span.h"
+#include "bt/translator/flag_recipe.h"
 #include "bt/translator/host_registers.h"
 #include "bt/translator/numbered.h"
 #include "bt/translator/patcher.h"
@@ -87,15 +88,6 @@ class BlockTranslator {
     bool written;         // not only read
   };
 
-  // An instruction that makes the guest's flags once more, for as long as no register that it reads
-  // has changed. Empty: there is none.
-  struct FlagRecipe {
-    std::array<uint8_t, 15> bytes = {};
-    uint8_t length = 0;
-    uint16_t registers = 0;  // the guest's
-    explicit operator bool() const { return length != 0; }
-  };
-
   bool Decode(Block& block);
   bool DecodePath(Block& block);
   Block* Follow(Step& last);
@@ -147,6 +139,7 @@ class BlockTranslator {
     CodeSpace::Offset jump = 0;
     uint32_t access = 0;                 // of direct code: a fault is a jump
     FlagHome flags = FlagHome::kMemory;  // there
+    FlagRecipe owed = {};                // of the flags, if they are not
   };
   Poll EmitPoll();
   void EndPoll(const Poll& poll, CodeSpace::Offset target);
@@ -216,8 +209,8 @@ class BlockTranslator {
   void ReleaseTemps();
   void FlagsToMemory();
   void FlagsAside();
-  FlagRecipe RecipeOf(const Step& step) const;
-  bool RecipeServes() const;
+  bool Serves(size_t first, uint16_t registers) const;
+  bool KeepsOperand(const Step& step) const;
   void FollowRecipe(const Step& step);
   void EmitRecipe(Assembler& code, const FlagRecipe& recipe);
   void EmitOwed(Assembler& code, const FlagRecipe& recipe);
@@ -261,6 +254,7 @@ class BlockTranslator {
   FlagHome flags_ = FlagHome::kHost;
   bool saved_ = false;      // the flags are in memory as well
   FlagRecipe recipe_;       // of the present flags
+  bool kept_ = false;       // the operand of the step was
   bool owed_ = false;       // they are in memory only once it has been applied and they were saved
   uint16_t here_ = 0;       // offset in the page of the end of the step
   bool went_back_ = false;  // behind a jump back that did not look at attention

@@ -120,6 +120,10 @@ void CodeWalk::FollowFlags() {
   if (restoring == State::Restoring::kRead && insn_.mnemonic == Mnemonic::ADD &&
       IsGpr(operand(0), 0) && IsImm(1) && (operand(1).imm & 0xff) == 0x7f)
     state_.restoring = State::Restoring::kOverflow;
+  if (IsGpr(operand(0), kTemp1) && IsTemp(kTemp1)) {
+    if (const State::FlagRecipe recipe = state_.RecipeOnTemp1(insn_))
+      return state_.MakeFlags(recipe);
+  }
   if (IsOurs() || restoring == State::Restoring::kRead) {
     Require(state_.in_memory || state_.recipe, "the guest's flags are lost");
     state_.in_host = state_.carry = false;
@@ -128,7 +132,7 @@ void CodeWalk::FollowFlags() {
   Require(state_.in_host || OverwritesFlags(insn_, use_) || (state_.carry && NeedsOnlyCarry(insn_)),
           "flags that are not there");
   if (use_.flags_written == 0) return;
-  state_.MakeFlags(State::RecipeOf(insn_, use_));
+  state_.MakeFlags(state_.RecipeOf(insn_, use_));
 }
 
 void CodeWalk::FollowMxcsr() {
@@ -152,6 +156,52 @@ void CodeWalk::FollowMxcsr() {
   if (before == Mxcsr::kMasked && on(Mnemonic::CMP, kMxcsrMasks)) step(Mxcsr::kCompared, in);
 }
 
+// What was an operand of a flag-making instruction comes to kTemp1, and from a register to
+// CodeState::kept.
+void CodeWalk::FollowOperand(const State& before) {
+  using T1 = State::Temp1;
+  const CodeState& state = context_.state;
+  if (Is(state.kept) && IsMem(0)) {
+    if (state_.recipe.to == State::FlagRecipe::kKept) state_.SetRecipe({});
+    state_.kept = static_cast<uint8_t>(operand(1).reg);
+    return;
+  }
+  if (!IsGpr(operand(0), kTemp1) || !IsTemp(kTemp1)) return;
+  const uint16_t bits = operand(0).bits;
+  const auto becomes = [&](T1 what, Mnemonic mnemonic, uint8_t to, uint8_t from,
+                           uint64_t constant) {
+    if (bits < 32 || IsTemp(to) || IsTemp(from)) return;
+    state_.temp1 = what;
+    const auto bit = [](uint8_t reg) { return reg < 16 ? 1u << reg : 0; };
+    state_.operand = {mnemonic, static_cast<uint16_t>(bit(to) | bit(from)), bits, to, from,
+                      constant};
+  };
+  constexpr uint8_t kConstant = State::FlagRecipe::kConstant, kKept = State::FlagRecipe::kKept;
+  const bool reg = operand(1).kind == OperandKind::kReg;
+  const MemoryOperand& mem = insn_.mem;
+  switch (insn_.mnemonic) {
+    case Mnemonic::MOV:
+      if (reg) becomes(T1::kResult, Mnemonic::ADD, operand(1).reg, kConstant, 0);
+      if (Is(state.kept) && state_.kept == State::kKeptOperand)
+        becomes(T1::kOperand, Mnemonic::INVALID, kKept, kConstant, 0);
+      return;
+    case Mnemonic::SUB:
+      if (reg && before.temp1 == T1::kResult && before.operand.bits == bits)
+        becomes(T1::kOperand, Mnemonic::ADD, before.operand.to, operand(1).reg, 0);
+      return;
+    case Mnemonic::LEA:
+      if (insn_.address_bits != 64 || mem.base > 15) return;
+      if (mem.index == MemoryOperand::kNoReg)
+        becomes(T1::kOperand, Mnemonic::INVALID, mem.base, kConstant,
+                static_cast<uint64_t>(mem.disp));
+      else if (mem.shift == 0 && mem.disp == 0)
+        becomes(T1::kOperand, Mnemonic::SUB, mem.base, mem.index, 0);
+      return;
+    default:
+      return;
+  }
+}
+
 void CodeWalk::FollowTemps() {
   using T0 = State::Temp0;
   using T1 = State::Temp1;
@@ -159,6 +209,7 @@ void CodeWalk::FollowTemps() {
   const State before = state_;
   if (use_.gpr_written >> kTemp1 & 1) state_.ForgetTemp1();
   if (use_.gpr_written >> kTemp0 & 1) state_.ForgetTemp0();
+  FollowOperand(before);
   const bool wide = operand(0).bits == 64;
   const bool on_temp0 = IsGpr(operand(0), kTemp0), on_temp1 = IsGpr(operand(0), kTemp1);
   const auto disp = static_cast<uint64_t>(insn_.mem.disp);

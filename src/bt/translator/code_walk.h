@@ -91,6 +91,7 @@ class CodeWalk {
     const CodeState& state = context_.state;
     const bool pointers = Within(&state.host_rsp, 7);
     if (OverlapsSlots()) return SlotNamed() >= 0;
+    if (Is(state.kept)) return insn_.mnemonic == Mnemonic::MOV && MemoryBytes(insn_) == 8;
     if (Within(&context_.instructions, 1)) return true;
     if (Within(context_.r, kSlots) || Within(&context_.flags, 1)) return true;
     if (Within(&state, 1) && !pointers) return true;
@@ -272,6 +273,7 @@ class CodeWalk {
   void FollowLoans();
   // Where the guest's flags are afterwards.
   void FollowFlags();
+  void FollowOperand(const State& before);
   void FollowMxcsr();
   // What an instruction of ours tells of kTemp0 and kTemp1.
   void FollowTemps();
@@ -344,6 +346,7 @@ class CodeWalk {
     after.in_memory = true;
     after.running = state_.running;
     after.tail = state_.tail;
+    if (state_.kept == State::kKeptOperand) after.kept = state_.kept;
     if (stubs_.RunsSite(target)) {
       RequireTail(state_);
       RequireHome(state_);

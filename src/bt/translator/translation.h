@@ -87,6 +87,7 @@ enum class AfterSite : uint8_t {
 struct CodeState {
   uint64_t page = 0;        // linear address of the page that the running block began in
   uint64_t scratch = 0;     // a value that no register has room for
+  uint64_t kept = 0;        // operand of the last shift, where FlagRecipe asks for it
   uint64_t host_rsp = 0;    // of the run-time
   uint64_t jumps = 0;       // address of the JumpTable of the running key
   uint64_t tables[2] = {};  // of Cpu::keys_

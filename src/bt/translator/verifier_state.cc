@@ -39,7 +39,7 @@ VerifierState VerifierState::Answered(Mnemonic jump, bool taken) const {
   return state;
 }
 
-VerifierState::FlagRecipe VerifierState::RecipeOf(const Insn& insn, const InsnUse& use) {
+VerifierState::FlagRecipe VerifierState::RecipeOf(const Insn& insn, const InsnUse& use) const {
   FlagRecipe recipe;
   const Operand &to = insn.operand[0], &from = insn.operand[1];
   if (HasMemory(insn) || to.kind != OperandKind::kReg) return recipe;
@@ -60,8 +60,57 @@ VerifierState::FlagRecipe VerifierState::RecipeOf(const Insn& insn, const InsnUs
     case Mnemonic::XOR:
       if (to.bits < 32) return recipe;
       return {Mnemonic::TEST, static_cast<uint16_t>(1 << to.reg), to.bits, name(to), name(to)};
+    case Mnemonic::ADD:
+    case Mnemonic::SUB:
+      if (to.bits < 32 || (from.kind == OperandKind::kReg && from.reg == to.reg)) return recipe;
+      recipe = {insn.mnemonic, static_cast<uint16_t>(1 << to.reg), to.bits, name(to)};
+      if (from.kind == OperandKind::kReg) {
+        recipe.registers |= static_cast<uint16_t>(1 << from.reg);
+        recipe.from = name(from);
+      } else {
+        recipe.constant = static_cast<uint64_t>(int64_t{static_cast<int32_t>(from.imm)});
+      }
+      return recipe;
+    case Mnemonic::SHL:
+    case Mnemonic::SHR:
+    case Mnemonic::SAR:
+      if (to.bits < 32 || from.kind != OperandKind::kImm || kept != to.reg) return recipe;
+      recipe = {insn.mnemonic, 0, to.bits, FlagRecipe::kKept};
+      recipe.constant = from.imm;
+      return recipe;
     default:
       return recipe;
+  }
+}
+
+VerifierState::FlagRecipe VerifierState::RecipeOnTemp1(const Insn& insn) const {
+  const Operand& from = insn.operand[1];
+  const bool constant = from.kind == OperandKind::kImm;
+  const auto imm = static_cast<int32_t>(from.imm), had = static_cast<int32_t>(operand.constant);
+  FlagRecipe recipe = operand;
+  if (temp1 != Temp1::kOperand) return {};
+  switch (insn.mnemonic) {
+    case Mnemonic::ADD:
+    case Mnemonic::CMP: {
+      const bool add = insn.mnemonic == Mnemonic::ADD;
+      recipe.mnemonic = add ? Mnemonic::ADD : Mnemonic::SUB;
+      if (insn.operand[0].bits != operand.bits ||
+          constant != (operand.from == FlagRecipe::kConstant))
+        return {};
+      if (!constant)
+        return from.reg == operand.from && recipe.mnemonic == operand.mnemonic ? recipe
+                                                                               : FlagRecipe{};
+      recipe.constant = static_cast<uint64_t>(int64_t{imm});
+      return imm == (add ? -had : had) && operand.to != FlagRecipe::kKept ? recipe : FlagRecipe{};
+    }
+    case Mnemonic::SHL:
+    case Mnemonic::SHR:
+    case Mnemonic::SAR:
+      if (operand.to != FlagRecipe::kKept || !constant) return {};
+      return {insn.mnemonic,         0,       insn.operand[0].bits, FlagRecipe::kKept,
+              FlagRecipe::kConstant, from.imm};
+    default:
+      return {};
   }
 }
 

@@ -29,12 +29,14 @@ struct VerifierState {
     kUnknown,
     kIndex,
     kBank,
-    kBit,     // at most `index`
-    kHost,    // as pointer1 says
-    kTable,   // the JumpTable
-    kEntry,   // of the table of indirect targets
-    kTarget,  // the entry of kTemp0
-    kPaged,   // the same, and the running page is that of its address
+    kBit,      // at most `index`
+    kHost,     // as pointer1 says
+    kTable,    // the JumpTable
+    kEntry,    // of the table of indirect targets
+    kTarget,   // the entry of kTemp0
+    kPaged,    // the same, and the running page is that of its address
+    kResult,   // of an ADD, as `operand` says
+    kOperand,  // what was added to, compared or shifted
   };
   // A page: its distance from the one that the code began in, and its number.
   struct Place {
@@ -43,29 +45,45 @@ struct VerifierState {
     bool operator==(const Place&) const = default;
   };
   static constexpr uint32_t kUnknownPage = ~0u;
-  // A CMP or TEST of registers and constants; INVALID: none is known.
+  // A CMP or TEST of registers and constants, or an ADD, SUB or shift, to be done on kTemp1 once
+  // that is what `to` was before; INVALID: none is known.
   struct FlagRecipe {
     Mnemonic mnemonic = Mnemonic::INVALID;
     uint16_t registers = 0;
     uint16_t bits = 0;
     uint8_t to = 0, from = kConstant;  // registers; AH to BH are 16 to 19
     uint64_t constant = 0;
-    static constexpr uint8_t kConstant = 0xff;
+    static constexpr uint8_t kConstant = 0xff, kKept = 0xfe;  // CodeState::kept
     bool operator==(const FlagRecipe&) const = default;
     explicit operator bool() const { return mnemonic != Mnemonic::INVALID; }
+    bool OfFlagsOnly() const { return mnemonic == Mnemonic::CMP || mnemonic == Mnemonic::TEST; }
   };
   // What makes the flags of `insn` once more.
-  static FlagRecipe RecipeOf(const Insn& insn, const InsnUse& use);
+  FlagRecipe RecipeOf(const Insn& insn, const InsnUse& use) const;
+  // What `insn`, on kTemp1, makes the flags of once more, if that is the first operand.
+  FlagRecipe RecipeOnTemp1(const Insn& insn) const;
   // An instruction of the guest's does, or of ours as that did.
   void MakeFlags(const FlagRecipe& by) {
-    in_memory &= by && by == recipe;  // the same once more
-    recipe = by;
+    const bool same = by && by == recipe;
+    in_memory &= same && (by.OfFlagsOnly() || temp1 == Temp1::kOperand);  // the same once more
+    SetRecipe(by);
     carry = false;
     in_host = true;
   }
   // These registers have other values.
   void ForgetRecipe(uint16_t changed) {
-    if (changed & recipe.registers) recipe = {};
+    if (changed & recipe.registers) SetRecipe({});
+    if (changed & operand.registers) ForgetOperand();
+    if (kept < 16 && changed >> kept & 1) kept = kNothingKept;
+  }
+  void SetRecipe(const FlagRecipe& to) {
+    recipe = to;
+    ForgetOperand();
+    kept = to.to == FlagRecipe::kKept ? kKeptOperand : kNothingKept;
+  }
+  void ForgetOperand() {
+    if (temp1 == Temp1::kResult || temp1 == Temp1::kOperand) temp1 = Temp1::kUnknown;
+    operand = {};
   }
   // The host address of `size` bytes, a multiple of `alignment`, that the guest may read or write.
   struct Pointer {
@@ -119,6 +137,12 @@ struct VerifierState {
   bool in_host = false, in_memory = false;  // where the guest's flags are right
   bool carry = false;                       // the host's is, the other flags may not be
   FlagRecipe recipe;                        // makes the guest's flags once more
+  // Where kTemp1 is kResult or kOperand: of what. INVALID: of an ADD of -`constant` or a SUB of
+  // `constant`, or of any shift.
+  FlagRecipe operand;
+  // Which register's value is in CodeState::kept, or that a shift's operand is.
+  static constexpr uint8_t kKeptOperand = 0xfe, kNothingKept = 0xff;
+  uint8_t kept = kNothingKept;
 
   bool operator==(const VerifierState&) const = default;
 
@@ -159,11 +183,13 @@ struct VerifierState {
     saved &= other.saved;
     carry = (carry || in_host) && (other.carry || other.in_host);
     keep(recipe, other.recipe, FlagRecipe{});
+    keep(kept, other.kept, kNothingKept);
+    if (operand != other.operand) ForgetOperand();
     in_host &= other.in_host;
     in_memory &= other.in_memory;
   }
 
-  bool OfTable() const { return temp1 >= Temp1::kEntry; }
+  bool OfTable() const { return temp1 >= Temp1::kEntry && temp1 <= Temp1::kPaged; }
 
   void ForgetTemp0() {
     temp0 = Temp0::kUnknown;
@@ -178,6 +204,7 @@ struct VerifierState {
     temp1 = Temp1::kUnknown;
     index = 0;
     pointer1 = {};
+    operand = {};
     if (asked == Asked::kTarget || asked == Asked::kPage) Ask(Asked::kOther);
     // An entry whose tag was compared is another one's from now on.
     if (temp0 == Temp0::kTag || temp0 == Temp0::kInPage) ForgetTemp0();

@@ -89,12 +89,16 @@ TEST_CASE("a check that is left out is noticed in every block of a path", "[veri
   CHECK(fault(loads, LeaveOut::kCrossing) == "more memory than was checked");
   CHECK(fault(span, LeaveOut::kSpanEnd) == "more memory than was checked");
   CHECK(fault(span, LeaveOut::kSpanWrite) == "a write that was checked as a read");
-  // ADD RAX, RCX; JZ; MOV EAX, [RDI]: the flags live on into the second block.
-  const Blocks flags = {{0x5100, Joined({0x48, 0x01, 0xc8}, kJumpIf)}, {0x5105, kLoad}};
+  // DEC RAX; JZ; MOV EAX, [RDI]: the flags live on into the second block.
+  const Blocks flags = {{0x5100, Joined({0x48, 0xff, 0xc8}, kJumpIf)}, {0x5105, kLoad}};
   CHECK(fault(flags, LeaveOut::kFlags) == "the guest's flags are lost");
-  // CMP RDX, RCX; and AND EDX, ECX: they are made once more where the look-up fails.
-  for (const Code& code : {Code{0x48, 0x39, 0xca}, Code{0x21, 0xca, 0x90}}) {
-    const Blocks recipe = {{0x5100, Joined(code, kJumpIf)}, {0x5105, Joined(kLoad, {0x31, 0xc0})}};
+  // CMP RDX, RCX; AND EDX, ECX; ADD RDX, RCX; SUB EDX, ECX; ADD RDX, 8; SUB EDX, 8; SHR RDX, 3;
+  // SAR EDX, 3: they are made once more where the look-up fails.
+  for (const Code& code : {Code{0x48, 0x39, 0xca}, Code{0x21, 0xca, 0x90}, Code{0x48, 0x01, 0xca},
+                           Code{0x29, 0xca, 0x90}, Code{0x48, 0x83, 0xc2, 8}, Code{0x83, 0xea, 8},
+                           Code{0x48, 0xc1, 0xea, 3}, Code{0xc1, 0xfa, 3}}) {
+    const uint64_t next = 0x5100 + code.size() + kJumpIf.size();
+    const Blocks recipe = {{0x5100, Joined(code, kJumpIf)}, {next, Joined(kLoad, {0x31, 0xc0})}};
     CHECK(fault(recipe, LeaveOut::kNothing) == "");
     CHECK(fault(recipe, LeaveOut::kFlags) == "");  // nobody saves them
     CHECK(fault(recipe, LeaveOut::kRecipe) == "flags that are not there");

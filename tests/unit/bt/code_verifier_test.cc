@@ -17,14 +17,15 @@ namespace {
 
 using Code = std::vector<uint8_t>;
 
-const Code kLoad = {0x8b, 0x07};                                       // MOV EAX, [RDI]
-const Code kStore = {0x48, 0x89, 0x47, 0x08};                          // MOV [RDI+8], RAX
-const Code kAligned = {0x66, 0x0f, 0x6f, 0x07};                        // MOVDQA XMM0, [RDI]
-const Code kVector = {0x66, 0x0f, 0xef, 0xc1};                         // PXOR XMM0, XMM1
-const Code kX87 = {0xd8, 0xc1};                                        // FADD ST, ST(1)
-const Code kCompareLoadJump = {0x39, 0xc8, 0x8b, 0x17, 0x74, 0x10};    // CMP; MOV EDX, [RDI]; JZ
-const Code kAddLoadJump = {0x48, 0x01, 0xc7, 0x8b, 0x17, 0x74, 0x10};  // ADD RDI, RAX; the same
-const Code kCallIndirect = {0xff, 0x10};                               // CALL [RAX]
+const Code kLoad = {0x8b, 0x07};                                     // MOV EAX, [RDI]
+const Code kStore = {0x48, 0x89, 0x47, 0x08};                        // MOV [RDI+8], RAX
+const Code kAligned = {0x66, 0x0f, 0x6f, 0x07};                      // MOVDQA XMM0, [RDI]
+const Code kVector = {0x66, 0x0f, 0xef, 0xc1};                       // PXOR XMM0, XMM1
+const Code kX87 = {0xd8, 0xc1};                                      // FADD ST, ST(1)
+const Code kCompareLoadJump = {0x39, 0xc8, 0x8b, 0x17, 0x74, 0x10};  // CMP; MOV EDX, [RDI]; JZ
+const Code kMultiplyLoadJump = {0x48, 0x0f, 0xaf, 0xf8,
+                                0x8b, 0x17, 0x72, 0x10};  // IMUL RDI, RAX; MOV; JB
+const Code kCallIndirect = {0xff, 0x10};                  // CALL [RAX]
 const Code kSpan = {0x8b, 0x47, 0x08, 0x48, 0x89, 0x0f};  // MOV EAX, [RDI+8]; MOV [RDI], RCX
 // MOVUPS XMM0, [RDI+4]; MOVAPS XMM1, [RDI+16]
 const Code kAlignedSpan = {0x0f, 0x10, 0x47, 0x04, 0x0f, 0x28, 0x4f, 0x10};
@@ -115,7 +116,7 @@ TEST_CASE("every check that is left out is noticed", "[verifier]") {
   CHECK(fault(kLockedBit, LeaveOut::kCrossing) == "more memory than was checked");
   CHECK(fault(kLockedBit, LeaveOut::kBitNumber) == "a bit that may be elsewhere");
   CHECK(fault(kAligned, LeaveOut::kAlignment) == "a misaligned operand");
-  CHECK(fault(kAddLoadJump, LeaveOut::kFlags) == "the guest's flags are lost");
+  CHECK(fault(kMultiplyLoadJump, LeaveOut::kFlags) == "the guest's flags are lost");
   CHECK(fault(kAlignedSpan, LeaveOut::kAlignment) == "a misaligned operand");
   CHECK(fault(kSpan, LeaveOut::kSpanEnd) == "more memory than was checked");
   CHECK(fault(kStackSpan, LeaveOut::kSpanEnd) == "more memory than was checked");
