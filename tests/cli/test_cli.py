@@ -346,6 +346,9 @@ class TestTest(CliTest):
                 (('--junit', 'missing/x.xml', '--', 'true'), CANNOT_CREATE, 'missing/x.xml'),
                 (('--list', 'missing.toml'), FILE_MISSING, '--list: .*missing.toml'),
                 (('--list', 'missing.toml', '--', 'true'), USAGE, '--list names the commands'),
+                (('true',), FILE_MISSING, "no vm.toml 'true'; fix: .* behind --: vmm test ... -- true"),
+                (('uname', '-r'), USAGE, "unknown option -r; fix: write the guest's command behind --"),
+                (('echo', 'hi'), USAGE, "'hi' is one argument too many; fix: write the guest's command behind --"),
                 (('--memroy', '1G'), USAGE, 'fix: write --memory'),
                 (('--',), USAGE, 'no command stands behind --')]:
             with self.subTest(arguments=arguments):

@@ -276,9 +276,13 @@ Result<CommandLine> Parser::Read(const CommandRow& row, CLI::App& app) {
 
 Error Parser::UnknownArgument(const CLI::App& app, const std::string& argument) const {
   const std::string word = argument.substr(0, argument.find('='));
+  // `vmm test --kernel K uname -r`
+  const bool wants_command = app.get_name() == "test" && line_.testing.command.empty();
+  const std::string help =
+      wants_command ? "write the guest's command behind --: vmm test ... -- COMMAND WORD..."
+                    : fmt::format("see {} --help", NameOf(app));
   if (!word.starts_with("-")) {
-    return {ExitCode::kUsage,
-            fmt::format("'{}' is one argument too many; fix: see {} --help", word, NameOf(app))};
+    return {ExitCode::kUsage, fmt::format("'{}' is one argument too many; fix: {}", word, help)};
   }
   std::vector<std::string> names;
   for (const CLI::Option* option : app.get_options()) {
@@ -293,9 +297,9 @@ Error Parser::UnknownArgument(const CLI::App& app, const std::string& argument) 
       near = key->option;
     }
   }
-  return {ExitCode::kUsage,
-          near.empty() ? fmt::format("unknown option {}; fix: see {} --help", word, NameOf(app))
-                       : fmt::format("unknown option {}; fix: write {}", word, near)};
+  return {ExitCode::kUsage, near.empty()
+                                ? fmt::format("unknown option {}; fix: {}", word, help)
+                                : fmt::format("unknown option {}; fix: write {}", word, near)};
 }
 
 // What stands where a command should, and is none.

@@ -161,6 +161,14 @@ RunOutcome TestCommand(const CommandLine& line) {
     if (!prepared) return OutcomeOf(std::move(prepared.error()));
     junit = std::move(*prepared);
   }
+  std::error_code ignored;
+  if (line.testing.command.empty() && !line.config.empty() &&
+      !std::filesystem::exists(line.config, ignored)) {
+    return OutcomeOf(Error{ExitCode::kFileMissing,
+                           fmt::format("there is no vm.toml '{0}'; fix: name one, or write the "
+                                       "guest's command behind --: vmm test ... -- {0}",
+                                       line.config.string())});
+  }
   const auto tests = MakeTests(line);
   if (!tests) return OutcomeOf(tests.error());
   const bool is_list = !line.testing.list.empty();
