@@ -108,3 +108,16 @@ class Resolver(socketserver.UDPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Resolver.Handler)
+
+
+def fetch(port, name, address="127.0.0.1"):
+    """A file from a web server, which has to have it."""
+    with socket.create_connection((address, port), timeout=120) as client:
+        client.sendall(f"GET {name} HTTP/1.0\r\n\r\n".encode())
+        data = b""
+        while chunk := client.recv(1 << 20):
+            data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    if b" 200 " not in head:
+        raise AssertionError(f"no {name}: {head!r}")
+    return body

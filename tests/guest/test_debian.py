@@ -8,11 +8,10 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import time
 import unittest
 
-from network_servers import FileServer, Resolver, Sink, WebServer, WebServer6, in_background
+from network_servers import FileServer, Resolver, Sink, WebServer, WebServer6, fetch, in_background
 from plain_user import give, plain_user, rights
 from vmm_guest import *
 
@@ -20,13 +19,6 @@ LOGIN_SECONDS = {"interpreter": 1500, "bt": 300, "kvm": 300}  # to the prompt, o
 SIZE = 100 << 20  # bytes of the download
 PROMPT = r"root@guest:~# "
 COMPLAINTS = r"BUG:|call trace|lockup|rcu.*stall|hung task|blocked for more|timed out|I/O error|unstable"
-
-
-def run(*command):
-    done = subprocess.run(command, capture_output=True, timeout=300, check=False)
-    if done.returncode != 0:
-        raise AssertionError(f"{' '.join(command)}: {done.stdout!r} {done.stderr!r}")
-    return done.stdout
 
 
 class Debian(GuestTest):
@@ -44,7 +36,7 @@ class Debian(GuestTest):
     def image(self, system, form):
         """A disk of the user's own."""
         path = os.path.join(self.directory, f"disk.{form}")
-        run(VMM, "disk", "convert", "--force", "--format", form, guest_file(f"{system}.raw"), path)
+        run_tool(VMM, "disk", "convert", "--force", "--format", form, guest_file(f"{system}.raw"), path)
         give(path)
         return path
 
@@ -107,12 +99,12 @@ class Debian(GuestTest):
     def assert_holds(self, path, form):
         """A file system without a fault, and what the guest wrote."""
         if form != "raw":
-            run("qemu-img", "check", path)
+            run_tool("qemu-img", "check", path)
             raw = path + ".raw"
-            run("qemu-img", "convert", "-O", "raw", path, raw)
+            run_tool("qemu-img", "convert", "-O", "raw", path, raw)
             path = raw
-        run("/sbin/e2fsck", "-fn", path)
-        self.assertEqual(run("/sbin/debugfs", "-R", "cat /root/file", path), b"kept\n")
+        run_tool("/sbin/e2fsck", "-fn", path)
+        self.assertEqual(run_tool("/sbin/debugfs", "-R", "cat /root/file", path), b"kept\n")
 
     def test_a_server_on_a_qcow2_with_the_network_behind_the_hosts(self):
         path = self.image("debian", "qcow2")
@@ -124,7 +116,8 @@ class Debian(GuestTest):
         port, sink = in_background(self, web), in_background(self, Sink())
         noise = hashlib.sha256(web.noise).hexdigest()
         # DHCP, and a name server that is the test's.
-        self.run_command(guest, "networkctl --no-pager", r"ether\s+routable\s+configured")
+        # What the router advertises may still be coming.
+        self.run_command(guest, "until networkctl --no-pager | grep -E 'ether +routable +configured'; do sleep 0.2; done")
         device = self.run_command(guest, "ip -br -4 addr", r"(en\S+)\s+UP\s+10\.0\.2\.15/24").group(1)
         self.run_command(guest, "resolvectl dns", r"10\.0\.2\.3\n")
         names = in_background(self, Resolver())
@@ -137,10 +130,9 @@ class Debian(GuestTest):
         count = "".join(f"\\{byte:03o}" for byte in SIZE.to_bytes(8, "big"))
         self.run_command(guest, f"{{ printf '{count}'; cat /noise; }} | busybox nc 10.0.2.2 {sink}",
                          rf"^{noise}\n$", 300)
-        self.assertEqual(self.get(self.forwarded(guest, "tcp", 80), "/index.html"),
-                         b"a page of the guest\n")
+        self.assertEqual(fetch(guest.forwarded(80), "/index.html"), b"a page of the guest\n")
         self.run_command(guest, "mv /noise /var/www/html/noise")
-        got = self.get(self.forwarded(guest, "tcp", 80), "/noise")
+        got = fetch(guest.forwarded(80), "/noise")
         self.assertEqual(hashlib.sha256(got).hexdigest(), noise)
         # UDP: from inside, and from outside through a forward.
         files = FileServer()
@@ -155,25 +147,11 @@ class Debian(GuestTest):
         guest.stop()
         self.assert_holds(path, "qcow2")
 
-    def forwarded(self, guest, protocol, port):
-        return int(guest.wait_for_message(
-            rf"{protocol} 127\.0\.0\.1:(\d+) leads to port {port} of the guest", 30).group(1))
-
-    def get(self, port, name):
-        with socket.create_connection(("127.0.0.1", port), timeout=120) as client:
-            client.sendall(f"GET {name} HTTP/1.0\r\n\r\n".encode())
-            data = b""
-            while chunk := client.recv(1 << 20):
-                data += chunk
-        head, _, body = data.partition(b"\r\n\r\n")
-        self.assertIn(b" 200 ", head)
-        return body
-
     def echo_datagrams(self, guest):
         self.run_command(guest, "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 7,"
                          " Proto => \"udp\"); $s->send($m) while defined $s->recv($m, 9000)' & :")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.connect(("127.0.0.1", self.forwarded(guest, "udp", 7)))
+            client.connect(("127.0.0.1", guest.forwarded(7, "udp")))
             client.settimeout(0.5)
             deadline = time.monotonic() + 60
             for number in range(20):

@@ -24,14 +24,6 @@ USE = """
     umount /tmp"""
 
 
-def run(*command):
-    """Runs a tool of the host; its output. A failure shows what it said."""
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
-    if done.returncode != 0:
-        raise AssertionError(f"{' '.join(command)}: {done.stdout!r} {done.stderr!r}")
-    return done.stdout
-
-
 def digest(data):
     return hashlib.sha256(data).hexdigest()
 
@@ -48,9 +40,9 @@ class Disks(CloudTest):
         with open(os.path.join(files, "noise"), "wb") as file:
             file.write(data)
         raw = self.path("made.raw")
-        run("/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-d", files, raw, f"{SIZE >> 10}k")
+        run_tool("/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-d", files, raw, f"{SIZE >> 10}k")
         path = self.path(name)
-        run(VMM, "disk", "convert", "--force", "--format", form, raw, path)
+        run_tool(VMM, "disk", "convert", "--force", "--format", form, raw, path)
         os.remove(raw)
         return path
 
@@ -89,14 +81,14 @@ class Disks(CloudTest):
 
     def assert_holds(self, path, form, expected):
         """The image is whole and has the guest's file, and not the one that it deleted."""
-        run(VMM, "disk", "check", path)
+        run_tool(VMM, "disk", "check", path)
         if form == "qcow2":
-            run("qemu-img", "check", "-q", path)
+            run_tool("qemu-img", "check", "-q", path)
         raw = self.path("judged.raw")
-        run("qemu-img", "convert", "-f", form, "-O", "raw", path, raw)
-        run("/sbin/e2fsck", "-fn", raw)
-        self.assertEqual(digest(run("/sbin/debugfs", "-R", "cat /new", raw)), expected)
-        self.assertNotIn(b"noise", run("/sbin/debugfs", "-R", "ls /", raw))
+        run_tool("qemu-img", "convert", "-f", form, "-O", "raw", path, raw)
+        run_tool("/sbin/e2fsck", "-fn", raw)
+        self.assertEqual(digest(run_tool("/sbin/debugfs", "-R", "cat /new", raw)), expected)
+        self.assertNotIn(b"noise", run_tool("/sbin/debugfs", "-R", "ls /", raw))
         os.remove(raw)
 
     def test_raw_and_qcow2_keep_what_the_guest_writes(self):
@@ -144,7 +136,7 @@ class Disks(CloudTest):
     def test_several_disks_each_with_its_own_nature(self):
         image = self.make_image()
         second = self.path("second.qcow2")
-        run(VMM, "disk", "create", second, "100M")
+        run_tool(VMM, "disk", "create", second, "100M")
         script = """
             cat /sys/block/vda/serial; echo; cat /sys/block/vda/ro
             cat /sys/block/vdb/size /sys/block/vdb/ro
@@ -160,7 +152,7 @@ class Disks(CloudTest):
                          ["the-root", "1", "204800", "0", f"{self.noise}  /tmp/noise",
                           "touch: /tmp/x: Read-only file system", "refused"])
         raw = self.path("second.raw")
-        run("qemu-img", "convert", "-O", "raw", second, raw)
+        run_tool("qemu-img", "convert", "-O", "raw", second, raw)
         with open(self.path("files/noise"), "rb") as expected, open(raw, "rb") as found:
             noise, there = expected.read(), found.read(3 << 20)
         self.assertEqual(there[:1 << 20], bytes(1 << 20))
@@ -188,7 +180,7 @@ class Disks(CloudTest):
             time.sleep(rng.uniform(0, 0.2))
             guest.signal(signal.SIGUSR1)
             self.assert_ends(guest, SUSPENDED, 60)
-            run(VMM, "disk", "check", image)
+            run_tool(VMM, "disk", "check", image)
             guest.stop()
             guest = self.boot(f'"{image}"', cpus=2)
             guest.wait_for_message("resumed from", 30)
@@ -199,7 +191,7 @@ class Disks(CloudTest):
         self.run_command(guest, "dmesg | grep -ciE 'I/O error|BUG:|call trace'", r"\n0\r")
         self.run_command(guest, "umount /tmp; echo gone", r"\ngone\r")
         self.power_off(guest)
-        run("qemu-img", "check", "-q", image)
+        run_tool("qemu-img", "check", "-q", image)
 
     def test_killed_while_it_writes(self):
         """What was flushed is there at once for the next one, whatever the kernel still cleans up."""
@@ -216,14 +208,14 @@ class Disks(CloudTest):
                 done = int(guest.expect(r"did-(\d+)\r", 60).group(1))
             guest.signal(signal.SIGKILL)
             guest.process.wait(30)
-            run(VMM, "disk", "check", image)
+            run_tool(VMM, "disk", "check", image)
             guest.stop()
             raw = self.path("killed.raw")
-            run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, raw)
+            run_tool("qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, raw)
             # Its journal is played back, and then there is nothing left to mend.
             subprocess.run(["/sbin/e2fsck", "-fp", raw], capture_output=True, check=False)
-            run("/sbin/e2fsck", "-fn", raw)
-            self.assertGreaterEqual(int(run("/sbin/debugfs", "-R", "cat /number", raw)), done)
+            run_tool("/sbin/e2fsck", "-fn", raw)
+            self.assertGreaterEqual(int(run_tool("/sbin/debugfs", "-R", "cat /number", raw)), done)
 
     def test_a_reset_while_it_writes(self):
         image = self.make_image()
@@ -237,7 +229,7 @@ class Disks(CloudTest):
         self.run_command(guest, "sha256sum /tmp/noise", rf"\n{self.noise}  /tmp/noise\r")
         self.run_command(guest, "umount /tmp; echo gone", r"\ngone\r")
         self.power_off(guest)
-        run("/sbin/e2fsck", "-fn", image)
+        run_tool("/sbin/e2fsck", "-fn", image)
 
     def test_another_disk_than_the_suspended_one_is_refused(self):
         image = self.make_image()
@@ -246,7 +238,7 @@ class Disks(CloudTest):
         guest.signal(signal.SIGUSR1)
         self.assert_ends(guest, SUSPENDED, 60)
         guest.stop()
-        run(VMM, "disk", "resize", image, "+1M")
+        run_tool(VMM, "disk", "resize", image, "+1M")
         refused = self.boot(f'"{image}"')
         self.assert_ends(refused, CONFIG_INVALID, 60)
         self.assertIn("disk0: the disk had 131072 sectors, now it has 133120", refused.messages)

@@ -13,7 +13,7 @@ import threading
 import unittest
 
 from cloud_guest import *
-from network_servers import FileServer, Resolver, Sink, WebServer, WebServer6, in_background
+from network_servers import FileServer, Resolver, Sink, WebServer, WebServer6, fetch, in_background
 
 SIZE = 100 << 20  # bytes of the download
 
@@ -25,12 +25,6 @@ class Networks(CloudTest):
     def boot(self, net, engine=ENGINES[0], **keywords):
         """`net`: the items of the key, as vm.toml has them."""
         return self.boot_cloud(f'net = [{net}]\n', engine, append="quiet", **keywords)
-
-    def forwarded(self, guest, port, protocol="tcp"):
-        """The host's port that leads to `port` of the guest."""
-        match = guest.wait_for_message(
-            rf"{protocol} 127\.0\.0\.1:(\d+) leads to port {port} of the guest", 30)
-        return int(match.group(1))
 
     def check_network(self, engine, size):
         web = WebServer(size)
@@ -55,13 +49,13 @@ class Networks(CloudTest):
         self.run_command(guest, f"wget -q -O /tmp/z http://10.0.2.2:{port}/; echo got", r"\ngot\r",
                          300)
         self.run_command(guest, "httpd -h /tmp; echo serves", r"\nserves\r")
-        got = self.fetch(self.forwarded(guest, 80), "/z")
+        got = fetch(guest.forwarded(80), "/z")
         self.assertEqual(hashlib.sha256(got).hexdigest(), noise)
         # UDP both ways.
         digest = hashlib.sha256(files.noise).hexdigest()
         self.run_command(guest, f"tftp -g -r f -l /tmp/f 10.0.2.2 {tftp}; sha256sum /tmp/f",
                          rf"\n{digest}  /tmp/f\r")
-        self.assert_datagrams_come(guest, self.forwarded(guest, 7, "udp"))
+        self.assert_datagrams_come(guest, guest.forwarded(7, "udp"))
         # DNS, by a resolver of our own.
         self.run_command(guest, f"nslookup -type=a known.test 10.0.2.2:{names}",
                          r"Address: 192\.0\.2\.77")
@@ -69,16 +63,6 @@ class Networks(CloudTest):
         self.run_command(guest, "cat /etc/resolv.conf", r"nameserver 10\.0\.2\.3")
         self.run_command(guest, "dmesg | grep -ciE 'BUG:|call trace|bad csum|hw csum'", r"\n0\r")
         self.power_off(guest)
-
-    def fetch(self, port, name):
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
-            client.sendall(f"GET {name} HTTP/1.0\r\n\r\n".encode())
-            data = b""
-            while chunk := client.recv(1 << 20):
-                data += chunk
-        head, _, body = data.partition(b"\r\n\r\n")
-        self.assertIn(b" 200 ", head)
-        return body
 
     def assert_datagrams_come(self, guest, port):
         """Nobody listens there in the guest, whose kernel counts what came in vain."""
@@ -128,7 +112,7 @@ class Networks(CloudTest):
         self.run_command(guest, f"wget -T 5 -O - http://10.0.2.2:{port}/ || echo refused",
                          r"\nrefused\r")
         self.run_command(guest, "echo inside > /tmp/x; httpd -h /tmp; echo serves", r"\nserves\r")
-        self.assertEqual(self.fetch(self.forwarded(guest, 80), "/x"), b"inside\n")
+        self.assertEqual(fetch(guest.forwarded(80), "/x"), b"inside\n")
         self.power_off(guest)
 
     def test_a_cable_is_pulled_out_and_plugged_in_again(self):
@@ -196,7 +180,7 @@ class Networks(CloudTest):
             guest.stop()
             guest = self.boot(net, cpus=2)
             guest.wait_for_message("resumed from", 30)
-            self.assertEqual(self.fetch(self.forwarded(guest, 80), "/x"), b"inside\n")
+            self.assertEqual(fetch(guest.forwarded(80), "/x"), b"inside\n")
             self.run_command(guest, f"wget -q -O - http://10.0.2.2:{port}/ | sha256sum",
                              rf"\n{noise}  -\r")
         self.run_command(guest, "dmesg | grep -ciE 'BUG:|call trace'", r"\n0\r")

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import random
-import subprocess
 import time
 import unittest
 
@@ -15,14 +14,6 @@ SIZE = 2 << 20  # bytes of a download
 FILES = 100     # that the guest writes, again and again
 
 
-def run(*command):
-    """Runs a tool of the host; its output."""
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
-    if done.returncode != 0:
-        raise AssertionError(f"{' '.join(command)}: {done.stdout!r} {done.stderr!r}")
-    return done.stdout.decode()
-
-
 class AtWork(CloudTest):
     def boot(self, engine):
         return self.boot_cloud(f'disk = ["{self.image}"]\nnet = ["user"]\n', engine, cpus=2, append="quiet")
@@ -31,20 +22,20 @@ class AtWork(CloudTest):
         """Suspends the machine; the guest in the next run."""
         guest.signal(signal.SIGUSR1)
         self.assert_ends(guest, SUSPENDED, 60)
-        run(VMM, "disk", "check", self.image)
+        run_tool(VMM, "disk", "check", self.image)
         guest.stop()
         guest = self.boot(engine)
         guest.wait_for_message("resumed from", 30)
         return guest
 
     def link(self, *words):
-        return run(VMM, "ctl", "--config", self.directory, "link", *words)
+        return run_tool(VMM, "ctl", "--config", self.directory, "link", *words).decode()
 
     def check(self, engine):
         self.image = os.path.join(self.directory, "disk.qcow2")
         raw = os.path.join(self.directory, "made.raw")
-        run("/sbin/mke2fs", "-q", "-F", "-t", "ext4", raw, f"{64 << 10}k")
-        run(VMM, "disk", "convert", "--format", "qcow2", raw, self.image)
+        run_tool("/sbin/mke2fs", "-q", "-F", "-t", "ext4", raw, f"{64 << 10}k")
+        run_tool(VMM, "disk", "convert", "--format", "qcow2", raw, self.image)
         web = WebServer(SIZE)
         port = in_background(self, web)
         noise = hashlib.sha256(web.noise).hexdigest()
@@ -85,13 +76,13 @@ class AtWork(CloudTest):
         self.run_command(guest, "dmesg | grep -ciE 'I/O error|BUG:|call trace'", r"\n0\r")
         self.run_command(guest, "umount /mnt; echo is-$?", r"\nis-0\r")
         self.power_off(guest)
-        run("qemu-img", "check", "-q", self.image)
+        run_tool("qemu-img", "check", "-q", self.image)
 
     def test_disk_and_network_on_the_translator(self):
         self.check("bt")
 
     def test_disk_and_network_on_kvm(self):
-        probe = json.loads(run(VMM, "probe", "--json"))
+        probe = json.loads(run_tool(VMM, "probe", "--json"))
         if probe["engine"] != "kvm":
             self.skipTest(f"no good KVM here: {probe['reason']}")
         self.check("kvm")

@@ -202,6 +202,11 @@ class Guest:
                 raise AssertionError(f"vmm has not said {pattern!r}, but: {self.messages}")
             time.sleep(0.005)
 
+    def forwarded(self, port, protocol="tcp"):
+        """The host's port that leads to `port` of the guest."""
+        return int(self.wait_for_message(
+            rf"{protocol} 127\.0\.0\.1:(\d+) leads to port {port} of the guest", 30).group(1))
+
     @property
     def messages(self):
         with open(self._stderr_path, encoding="utf-8", errors="replace") as file:
@@ -276,6 +281,14 @@ class GuestTest(unittest.TestCase):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.005)
+
+
+def run_tool(*command, timeout=300):
+    """Runs a program of the host; what it wrote to stdout. A failure shows what it said."""
+    done = subprocess.run(command, capture_output=True, timeout=timeout, check=False)
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: {done.stdout!r} {done.stderr!r}")
+    return done.stdout
 
 
 def read_for(sock, seconds):
