@@ -272,11 +272,11 @@ class TestNew(CliTest):
         made = self.make('--initrd', initrd, '--disk', '64M', '--cpus', '2', '--memory', '64M', '--append',
                          'quote=" back=\\ end')
         self.assertEqual((made.returncode, made.stdout), (0, 'made; it runs with: vmm run machine\n'), made.stderr)
-        self.assertEqual(self.left(), ['disk.qcow2', 'initrd', 'vm.toml', 'vmlinuz'])
+        self.assertEqual(self.left(), ['disk.qcow2', 'initrd', 'logs', 'vm.toml', 'vmlinuz'])
         with open(os.path.join(self.directory, 'machine', 'vm.toml'), encoding='utf-8') as file:
             self.assertEqual(file.read().splitlines(), [
                 'kernel = "vmlinuz"', 'initrd = "initrd"', 'append = "quote=\\" back=\\\\ end"', 'cpus = 2',
-                'memory = "64M"', 'disk = ["disk.qcow2"]', 'net = ["user"]'])
+                'memory = "64M"', 'disk = ["disk.qcow2"]', 'net = ["user"]', 'logs = "logs"'])
         os.remove(initrd)
         # Nothing but the directory is needed, wherever it goes.
         os.rename(os.path.join(self.directory, 'machine'), os.path.join(self.directory, 'moved'))
@@ -286,9 +286,34 @@ class TestNew(CliTest):
 
     def test_it_runs(self):
         self.assertEqual(self.make('--no-net', '--append', 'off').returncode, 0)
+        printed = ''
+        for count in (1, 2):
+            ran = self.vmm('run', 'machine', '--accel', 'interpreter')
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+            self.assertIn('off', ran.stdout)
+            # Each run is kept behind those before.
+            printed += ran.stdout
+            self.assertEqual(self.log('console.log'), printed)
+            self.assertEqual(len(re.findall(r'(?m)^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d engine: interpreter: as asked for$',
+                                            self.log('vmm.log'))), count)
+
+    def test_how_it_ended_is_in_its_log(self):
+        self.assertEqual(self.make('--no-net', '--append', 'triple').returncode, 0)
         ran = self.vmm('run', 'machine', '--accel', 'interpreter')
-        self.assertEqual(ran.returncode, 0, ran.stderr)
-        self.assertIn('off', ran.stdout)
+        self.assertNotEqual(ran.returncode, 0)
+        reason = ran.stderr.splitlines()[-1].removeprefix('vmm: ')
+        self.assertRegex(self.log('vmm.log'), f'(?m)^20.* {re.escape(reason)}$')
+
+    def test_logs_that_can_not_be_kept_are_an_error(self):
+        self.assertEqual(self.make('--no-net').returncode, 0)
+        for place in ('/dev/null/logs', '/proc/logs', '/dev/null'):
+            with self.subTest(place=place):
+                self.assert_fails(self.vmm('run', 'machine', '--logs', place), CANNOT_CREATE,
+                                  f'logs: .*{place}.*; fix: name a directory that can be written')
+
+    def log(self, name):
+        with open(os.path.join(self.directory, 'machine', 'logs', name), encoding='utf-8', newline='') as file:
+            return file.read()
 
     def test_a_disk_that_begins_as_an_image(self):
         image = self.write('image', 'x' * 4096)

@@ -8,6 +8,7 @@
 #include "vmm/cli/output.h"
 #include "vmm/config/config_keys.h"
 #include "vmm/config/value_parsers.h"
+#include "vmm/core/base/log.h"
 #include "vmm/machine/machine.h"
 #include "vmm/probe/probe.h"
 
@@ -64,9 +65,27 @@ Result<void> DiscardState(const Config& config) {
                    error.value());
 }
 
+// From here on what vmm says is kept.
+Result<void> StartLog(const Config& config) {
+  if (config.logs.empty()) return {};
+  std::error_code error;
+  std::filesystem::create_directories(config.logs, error);
+  if (error) {
+    return Fail(ExitCode::kCannotCreate,
+                fmt::format("logs: can't make {} ({}); fix: name a directory that can be written",
+                            config.logs.string(), error.message()));
+  }
+  return AddLogFile((config.logs / "vmm.log").string(), Config::kLogLimit)
+      .map_error([](Error failed) {
+        failed.message += "; fix: name a directory that can be written";
+        return std::move(failed).WithContext("logs");
+      });
+}
+
 RunOutcome RunCommand(const CommandLine& line) {
   Result<Config> config = ConfigOf(line);
   if (!config) return OutcomeOf(config.error());
+  if (auto started = StartLog(*config); !started) return OutcomeOf(started.error());
   if (line.discard_state) {
     if (auto discarded = DiscardState(*config); !discarded) return OutcomeOf(discarded.error());
   }

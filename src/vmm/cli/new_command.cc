@@ -47,6 +47,12 @@ class NewDirectory {
     return FailErrno(ExitCode::kCannotCreate,
                      fmt::format("can't copy {} to {}", from.string(), to.string()), error.value());
   }
+  Result<void> MakeFolder(const char* name) {
+    std::error_code error;
+    const fs::path path = Add(name);
+    fs::create_directory(path, error);
+    return Made(path, error.value());
+  }
   Result<void> Write(const char* name, const std::string& text) {
     const fs::path path = Add(name);
     std::ofstream file(path, std::ios::binary);
@@ -77,6 +83,7 @@ constexpr const char* kConfig = "vm.toml";
 constexpr const char* kKernel = "vmlinuz";
 constexpr const char* kInitrd = "initrd";
 constexpr const char* kDisk = "disk.qcow2";
+constexpr const char* kLogs = "logs";
 
 bool HasDisk(const NewOptions& options) {
   return !options.disk.empty() || !options.image.empty();
@@ -102,7 +109,7 @@ std::string ConfigText(const NewOptions& options) {
                       Quoted(options.memory));
   if (HasDisk(options)) text += fmt::format("disk = [\"{}\"]\n", kDisk);
   if (!options.no_net) text += "net = [\"user\"]\n";
-  return text;
+  return text + fmt::format("logs = \"{}\"\n", kLogs);
 }
 
 Result<void> MakeDisk(const NewOptions& options, NewDirectory& directory) {
@@ -142,6 +149,7 @@ Result<void> Make(const NewOptions& options) {
   if (made) made = directory.Copy(options.kernel, kKernel);
   if (made && !options.initrd.empty()) made = directory.Copy(options.initrd, kInitrd);
   if (made) made = MakeDisk(options, directory);
+  if (made) made = directory.MakeFolder(kLogs);
   if (made) made = directory.Write(kConfig, ConfigText(options));
   if (made) directory.Keep();
   return made;

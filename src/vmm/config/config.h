@@ -149,6 +149,7 @@ struct Config {
   static constexpr unsigned kMaxDisks = 16;
   static constexpr unsigned kMaxNets = 8;
   static constexpr unsigned kMaxShares = 8;
+  static constexpr uint64_t kLogLimit = 8 * kMiB;  // of each file in `logs`
 
   std::string name;                 // of the machine, for logs; never empty
   std::filesystem::path directory;  // that holds vm.toml; the working directory without a file
@@ -200,6 +201,8 @@ struct Config {
   // The socket of `vmm ctl`; empty: none. One that nobody has asked for need not be there.
   std::filesystem::path control;
   bool control_asked = false;
+  // The directory that keeps what the machine and vmm say; empty: none. RunCommand makes it.
+  std::filesystem::path logs;
   bool deterministic = false;  // time is the number of instructions
   TraceOptions trace;
   bool statistics = false;  // RunOutcome has them

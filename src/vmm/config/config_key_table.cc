@@ -274,6 +274,16 @@ constexpr ConfigKey kKeys[] = {
            config.control_asked = !value.path.empty();
          },
      .aliases = "control_socket|ctl|monitor|qmp|api|api_socket|socket|management"},
+    {.name = "logs",
+     .kind = ValueKind::kFile,
+     .default_text = "none",
+     .example = "\"logs\"",
+     .option = "--logs",
+     .help =
+         "A directory that keeps what the guest prints on its first serial line, `console.log`, "
+         "and what vmm says, `vmm.log`; see [below](#logs).",
+     .set = [](Config& config, const ConfigValue& value) { config.logs = value.path; },
+     .aliases = "log|log_dir|logfile|log_file|log_directory"},
     {.name = "deterministic",
      .kind = ValueKind::kBoolean,
      .default_text = "false",

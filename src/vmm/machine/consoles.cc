@@ -87,12 +87,24 @@ Result<Consoles::Line> Consoles::Open(const ConsoleSpec& spec, std::string name,
 }
 
 Result<Consoles::Line> Consoles::OpenConsole(const ConsoleSpec& spec, std::string name,
-                                             unsigned number, EventLoop& loop, const Hooks& hooks) {
-  auto line = Open(spec, std::move(name), loop, hooks);
+                                             unsigned number, const std::string& log,
+                                             EventLoop& loop, const Hooks& hooks) {
+  auto line = Open(spec, name, loop, hooks);
   if (!line) return line;
+  if (!log.empty()) {
+    auto opened = OpenCharBackend({.kind = CharBackendSpec::Kind::kFile,
+                                   .path = log,
+                                   .limit = Config::kLogLimit,
+                                   .name = "logs"},
+                                  loop);
+    if (!opened) return tl::unexpected(std::move(opened.error()).WithContext("logs"));
+    line->log = std::move(*opened);
+  }
   line->tap = std::make_unique<ConsoleTap>(
-      Outermost(*line), [number, on_output = hooks.on_output](std::span<const uint8_t> data) {
+      Outermost(*line),
+      [number, on_output = hooks.on_output, log = line->log.get()](std::span<const uint8_t> data) {
         on_output(number, data);
+        if (log != nullptr) log->Write(data);
       });
   return line;
 }
@@ -101,7 +113,9 @@ Result<std::unique_ptr<Consoles>> Consoles::Create(const Config& config, EventLo
                                                    Hooks hooks) {
   auto consoles = std::make_unique<Consoles>();
   for (unsigned i = 0; i < Config::kSerialPorts; ++i) {
-    auto line = OpenConsole(config.serial[i], fmt::format("serial{}", i), i, loop, hooks);
+    const bool is_logged = i == 0 && !config.logs.empty();
+    auto line = OpenConsole(config.serial[i], fmt::format("serial{}", i), i,
+                            is_logged ? (config.logs / "console.log").string() : "", loop, hooks);
     if (!line) return tl::unexpected(std::move(line.error()));
     consoles->backends_[i] = line->tap.get();
     consoles->lines_[i] = std::move(*line);
@@ -116,8 +130,8 @@ Result<std::unique_ptr<Consoles>> Consoles::Create(const Config& config, EventLo
     if (config.hvc[i].kind != ConsoleSpec::Kind::kNull) hvcs = i + 1;
   }
   for (unsigned i = 0; i < hvcs; ++i) {
-    auto line =
-        OpenConsole(config.hvc[i], fmt::format("hvc{}", i), Config::kSerialPorts + i, loop, hooks);
+    auto line = OpenConsole(config.hvc[i], fmt::format("hvc{}", i), Config::kSerialPorts + i, "",
+                            loop, hooks);
     if (!line) return tl::unexpected(std::move(line.error()));
     consoles->hvc_.push_back(std::move(*line));
   }
@@ -132,6 +146,7 @@ Result<std::unique_ptr<Consoles>> Consoles::Create(const Config& config, EventLo
 Result<void> Consoles::Finish() {
   Result<void> all;
   ForEachLine(*this, [&all](Line& line) {
+    if (line.log) (void)line.log->Finish();  // what it lost was said
     auto finished = line.host->Finish();
     if (!finished && all) all = tl::unexpected(std::move(finished.error()).WithContext(line.name));
   });

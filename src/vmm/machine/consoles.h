@@ -56,14 +56,15 @@ class Consoles {
     ConsoleSpec::Kind kind = ConsoleSpec::Kind::kNull;
     std::unique_ptr<CharBackend> host;
     std::unique_ptr<EscapeKeys> keys;  // null unless it is the user's terminal
+    std::unique_ptr<CharBackend> log;  // a copy of what the guest prints; null: none
     std::unique_ptr<ConsoleTap> tap;
   };
   static CharBackend& Outermost(Line& line);
   static Result<Line> Open(const ConsoleSpec& spec, std::string name, EventLoop& loop,
                            const Hooks& hooks);
-  // With whoever reads along as console `number`.
+  // With whoever reads along as console `number`. `log`: the file that keeps a copy; or empty.
   static Result<Line> OpenConsole(const ConsoleSpec& spec, std::string name, unsigned number,
-                                  EventLoop& loop, const Hooks& hooks);
+                                  const std::string& log, EventLoop& loop, const Hooks& hooks);
   template <class Visit>
   static void ForEachLine(auto& consoles, const Visit& visit);
 

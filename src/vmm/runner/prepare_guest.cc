@@ -242,6 +242,7 @@ Result<PreparedGuest> PrepareGuest(const TestCase& test) {
   config.on_panic = OnPanic::kExit;
   config.hang_look = kHangLook;
   config.suspend_file.clear();
+  config.logs.clear();
   if (!config.control_asked) config.control.clear();
   if (test.command.empty()) return guest;
 

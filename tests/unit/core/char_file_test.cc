@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -47,6 +48,44 @@ TEST_CASE("A console file is appended to, or begun anew where that is asked for"
   Print(**OpenCharBackend({.kind = Kind::kFile, .path = path, .truncate = true}, *loop), "new");
   CHECK(Contents(path) == "new");
   loop.Stop();
+}
+
+TEST_CASE("A console file that is full stands aside once, and loses nothing",
+          "[console][threads]") {
+  const TempDirectory directory;
+  ConsoleLoop loop;
+  const std::string path = directory / "c.log", older = directory / "c.1.log";
+  CHECK(OlderFile(path) == older);
+  constexpr uint64_t kLimit = 100'000;
+  const auto open = [&] {
+    return *OpenCharBackend({.kind = Kind::kFile, .path = path, .limit = kLimit}, *loop);
+  };
+  const std::string text = Lines(250'000);
+  // What an earlier run left counts.
+  Print(*open(), text.substr(0, 60'000));
+  CHECK(!std::filesystem::exists(older));
+  auto console = open();
+  for (size_t at = 60'000; at < text.size(); at += 1000) Print(*console, text.substr(at, 1000));
+  loop.Stop();
+  console.reset();
+  const std::string kept = Contents(older) + Contents(path);
+  CHECK(Contents(older).size() >= kLimit);
+  CHECK(Contents(older).size() < kLimit + 16'384);  // of one write
+  CHECK(Contents(path).size() < kLimit);
+  CHECK(kept.size() < text.size());
+  CHECK((text.substr(text.size() - kept.size()) == kept));
+}
+
+TEST_CASE("A console file that can't stand aside begins anew, and stays small", "[console]") {
+  const TempDirectory directory;
+  ConsoleLoop loop;
+  const std::string path = directory / "c.log";
+  std::filesystem::create_directories(OlderFile(path) + "/in the way");
+  auto console = *OpenCharBackend({.kind = Kind::kFile, .path = path, .limit = 10'000}, *loop);
+  for (int i = 0; i < 50; ++i) Print(*console, std::string(1000, 'x'));
+  loop.Stop();
+  console.reset();
+  CHECK(std::filesystem::file_size(path) < 10'000);
 }
 
 TEST_CASE("A console file that can't be written is an error with the path and a remedy",

@@ -1,6 +1,7 @@
 #include "vmm/core/base/log.h"
 
 #include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/rotating_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -14,11 +15,21 @@ namespace {
 
 constexpr unsigned kGuestLogBurst = 10;
 constexpr const char* kPattern = "vmm: %v";
+constexpr const char* kFilePattern = "%Y-%m-%dT%H:%M:%S.%e%z %v";
 
+const spdlog::sink_ptr& StderrSink() {
+  static const spdlog::sink_ptr sink = [] {
+    auto made = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+    made->set_pattern(kPattern);
+    return made;
+  }();
+  return sink;
+}
+
+// To all sinks. A sink is added only while there is one thread.
 spdlog::logger& Logger() {
   static spdlog::logger& logger = [&]() -> spdlog::logger& {
-    static spdlog::logger instance("vmm", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    instance.set_pattern(kPattern);
+    static spdlog::logger instance("vmm", StderrSink());
     instance.flush_on(spdlog::level::trace);
     return instance;
   }();
@@ -45,8 +56,19 @@ void SetLogLevel(LogLevel most_verbose) {
   Logger().set_level(ToSpdlog(most_verbose));
 }
 
+Result<void> AddLogFile(const std::string& path, uint64_t limit) {
+  try {
+    auto sink = std::make_shared<spdlog::sinks::rotating_file_sink_mt>(path, limit, /*files=*/1);
+    sink->set_pattern(kFilePattern);
+    Logger().sinks().push_back(std::move(sink));
+    return {};
+  } catch (const spdlog::spdlog_ex& error) {
+    return Fail(ExitCode::kCannotCreate, error.what());
+  }
+}
+
 void SetLogLineEnd(std::string_view end) {
-  Logger().set_formatter(std::make_unique<spdlog::pattern_formatter>(
+  StderrSink()->set_formatter(std::make_unique<spdlog::pattern_formatter>(
       kPattern, spdlog::pattern_time_type::local, std::string(end)));
 }
 

@@ -2,12 +2,19 @@
 // LogGuest for what a guest can provoke; it is limited to a few lines a second per call site.
 #pragma once
 
+#include <cstdint>
+#include <string>
 #include <string_view>
+
+#include "vmm/core/base/result.h"
 
 namespace vmm {
 
 enum class LogLevel { kError, kWarning, kInfo, kDebug };
 
+// What is said from now on is also written to a file, with the time, and appended to what is there.
+// A file of `limit` bytes becomes vmm.1.log, if it is called vmm.log. kCannotCreate, or nothing.
+Result<void> AddLogFile(const std::string& path, uint64_t limit);
 void SetLogLevel(LogLevel most_verbose);
 // What ends a line: "\n", or "\r\n" while the terminal is in raw mode. Any thread.
 void SetLogLineEnd(std::string_view end);

@@ -38,7 +38,7 @@ Result<std::unique_ptr<CharBackend>> OpenCharBackend(const CharBackendSpec& spec
     case CharBackendSpec::Kind::kUnix:
       return Upcast(CharUnix::Open(loop, spec.path, spec.name));
     case CharBackendSpec::Kind::kFile:
-      return Upcast(CharFile::Open(loop, {spec.path, spec.truncate, spec.name}));
+      return Upcast(CharFile::Open(loop, {spec.path, spec.truncate, spec.limit, spec.name}));
     case CharBackendSpec::Kind::kSocket:
       return Upcast(CharSocket::Open(loop, spec.fd));
   }

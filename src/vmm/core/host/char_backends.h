@@ -15,6 +15,7 @@ struct CharBackendSpec {
   Kind kind = Kind::kNull;
   std::string path = {};           // kUnix: the socket to listen on; kFile: the file
   bool truncate = false;           // kFile: begin anew instead of appending
+  uint64_t limit = 0;              // kFile: as CharFile's
   std::string name = "a console";  // for the log: "serial0"
   int fd = -1;                     // kSocket: stays the caller's
 };

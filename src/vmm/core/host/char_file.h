@@ -10,12 +10,16 @@
 
 namespace vmm {
 
+// What stands beside a file that was full: "logs/console.1.log" of "logs/console.log".
+std::string OlderFile(const std::string& path);
+
 // A FIFO may be opened before its reader, who then finds what fits into it and the ring.
 class CharFile final : public CharBackend {
  public:
   struct Options {
     std::string path;
     bool truncate = false;  // else appends
+    uint64_t limit = 0;     // bytes; a file that is full becomes OlderFile(). 0: no limit
     std::string name;       // for the log
   };
   // kConsoleLost when the file can't be written.

@@ -23,8 +23,8 @@ UniqueFd OpenAgain(int fd, int flags) {
   return UniqueFd(open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY));
 }
 
-CharSink CharSink::Own(UniqueFd fd) {
-  return {std::move(fd), Mode::kWrite, kNoLimit};
+CharSink CharSink::Own(UniqueFd fd, Written written) {
+  return {std::move(fd), Mode::kWrite, kNoLimit, std::move(written)};
 }
 
 CharSink CharSink::Socket(UniqueFd fd) {
@@ -52,6 +52,7 @@ ssize_t CharSink::Put(std::span<const uint8_t> data) const {
     const ssize_t n = mode_ == Mode::kSend
                           ? send(fd(), data.data(), size, MSG_DONTWAIT | MSG_NOSIGNAL)
                           : write(fd(), data.data(), size);
+    if (n > 0 && written_) written_(fd(), static_cast<size_t>(n));
     if (n > 0) return n;
     if (n == 0) return -EAGAIN;
     if (errno != EINTR) return -errno;

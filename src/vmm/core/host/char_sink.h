@@ -5,7 +5,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <utility>
 
 #include "vmm/core/host/unique_fd.h"
 
@@ -13,8 +15,10 @@ namespace vmm {
 
 class CharSink {
  public:
+  // Hears how many bytes were written, right after; may put another file behind the descriptor.
+  using Written = std::function<void(int fd, size_t bytes)>;
   // For a descriptor whose open file description is ours: non-blocking, or a regular file.
-  static CharSink Own(UniqueFd fd);
+  static CharSink Own(UniqueFd fd, Written written = {});
   static CharSink Socket(UniqueFd fd);
   // For a descriptor that other processes share, such as stdout: O_NONBLOCK is not set on it, since
   // they would find it set too. A terminal or pipe is opened a second time through /proc; where the
@@ -31,11 +35,13 @@ class CharSink {
 
  private:
   enum class Mode : uint8_t { kWrite, kSend, kAskFirst };
-  CharSink(UniqueFd fd, Mode mode, size_t most) : fd_(std::move(fd)), mode_(mode), most_(most) {}
+  CharSink(UniqueFd fd, Mode mode, size_t most, Written written = {})
+      : fd_(std::move(fd)), mode_(mode), most_(most), written_(std::move(written)) {}
 
   UniqueFd fd_;
   Mode mode_;
   size_t most_;  // bytes to write at once
+  Written written_;
 };
 
 // Opens the file behind `fd` again with `flags`, as a new open file description. Invalid when the
