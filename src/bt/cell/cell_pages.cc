@@ -6,11 +6,11 @@
 #include <algorithm>
 
 #include "bt/interp/interpreter.h"
+#include "bt/interp/page_entry.h"
 
 namespace bt {
 namespace {
 
-constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
 // What a process can have at all: see mmap_min_addr, and the end of the user half.
 constexpr uint64_t kFirst = 64 * 1024, kEnd = 0x7ffffffff000;
 constexpr uint64_t kRegion = 4 * vmm::kMiB;
@@ -28,8 +28,8 @@ bool CellPages::Find(uint64_t page, Wanted* wanted) {
     }
     return false;
   };
-  Cpu::UserPage peeked;
-  if (cpu_.PeekUserPage(page, &peeked)) {
+  PeekedPage peeked;
+  if (cpu_.PeekPage(page, &peeked) && peeked.user) {
     const uint8_t* host = cpu_.memory_.Ram(vmm::GuestPhys(peeked.phys), vmm::kPageSize);
     if (!host) return false;
     if (peeked.shift > 12) cpu_.banks_.NoteLargePage(page, peeked.shift);

@@ -29,6 +29,7 @@
 namespace bt {
 
 class InterpreterVm;
+struct PeekedPage;
 
 class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::LocalApic::Host {
  public:
@@ -57,6 +58,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
                     const std::array<uint8_t, 512>& fx);
   // Runs from RIP on as the tier above does once the block there is hot. False: it has no code.
   bool RunHotForTest();
+  const TlbBank& BankForTest(View view) { return banks_.bank(view); }
   vmm::Result<void> Save(vmm::CpuState& state) override;
   vmm::Result<void> Load(const vmm::CpuState& state) override;
   void SetDebugStep(vmm::DebugStep step) override;
@@ -168,14 +170,9 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
 
   // Translation with all checks; sets A and D. On success *phys is the guest-physical address.
   bool Translate(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page);
-  // What a TLB may hold of a page for the user's accesses, in long mode, by the page tables alone:
-  // nothing is changed, and false if anything stands in the way. [SDM 3A] 4.10.2
-  struct UserPage {
-    uint64_t phys;
-    unsigned shift;  // of the page's size
-    bool writable;   // and dirty already
-  };
-  bool PeekUserPage(uint64_t linear, UserPage* page) const;
+  // What a TLB may hold of a page, in long mode, by the page tables alone: nothing is changed, and
+  // false if anything stands in the way. [SDM 3A] 4.10.2
+  bool PeekPage(uint64_t linear, PeekedPage* page) const;
   // Whether the page tables have anything in 2 MiB pieces of `size` bytes from `first`.
   bool MayBeMapped(uint64_t first, uint64_t size) const;
   bool LoadSlow(uint64_t linear, void* out, unsigned size, bool stack, View view);
@@ -383,6 +380,8 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   void NoteRamWrite(uint64_t phys, unsigned size);
   static void StoreBytes(uint8_t* host, const void* data, unsigned size);
   bool Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page);
+  // Looks for the LinearRange around a global page that supervisors read.
+  void LearnRange(uint64_t linear);
   // Where the page is in the host; null: it may not be in the TLB.
   uint8_t* InstallTlb(uint64_t linear, uint64_t phys, Access access, View view, bool global);
 

@@ -4,14 +4,10 @@
 
 #include "bt/interp/cpu.h"
 #include "bt/interp/interpreter.h"
+#include "bt/interp/page_entry.h"
 
 namespace bt {
 namespace {
-
-constexpr uint64_t kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 0x20, kDirty = 0x40,
-                   kLarge = 0x80, kGlobal = 0x100, kNoExecute = 1ull << 63;
-constexpr uint64_t kAddressMask = 0x000ffffffffff000;
-constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
 
 // Page-fault error code. [SDM 3A] 4.7
 constexpr uint32_t kErrPresent = 1, kErrWrite = 2, kErrUser = 4, kErrReserved = 8, kErrFetch = 16;
@@ -20,18 +16,8 @@ bool Canonical(uint64_t linear) {
   return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
 }
 
-// One level of a page walk: where its entry stands and what it covers.
-struct Level {
-  unsigned shift;       // lowest linear-address bit that it translates
-  unsigned bits;        // index bits
-  unsigned entry_size;  // bytes
-  bool may_be_large;
-};
-
-constexpr Level kLong[] = {
-    {39, 9, 8, false}, {30, 9, 8, true}, {21, 9, 8, true}, {12, 9, 8, false}};
-constexpr Level kPae[] = {{21, 9, 8, true}, {12, 9, 8, false}};
-constexpr Level kLegacy[] = {{22, 10, 4, true}, {12, 10, 4, false}};
+constexpr PageLevel kPae[] = {{21, 9, 8, true}, {12, 9, 8, false}};
+constexpr PageLevel kLegacy[] = {{22, 10, 4, true}, {12, 10, 4, false}};
 
 }  // namespace
 
@@ -55,7 +41,7 @@ bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* 
   uint32_t error = (access == Access::kWrite ? kErrWrite : 0) | (user ? kErrUser : 0);
   if (access == Access::kExecute && (nx || (cr4_ & cr4::SMEP))) error |= kErrFetch;
 
-  const Level* level = kLong;
+  const PageLevel* level = kLong;
   unsigned levels = 4;
   uint64_t table = cr3_ & kAddressMask;
   uint64_t allowed = kWritable | kUser;
@@ -143,58 +129,6 @@ bool Cpu::Walk(uint64_t linear, Access access, View view, uint64_t* phys, bool* 
   }
 }
 
-bool Cpu::MayBeMapped(uint64_t first, uint64_t size) const {
-  const auto read = [this](uint64_t table, uint64_t index) {
-    const uint8_t* host =
-        memory_.Host(vmm::GuestPhys((table & kAddressMask) + index * 8), sizeof(uint64_t));
-    return host ? LoadHost<uint64_t>(host) : 0;
-  };
-  constexpr unsigned kTop = 39, kNext = 30, kMiddle = 21;
-  const auto index = [](uint64_t linear, unsigned shift) { return linear >> shift & 511; };
-  constexpr uint64_t kStep = 1ull << kMiddle;
-  for (uint64_t at = first & ~(kStep - 1); at < first + size; at += kStep) {
-    const uint64_t top = read(cr3_, index(at, kTop));
-    if (!(top & kPresent)) {
-      at |= (1ull << kTop) - kStep;  // nor is anything else there
-      continue;
-    }
-    const uint64_t next = read(top, index(at, kNext));
-    if (!(next & kPresent)) {
-      at |= (1ull << kNext) - kStep;
-      continue;
-    }
-    if ((next & kLarge) || (read(next, index(at, kMiddle)) & kPresent)) return true;
-  }
-  return false;
-}
-
-bool Cpu::PeekUserPage(uint64_t linear, UserPage* page) const {
-  uint64_t table = cr3_ & kAddressMask;
-  uint64_t allowed = kPresent | kWritable | kUser | kAccessed;
-  for (const Level& level : kLong) {
-    const uint64_t index = (linear >> level.shift) & ((1u << level.bits) - 1);
-    const uint64_t at = (table + index * 8) & vm_.address_mask();
-    const uint8_t* host = memory_.Host(vmm::GuestPhys(at), 8);
-    if (!host) return false;
-    const uint64_t entry = LoadHost<uint64_t>(host);
-    allowed &= entry;
-    if ((allowed & (kPresent | kUser | kAccessed)) != (kPresent | kUser | kAccessed)) return false;
-    if (level.shift > 12 && !(entry & kLarge)) {
-      table = entry & kAddressMask;
-      continue;
-    }
-    const uint64_t offset_mask = (1ull << level.shift) - 1;
-    if (level.shift > 12 && (entry & offset_mask & 0xffffffffffffe000)) return false;
-    if (entry & reserved_address_bits_ & kAddressMask) return false;
-    page->phys = ((entry & kAddressMask & ~offset_mask) | (linear & offset_mask & kPageMask)) &
-                 vm_.address_mask();
-    page->writable = (allowed & kWritable) && (entry & kDirty);
-    page->shift = level.shift;
-    return true;
-  }
-  return false;
-}
-
 bool Cpu::Translate(uint64_t linear, Access access, View view, uint64_t* phys, bool* global_page) {
   if (!(cr0_ & cr0::PG)) {
     *phys = linear & 0xffffffff & vm_.address_mask();
@@ -228,6 +162,7 @@ uint8_t* Cpu::InstallTlb(uint64_t linear, uint64_t phys, Access access, View vie
     bank.SetWrite(page, reinterpret_cast<uint64_t>(host));
   else
     bank.SetRead(page, reinterpret_cast<uint64_t>(host));
+  if (!write && global && view == View::kSupervisor) LearnRange(page);
   return host;
 }
 

@@ -30,6 +30,10 @@ void TlbBank::Flush() {
   read.Clear();
   write.Clear();
   exec.Clear();
+  for (unsigned i = 0; i < kRanges; ++i) {
+    ranges[i] = {};
+    fills[i] = 0;
+  }
   std::fill_n(&fetched[0][0], sizeof(fetched) / sizeof(uint64_t), 0);
   used = false;
   if (std::popcount(touched[0]) + std::popcount(touched[1]) > static_cast<int>(kKeptPages))
@@ -62,6 +66,7 @@ bool TlbBank::MayHaveFetchedNear(uint64_t linear) const {
 
 void TlbBank::FlushPage(uint64_t linear) {
   if (!used) return;
+  DropRange(linear);
   read.Drop(linear);
   write.Drop(linear);
   exec.Drop(linear);
@@ -69,6 +74,7 @@ void TlbBank::FlushPage(uint64_t linear) {
 
 void TlbBank::FlushLargePage(uint64_t linear) {
   if (!used) return;
+  DropRange(linear);
   read.DropRegion(linear);
   write.DropRegion(linear);
   exec.DropRegion(linear);

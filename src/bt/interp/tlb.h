@@ -90,6 +90,16 @@ struct TlbTable {
   }
 };
 
+// Linear memory that lies in one piece in the host, page for page: what a kernel has of its global
+// pages, to read without an entry for each. See Cpu::LearnRange.
+struct LinearRange {
+  static constexpr uint64_t kWidest = 64;  // bytes of an access
+  uint64_t begin, size;  // where an access may begin; it ends within kWidest bytes more
+  uint64_t host;         // address of the beginning
+
+  bool Holds(uint64_t linear) const { return size != 0 && linear - begin < size + kWidest; }
+};
+
 // Lives in memory of its own, which is zero until it is used.
 struct TlbBank {
   TlbBank() {
@@ -100,8 +110,13 @@ struct TlbBank {
   static void* operator new(size_t size);
   static void operator delete(void* memory);
 
-  TlbTable<16384> read;   // 64 MiB
-  TlbTable<16384> write;  // only pages that are dirty already and hold no decoded code
+  // Of the bank that supervisors share: below and in the last 2 GiB, where kernels have their
+  // image.
+  static constexpr unsigned kRanges = 2;
+  LinearRange ranges[kRanges];
+  uint32_t fills[kRanges];  // read entries there since a range was looked for, or there was none
+  alignas(64) TlbTable<16384> read;  // 64 MiB
+  TlbTable<16384> write;             // only pages that are dirty already and hold no decoded code
   TlbTable<1024> exec;
   // Pages that code was fetched from since the bank was empty, as a hash: invalidating any other
   // leaves what was found by linear address as it is.
@@ -132,6 +147,8 @@ struct TlbBank {
   }
   bool MayHaveFetchedNear(uint64_t linear) const;  // from the same 4 MiB
 
+  static constexpr unsigned RangeOf(uint64_t linear) { return linear >= 0xffffffff80000000; }
+
   void Flush();
   void FlushPage(uint64_t linear);
   void FlushLargePage(uint64_t linear);  // everything in the same 4 MiB
@@ -140,6 +157,10 @@ struct TlbBank {
   static unsigned FetchWord(uint64_t linear) { return ((linear >> 18) ^ (linear >> 24)) & 63; }
   static uint64_t FetchBit(uint64_t linear) { return 1ull << ((linear >> 12) & 63); }
   void Release();
+  void DropRange(uint64_t linear) {
+    LinearRange& range = ranges[RangeOf(linear)];
+    if (range.Holds(linear)) range = {};
+  }
 
   // The most memory of the host that a bank keeps when it is emptied: processes are at other
   // addresses each time, so that in the end they would have touched it all.

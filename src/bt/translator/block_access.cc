@@ -73,9 +73,10 @@ void BlockTranslator::EmitSpanCheck(const Step& step, uint16_t index) {
   }
   EmitSegmentBase(span.begin.segment);
   const CodeSpace::Offset misaligned = EmitAlignmentTest(span.alignment);
-  const CodeSpace::Offset failed =
-      EmitLookUp(span.bytes - (leave_out_ == LeaveOut::kSpanEnd ? 1 : 0),
-                 span.write && leave_out_ != LeaveOut::kSpanWrite);
+  const unsigned bytes = span.bytes - (leave_out_ == LeaveOut::kSpanEnd ? 1 : 0);
+  const CodeSpace::Offset failed = span.write
+                                       ? EmitLookUp(hot_, bytes, leave_out_ != LeaveOut::kSpanWrite)
+                                       : EmitReadLookUp(span.begin, bytes);
   const int32_t again = step.next - step.insn.length;
   if (misaligned == 0 && renames_.empty() && x87_at_ < 0) {
     if (failed != 0) AddExit(failed, again, true);

@@ -6,23 +6,6 @@
 #include "vmm/core/base/check.h"
 
 namespace bt {
-namespace {
-
-// Guest registers that have other values behind `step`.
-uint16_t RegistersChanged(const BlockStep& step) {
-  switch (step.how) {
-    case Treatment::kPush:
-    case Treatment::kPop:
-    case Treatment::kLeave:
-    case Treatment::kCall:
-      return step.use.gpr_written | 1 << kGuestRsp | (step.how == Treatment::kLeave ? 1 << 5 : 0);
-    default:
-      return step.use.gpr_written;
-  }
-}
-
-}  // namespace
-
 void BlockTranslator::FlagsToMemory() {
   if (owed_) FlagsToHost();
   recipe_ = {};

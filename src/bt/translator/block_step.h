@@ -6,6 +6,7 @@
 #include "bt/interp/op.h"
 #include "bt/isa/insn.h"
 #include "bt/isa/insn_use.h"
+#include "bt/translator/host_registers.h"
 #include "bt/translator/treatment.h"
 
 namespace bt {
@@ -32,5 +33,18 @@ struct BlockStep {
   uint16_t resume = 0;  // kReturn: offset in the page of where it is expected to return to
   SpanMember memory = {}, stack = {};  // the operand that it names; what it pushes or pops
 };
+
+// Guest registers that have other values behind `step`.
+inline uint16_t RegistersChanged(const BlockStep& step) {
+  switch (step.how) {
+    case Treatment::kPush:
+    case Treatment::kPop:
+    case Treatment::kLeave:
+    case Treatment::kCall:
+      return step.use.gpr_written | 1 << kGuestRsp | (step.how == Treatment::kLeave ? 1 << 5 : 0);
+    default:
+      return step.use.gpr_written;
+  }
+}
 
 }  // namespace bt

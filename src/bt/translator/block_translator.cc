@@ -89,12 +89,14 @@ bool BlockTranslator::Translate(Block& block, bool plain, Translation& translati
   stack_moves_ = 0;
   saved_ = went_back_ = owed_ = kept_ = false;
   recipe_ = {};
+  changed_ = 0;
   translation.plain = spans_.empty();
   translation.instructions = static_cast<uint16_t>(steps_.size());
   EmitEntry(translation);
   for (step_ = 0; step_ < steps_.size(); ++step_) {
     EmitStep(steps_[step_]);
     FollowRecipe(steps_[step_]);
+    changed_ |= RegistersChanged(steps_[step_]);
   }
   const Step& last = steps_.back();
   if (!IsBranch(last.how) && !(context_.direct && last.how == Treatment::kInterpreter)) {
@@ -267,35 +269,6 @@ void BlockTranslator::EmitEffective(const Step& step) {
 void BlockTranslator::EmitSegmentBase(uint8_t segment) {
   if (segment >= static_cast<uint8_t>(vmm::Seg::FS))
     hot_.add(hot_.r10, hot_.ptr[hot_.At(context_.seg_base[segment])]);
-}
-
-BlockTranslator::Check BlockTranslator::EmitCheck(const Step& step, unsigned size, bool write) {
-  return {EmitLookUp(size, write), AddSite(step), step.next, owed_ ? recipe_ : FlagRecipe{}};
-}
-
-CodeSpace::Offset BlockTranslator::EmitLookUp(unsigned size, bool write) {
-  if (leave_out_ == (write ? LeaveOut::kWrite : LeaveOut::kRead)) {
-    if (!write) return 0;
-    write = false;
-  }
-  if (leave_out_ == LeaveOut::kCrossing) size = 1;
-  constexpr uint32_t kMask = (decltype(TlbBank::read)::kEntries - 1) << 4;
-  constexpr uint32_t kWrite = offsetof(TlbBank, write.entries);
-  constexpr uint8_t kPage = offsetof(TlbEntry, page);
-  static_assert(sizeof(TlbEntry) == 16 && offsetof(TlbBank, read.entries) == 0 &&
-                kMask == (decltype(TlbBank::write)::kEntries - 1) << 4);
-  Sequence code(hot_), add(hot_);
-  code.Bytes({0x45, 0x89, 0xd3, 0x41, 0xc1, 0xeb, 8});  // MOV R11D, R10D; SHR R11D, 8
-  code.Bytes({0x41, 0x81, 0xe3}).Word(kMask);           // AND R11D, kMask
-  code.Bytes({0x4c, 0x03, 0x1d}).Near(context_.tlb);    // ADD R11, [tlb]
-  if (write)                                            // XOR R10, [R11 + bank]; ADD R10, ...
-    code.Bytes({0x4d, 0x33, 0x93}).Word(kWrite), add.Bytes({0x4d, 0x03, 0x93}).Word(kWrite + kPage);
-  else
-    code.Bytes({0x4d, 0x33, 0x13}), add.Bytes({0x4d, 0x03, 0x53, kPage});
-  code.Bytes({0x49, 0x81, 0xfa}).Word(static_cast<uint32_t>(vmm::kPageSize - size)).Emit();  // CMP
-  const CodeSpace::Offset jump = EmitJumpIf(hot_, kAbove);
-  add.Emit();
-  return jump;
 }
 
 void BlockTranslator::EndCheck(const Check& check, bool resumes) {

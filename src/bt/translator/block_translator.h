@@ -171,7 +171,9 @@ class BlockTranslator {
     bool any() const { return jump != 0 || more[0] != 0 || more[1] != 0 || direct != 0; }
   };
   Check EmitCheck(const Step& step, unsigned size, bool write);
-  CodeSpace::Offset EmitLookUp(unsigned size, bool write);  // its jump; 0: none
+  CodeSpace::Offset EmitLookUp(Assembler& code, unsigned size, bool write);
+  CodeSpace::Offset EmitReadLookUp(const MemoryOperand& at, unsigned size);
+  int RangeOf(const MemoryOperand& at) const;
   CodeSpace::Offset EmitAlignmentTest(unsigned alignment);
   Check EmitCanonicalCheck(const Step& step);
   // The cold half of a check, if there is one; what it resumes at is here. `resumes`: the
@@ -256,6 +258,7 @@ class BlockTranslator {
   FlagRecipe recipe_;       // of the present flags
   bool kept_ = false;       // the operand of the step was
   bool owed_ = false;       // they are in memory only once it has been applied and they were saved
+  uint16_t changed_ = 0;    // guest registers that are not as at the beginning
   uint16_t here_ = 0;       // offset in the page of the end of the step
   bool went_back_ = false;  // behind a jump back that did not look at attention
   // How the block begins: behind its ways in, with what of the flags where.

@@ -238,9 +238,25 @@ void CodeWalk::FollowTemps() {
         state_ = before;
         state_.temp0 = T0::kHost;
       }
+      if (on_temp0 && wide && of_bank && before.temp1 == T1::kTlb) {
+        const bool back = before.OfRange() && IsOfRange(before.range, offsetof(LinearRange, begin));
+        if (back) state_.alignment = before.alignment;
+        if (before.temp0 != T0::kInRange || !IsOfRange(before.range, offsetof(LinearRange, host)))
+          break;
+        state_.SetPointer0({LinearRange::kWidest, before.alignment, false});
+      }
       if (on_temp0 && wide && before.temp0 == T0::kNear && IsImm(1)) {
         state_.temp0 = T0::kNear;
         state_.near.distance = before.near.distance + static_cast<int64_t>(operand(1).imm);
+      }
+      break;
+    case Mnemonic::SUB:
+      if (!on_temp0 || !wide || !of_bank || before.temp1 != T1::kTlb) break;
+      for (uint8_t i = 0; i < TlbBank::kRanges; ++i) {
+        if (!IsOfRange(i, offsetof(LinearRange, begin))) continue;
+        state_.temp0 = T0::kOffset;
+        state_.range = i;
+        state_.alignment = before.alignment;
       }
       break;
     case Mnemonic::XOR:
@@ -253,6 +269,7 @@ void CodeWalk::FollowTemps() {
     case Mnemonic::MOV:
       if (on_temp0 && wide && Is(context_.state.apic)) state_.temp0 = T0::kApic;
       if (OverlapsSlots() && IsMem(1)) state_.LoadSlot(SlotNamed(), on_temp1);
+      if (on_temp1 && wide && Is(context_.tlb)) state_.temp1 = T1::kTlb;
       if (on_temp1 && wide && Is(context_.jumps)) state_.temp1 = T1::kTable;
       if (on_temp0 && wide && Is(context_.state.page)) {
         state_.temp0 = T0::kNear;
@@ -278,6 +295,9 @@ void CodeWalk::FollowTemps() {
       if (on_temp0 && wide && of_bank && before.temp1 == T1::kEntry) state_.Ask(Asked::kTarget);
       if (on_temp0 && wide && of_bank && before.temp1 == T1::kTable && before.temp0 == T0::kNear)
         state_.Ask(Asked::kPage, PageNamed());
+      if (on_temp0 && wide && of_bank && before.temp1 == T1::kTlb && before.temp0 == T0::kOffset &&
+          IsOfRange(before.range, offsetof(LinearRange, size)))
+        state_.Ask(Asked::kRange);
       if (!IsImm(1)) break;
       if (on_temp0 && wide && before.temp0 == T0::kTag && operand(1).imm <= vmm::kPageSize)
         state_.Ask(Asked::kSize, vmm::kPageSize - operand(1).imm);

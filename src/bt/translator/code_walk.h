@@ -144,6 +144,12 @@ class CodeWalk {
     if (state_.temp1 == State::Temp1::kEntry)
       return insn_.mnemonic == Mnemonic::CMP && IsGpr(operand(0), kTemp0) &&
              MemoryBytes(insn_) == 8 && insn_.mem.disp == offsetof(JumpTarget, linear);
+    if (state_.temp1 == State::Temp1::kTlb)
+      return (insn_.mnemonic == Mnemonic::SUB || insn_.mnemonic == Mnemonic::CMP ||
+              insn_.mnemonic == Mnemonic::ADD) &&
+             IsGpr(operand(0), kTemp0) && MemoryBytes(insn_) == 8 &&
+             static_cast<uint64_t>(insn_.mem.disp) - offsetof(TlbBank, ranges) <
+                 sizeof(TlbBank::ranges);
     if (state_.temp1 != State::Temp1::kBank || use_.memory_written || MemoryBytes(insn_) != 8)
       return false;
     const auto in = [&](size_t entries, size_t bytes) {
@@ -280,6 +286,11 @@ class CodeWalk {
   static bool IsGpr(const Operand& operand, unsigned reg) {
     return operand.kind == OperandKind::kReg && operand.reg_class == RegClass::kGpr &&
            operand.reg == reg && !operand.high;
+  }
+  // Whether [kTemp1 + disp] is that of a range, by its offset.
+  bool IsOfRange(unsigned which, size_t field) const {
+    return static_cast<uint64_t>(insn_.mem.disp) ==
+           offsetof(TlbBank, ranges) + which * sizeof(LinearRange) + field;
   }
   static uint64_t Bank(bool write) {
     return write ? offsetof(TlbBank, write.entries) : offsetof(TlbBank, read.entries);

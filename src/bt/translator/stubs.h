@@ -47,6 +47,7 @@ enum class LeaveOut : uint8_t {
   kRead,
   kWrite,     // writes are checked as reads
   kCrossing,  // of the end of the page
+  kRange,     // whether an address is in the range of a kernel's
   kAlignment,
   kFlags,      // are not saved
   kRecipe,     // flags that were not saved are not made once more

@@ -14,6 +14,9 @@ VerifierState VerifierState::Answered(Mnemonic jump, bool taken) const {
     state.temp0 = Temp0::kInPage;
     state.size = state.value;
   }
+  const bool below = (jump == Mnemonic::JB && taken) || (jump == Mnemonic::JNB && !taken);
+  if (state.asked == Asked::kRange && below && state.temp0 == Temp0::kOffset)
+    state.temp0 = Temp0::kInRange;
   if (state.asked == Asked::kTarget && zero && state.temp1 == Temp1::kEntry)
     state.temp1 = Temp1::kTarget;
   if (state.asked == Asked::kPage && zero && state.temp0 == Temp0::kNear) {

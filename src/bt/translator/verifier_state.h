@@ -24,11 +24,14 @@ struct VerifierState {
     kPage,     // that of the target of an indirect jump
     kNear,     // the running page and a distance, as `near` says
     kFound,    // the same, and the page of that number is there
+    kOffset,   // of a linear address in TlbBank::ranges[range]
+    kInRange,  // the same, which is less than its size
   };
   enum class Temp1 : uint8_t {
     kUnknown,
     kIndex,
     kBank,
+    kTlb,      // the bank
     kBit,      // at most `index`
     kHost,     // as pointer1 says
     kTable,    // the JumpTable
@@ -106,6 +109,7 @@ struct VerifierState {
     kAlignment,
     kTarget,
     kPage,
+    kRange,
     kOther
   };
   enum class Restoring : uint8_t { kNo, kRead, kOverflow };
@@ -116,6 +120,7 @@ struct VerifierState {
   Temp0 temp0 = Temp0::kUnknown;
   bool write_bank = false;
   uint32_t size = 0, alignment = 1;
+  uint8_t range = 0;
   Temp1 temp1 = Temp1::kUnknown;
   uint32_t index = 0;  // kTemp1 is at most that, over the start of the bank if any
   Pointer pointer1;    // kTemp1, where it is kHost
@@ -153,13 +158,22 @@ struct VerifierState {
     const auto keep = [](auto& mine, const auto& theirs, auto unknown) {
       if (mine != theirs) mine = unknown;
     };
-    if (temp0 != other.temp0 || write_bank != other.write_bank || size != other.size)
+    if (temp0 == Temp0::kHost && other.temp0 == Temp0::kHost) {
+      Pointer both = pointer0();
+      both.Meet(other.pointer0());
+      SetPointer0(both);
+    } else if (temp0 != other.temp0 || write_bank != other.write_bank || size != other.size) {
       temp0 = Temp0::kUnknown;
+    }
+    if (range != other.range) temp0 = Temp0::kUnknown;
+    if (!OfRange()) range = 0;
     if (near != other.near) temp0 = Temp0::kUnknown;
     if (temp0 != Temp0::kNear && temp0 != Temp0::kFound) near = {};
     if (running != other.running) running = {0, kUnknownPage};
     keep(tail, other.tail, 0u);
-    if (index != other.index || pointer1 != other.pointer1)
+    if (temp1 == Temp1::kHost && other.temp1 == Temp1::kHost)
+      pointer1.Meet(other.pointer1);
+    else if (index != other.index)
       temp1 = Temp1::kUnknown;
     else if (temp1 != other.temp1)
       temp1 = OfTable() && other.OfTable() ? Temp1::kEntry : Temp1::kUnknown;
@@ -189,6 +203,7 @@ struct VerifierState {
     in_memory &= other.in_memory;
   }
 
+  bool OfRange() const { return temp0 == Temp0::kOffset || temp0 == Temp0::kInRange; }
   bool OfTable() const { return temp1 >= Temp1::kEntry && temp1 <= Temp1::kPaged; }
 
   void ForgetTemp0() {
@@ -196,6 +211,7 @@ struct VerifierState {
     write_bank = false;
     size = 0;
     alignment = 1;
+    range = 0;
     near = {};
     if (asked != Asked::kNothing) Ask(Asked::kOther);  // that was about another value
     if (temp1 == Temp1::kTarget) temp1 = Temp1::kEntry;
@@ -207,7 +223,7 @@ struct VerifierState {
     operand = {};
     if (asked == Asked::kTarget || asked == Asked::kPage) Ask(Asked::kOther);
     // An entry whose tag was compared is another one's from now on.
-    if (temp0 == Temp0::kTag || temp0 == Temp0::kInPage) ForgetTemp0();
+    if (temp0 == Temp0::kTag || temp0 == Temp0::kInPage || OfRange()) ForgetTemp0();
   }
   // What was looked up may not hold any more.
   void ForgetPointers() {

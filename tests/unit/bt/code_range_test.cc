@@ -1,0 +1,170 @@
+// What a kernel reads of its global pages without an entry of the TLB for each. [SDM 3A] 4.10
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "bt/interp/page_entry.h"
+#include "bt/translator/translator.h"
+#include "tests/unit/bt/bare_machine.h"
+#include "tests/unit/bt/code_workshop.h"
+
+namespace {
+
+using bt::LeaveOut;
+using bt::LinearRange;
+using Code = std::vector<uint8_t>;
+
+constexpr uint64_t kPage = vmm::kPageSize, kPages = 512;
+constexpr uint64_t kRights =
+    bt::kPresent | bt::kWritable | bt::kAccessed | bt::kDirty | bt::kGlobal;
+
+std::unique_ptr<bt::Tier> MakeTier(bt::Cpu& cpu) {
+  return std::make_unique<bt::Translator>(cpu);
+}
+
+// At CPL 0, with global pages.
+class Machine : public LongModeMachine {
+ public:
+  static constexpr uint64_t kCode = 0x10000, kData = 0x20000, kOther = 0x30000;
+
+  Machine() : LongModeMachine(kRights, &MakeTier, [](vmm::VmParts&) {}) {
+    cpu().cr4_ |= bt::cr4::PGE;
+    cpu().FlushTlb();
+    for (unsigned i = 0; i < kPage; i += 8) {
+      Fill(kData + i, 1);
+      Fill(kOther + i, 2);
+    }
+  }
+  void Fill(uint64_t phys, uint64_t value) { std::memcpy(Host(phys), &value, sizeof(value)); }
+  void SetPage(uint64_t number, uint64_t entry) { SetEntry(0x4000 + number * 8, entry); }
+  // Until a range has been looked for.
+  void ReadPages(uint64_t first = 64) {
+    for (uint64_t page = first; page < first + 16; ++page) {
+      uint8_t byte = 0;
+      REQUIRE(cpu().Load(page * kPage, byte));
+    }
+  }
+  const LinearRange& Range() { return cpu().BankForTest(bt::View::kSupervisor).ranges[0]; }
+  bool HasPage(uint64_t number) {
+    return Range().Holds(number * kPage) && Range().Holds(number * kPage + kPage - 1);
+  }
+  // What MOV RAX, [RDI] finds there, in translated code.
+  uint64_t Read(uint64_t linear) {
+    const Code load = {0x48, 0x8b, 0x07};
+    if (!stored_) Store(kCode, load);
+    stored_ = true;
+    for (unsigned i = 0; i < 40; ++i) {
+      Registers gpr{};
+      gpr[7] = linear;
+      RunHot(kCode, load.size(), gpr, 50);
+    }
+    return cpu().r[0];
+  }
+
+ private:
+  bool stored_ = false;
+};
+
+}  // namespace
+
+TEST_CASE("a range ends where pages are not what a supervisor reads", "[interp]") {
+  Machine whole;
+  whole.ReadPages();
+  CHECK(whole.HasPage(0));
+  CHECK(whole.HasPage(kPages - 1));
+  CHECK_FALSE(whole.Range().Holds(kPages * kPage));
+  CHECK(whole.Range().size == kPages * kPage - LinearRange::kWidest);
+  constexpr uint64_t kOdd = 100, kAddress = kOdd * kPage;
+  const uint64_t odd[] = {0,
+                          kAddress | (kRights & ~bt::kPresent),
+                          kAddress | (kRights & ~bt::kAccessed),
+                          kAddress | (kRights & ~bt::kGlobal),
+                          (kAddress + kPage) | kRights,
+                          (1ull << 40) | kRights};
+  for (const uint64_t entry : odd) {
+    CAPTURE(entry);
+    Machine machine;
+    machine.SetPage(kOdd, entry);
+    machine.ReadPages();
+    CHECK(machine.HasPage(kOdd - 1));
+    CHECK_FALSE(machine.Range().Holds(kAddress));
+    machine.cpu().FlushTlb();
+    machine.ReadPages(kOdd + 1);
+    CHECK(machine.HasPage(kOdd + 1));
+    CHECK(machine.HasPage(kPages - 1));
+    CHECK_FALSE(machine.Range().Holds(kAddress + kPage - 1));
+  }
+  Machine watched;
+  watched.cpu().cr4_ &= ~uint64_t{bt::cr4::PGE};
+  watched.ReadPages();
+  CHECK(watched.Range().size == 0);
+}
+
+TEST_CASE("a range goes when the guest invalidates one of its addresses", "[interp]") {
+  Machine machine;
+  machine.SetPage(100, 0);
+  machine.ReadPages();
+  REQUIRE(machine.HasPage(64));
+  machine.cpu().FlushTlbPage(101 * kPage);
+  CHECK(machine.HasPage(64));
+  machine.cpu().SelectAddressSpace(false);  // global pages stay
+  CHECK(machine.HasPage(64));
+  machine.cpu().FlushTlbPage(3 * kPage + 5);
+  CHECK(machine.Range().size == 0);
+  machine.ReadPages(32);
+  CHECK(machine.HasPage(3));
+  machine.cpu().FlushTlb();
+  CHECK(machine.Range().size == 0);
+}
+
+TEST_CASE("translated code reads in a range what the page tables say", "[interp]") {
+  Machine machine;
+  machine.ReadPages();
+  REQUIRE(machine.HasPage(Machine::kData / kPage));
+  CHECK(machine.Read(Machine::kData) == 1);
+  machine.SetPage(Machine::kData / kPage, Machine::kOther | kRights);
+  machine.cpu().FlushTlbPage(Machine::kData);
+  CHECK(machine.Read(Machine::kData) == 2);
+  // Beside it there may be a range again.
+  machine.ReadPages(Machine::kOther / kPage + 1);
+  REQUIRE(machine.HasPage(Machine::kOther / kPage));
+  CHECK_FALSE(machine.Range().Holds(Machine::kData));
+  CHECK(machine.Read(Machine::kOther) == 2);
+  CHECK(machine.Read(Machine::kData) == 2);
+  machine.Fill(Machine::kData + kPage, 0x0807060504030201);
+  CHECK(machine.Read(Machine::kData + kPage - 1) == 0x0706050403020100);  // across its beginning
+  machine.SetPage(Machine::kData / kPage, 0);
+  machine.cpu().FlushTlbPage(Machine::kData);
+  machine.Read(Machine::kData + 8);
+  CHECK(machine.cpu().fault_.active);
+  CHECK(machine.cpu().fault_.vector == bt::kPF);
+  CHECK(machine.cpu().cr2_ == Machine::kData + 8);
+  CHECK(machine.Read(Machine::kOther) == 2);
+}
+
+TEST_CASE("only what begins in a range is read there", "[verifier]") {
+  CodeWorkshop workshop;
+  const auto bank = std::make_unique<bt::TlbBank>();
+  constexpr uint64_t kBegin = 0xffff888000000000, kImage = 0xffffffff81000000;
+  bank->ranges[0] = {kBegin, kPage, 0x1000};
+  bank->ranges[1] = {kImage, kPage, 0x2000};
+  const auto fault = [&](const Code& code, uint64_t rdi, LeaveOut leave_out) {
+    workshop.around.tlb = bank.get();
+    workshop.around.r[7] = rdi;
+    const std::string text = workshop.Verify(workshop.Translate(code, leave_out));
+    return text.substr(0, text.find(" at 0x"));
+  };
+  const Code load = {0x8b, 0x07}, loads = {0x8b, 0x07, 0x8b, 0x47, 0x08};  // MOV EAX, [RDI] ...
+  const Code store = {0x89, 0x07}, aligned = {0x0f, 0x28, 0x07};           // MOVAPS XMM0, [RDI]
+  for (const uint64_t rdi : {kBegin + 8, kImage + 8}) {
+    for (const Code& code : {load, loads, store, aligned})
+      CHECK(fault(code, rdi, LeaveOut::kNothing) == "");
+    CHECK(fault(load, rdi, LeaveOut::kRange) == "memory without a check");
+    CHECK(fault(loads, rdi, LeaveOut::kRange) == "memory without a check");
+    CHECK(fault(load, rdi, LeaveOut::kCrossing) == "more memory than was checked");
+    CHECK(fault(aligned, rdi, LeaveOut::kAlignment) == "a misaligned operand");
+    CHECK(fault(store, rdi, LeaveOut::kRange) == "");  // which only the TLB allows
+  }
+  CHECK(fault(load, 0x7000, LeaveOut::kRange) == "");  // nothing says that it is in one
+}
