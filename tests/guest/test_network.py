@@ -105,6 +105,31 @@ class Networks(CloudTest):
         output = self.run_in_guest(script, 'net = ["user"]\n').decode()
         self.assertRegex(output, rf"(?s)\n *inet6 fec0:.*\n2 packets .* 2 packets received.*\n{noise}  -\n$")
 
+    def test_forwards_of_ipv6(self):
+        """TCP and UDP, to the address that the guest makes of the router's prefix."""
+        script = f"""{LEASE}
+            until ip -6 a s eth0 | grep -v tent | grep -q fec0; do :; done
+            printf 'HTTP/1.0 200 OK\\r\\n\\r\\nby IPv6' > /tmp/page
+            nc -l -p 80 < /tmp/page &
+            until grep -qi ':0050 ' /proc/net/tcp6; do :; done
+            echo listens
+            wait
+            # Nobody listens for datagrams: the kernel counts what came in vain.
+            until [ $(awk '$1 == "Udp6NoPorts" {{ print $2 }}' /proc/net/snmp6) -gt 5 ]; do :; done"""
+        guest = self.start_in_guest(script, 'net = [{ forward = ["tcp:[::1]:0:80", "udp:[::1]:0:7"] }]\n')
+        try:
+            guest.expect("listens\n", BOOT_SECONDS[ENGINES[0]])
+        except AssertionError:
+            if "can't listen on tcp [::1]:0: " in guest.messages:
+                raise unittest.SkipTest("the host has no ::1") from None
+            raise
+        self.assertEqual(fetch(guest.forwarded(80, "tcp", "[::1]"), "/", "::1"), b"by IPv6")
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+            while guest.process.poll() is None:  # it has a limit of its own
+                client.sendto(b"is anybody there?", ("::1", guest.forwarded(7, "udp", "[::1]")))
+                time.sleep(0.05)
+        self.finish(guest)
+
     def test_restricted_it_is_reached_and_reaches_nobody(self):
         port = in_background(self, WebServer(100))
         guest = self.boot('{ restrict = true, forward = ["tcp:0:80"] }')

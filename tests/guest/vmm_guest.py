@@ -202,10 +202,10 @@ class Guest:
                 raise AssertionError(f"vmm has not said {pattern!r}, but: {self.messages}")
             time.sleep(0.005)
 
-    def forwarded(self, port, protocol="tcp"):
+    def forwarded(self, port, protocol="tcp", address="127.0.0.1"):
         """The host's port that leads to `port` of the guest."""
         return int(self.wait_for_message(
-            rf"{protocol} 127\.0\.0\.1:(\d+) leads to port {port} of the guest", 30).group(1))
+            rf"{protocol} {re.escape(address)}:(\d+) leads to port {port} of the guest", 30).group(1))
 
     @property
     def messages(self):

@@ -101,7 +101,8 @@ struct Callbacks {
   }
 };
 
-Nat::Nat(const Options& options, vmm::FrameStream& pipe) : fd_(options.fd), pipe_(pipe) {
+Nat::Nat(const Options& options, vmm::FrameStream& pipe)
+    : fd_(options.fd), pipe_(pipe), guest6_(options.guest6) {
   static const SlirpCb callbacks = [] {
     SlirpCb cb{};
     cb.send_packet = &Callbacks::SendPacket;
@@ -140,18 +141,31 @@ Nat::~Nat() {
 
 int Nat::Add(Forward& forward) {
   const std::set<int> before = Sockets();
-  if (slirp_add_hostfwd(slirp_, forward.is_udp, forward.address, forward.host_port, in_addr{},
-                        forward.guest_port) != 0) {
-    return errno != 0 ? errno : EINVAL;
-  }
+  const int failed = forward.is_ipv6
+                         ? Add6(forward)
+                         : slirp_add_hostfwd(slirp_, forward.is_udp, forward.address,
+                                             forward.host_port, in_addr{}, forward.guest_port);
+  if (failed != 0) return errno != 0 ? errno : EINVAL;
   for (const int fd : Sockets()) {
-    sockaddr_in name{};
+    sockaddr_in6 name{};  // in a sockaddr_in the port is at the same place
     socklen_t size = sizeof name;
     if (before.count(fd) == 0 && getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) == 0) {
-      forward.host_port = ntohs(name.sin_port);
+      forward.host_port = ntohs(name.sin6_port);
     }
   }
   return 0;
+}
+
+int Nat::Add6(const Forward& forward) {
+  sockaddr_in6 host{}, guest{};
+  host.sin6_family = guest.sin6_family = AF_INET6;
+  host.sin6_addr = forward.address6;
+  host.sin6_port = htons(forward.host_port);
+  guest.sin6_addr = guest6_;
+  guest.sin6_port = htons(forward.guest_port);
+  return slirp_add_hostxfwd(slirp_, reinterpret_cast<const sockaddr*>(&host), sizeof host,
+                            reinterpret_cast<const sockaddr*>(&guest), sizeof guest,
+                            SLIRP_HOSTFWD_V6ONLY | (forward.is_udp ? SLIRP_HOSTFWD_UDP : 0));
 }
 
 int64_t Nat::NextTimer() const {

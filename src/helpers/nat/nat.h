@@ -31,6 +31,7 @@ class Nat {
   void Run();
 
  private:
+  int Add6(const Forward& forward);  // as slirp_add_hostfwd()
   struct Timer {
     void (*callback)(void*);
     void* opaque;
@@ -44,6 +45,7 @@ class Nat {
   const int fd_;
   vmm::FrameStream& pipe_;
   Slirp* slirp_ = nullptr;
+  const in6_addr guest6_;
   std::vector<pollfd> polls_;
   std::list<std::unique_ptr<Timer>> timers_;
 };

@@ -16,15 +16,20 @@ bool ParseNumber(std::string_view text, T& number) {
 bool ParseForward(std::string_view text, Forward& forward) {
   std::vector<std::string> parts;
   for (size_t start = 0; start <= text.size();) {
-    const size_t colon = std::min(text.find(':', start), text.size());
+    const size_t from = text.substr(start, 1) == "[" ? text.find(']', start) : start;
+    const size_t colon = std::min(text.find(':', from), text.size());
     parts.emplace_back(text.substr(start, colon - start));
     start = colon + 1;
   }
   if (parts.size() != 4 || (parts[0] != "tcp" && parts[0] != "udp")) return false;
   forward.is_udp = parts[0] == "udp";
-  return inet_pton(AF_INET, parts[1].c_str(), &forward.address) == 1 &&
-         ParseNumber(parts[2], forward.host_port) && ParseNumber(parts[3], forward.guest_port) &&
-         forward.guest_port != 0;
+  forward.is_ipv6 = parts[1].starts_with('[') && parts[1].ends_with(']');
+  const bool is_address = forward.is_ipv6
+                              ? inet_pton(AF_INET6, parts[1].substr(1, parts[1].size() - 2).c_str(),
+                                          &forward.address6) == 1
+                              : inet_pton(AF_INET, parts[1].c_str(), &forward.address) == 1;
+  return is_address && ParseNumber(parts[2], forward.host_port) &&
+         ParseNumber(parts[3], forward.guest_port) && forward.guest_port != 0;
 }
 
 }  // namespace
@@ -47,6 +52,8 @@ std::optional<Options> ParseOptions(const std::vector<std::string>& words) {
     } else if (option == "--hostname") {
       options.hostname = value;
       good = true;
+    } else if (option == "--guest6") {
+      good = inet_pton(AF_INET6, value.c_str(), &options.guest6) == 1;
     } else if (option == "--forward") {
       good = ParseForward(value, options.forwards.emplace_back());
     }
@@ -57,10 +64,14 @@ std::optional<Options> ParseOptions(const std::vector<std::string>& words) {
 }
 
 std::string Describe(const Forward& forward) {
-  char address[INET_ADDRSTRLEN] = "";
-  inet_ntop(AF_INET, &forward.address, address, sizeof address);
-  return std::string(forward.is_udp ? "udp " : "tcp ") + address + ":" +
-         std::to_string(forward.host_port);
+  char text[INET6_ADDRSTRLEN] = "";
+  if (forward.is_ipv6) {
+    inet_ntop(AF_INET6, &forward.address6, text, sizeof text);
+  } else {
+    inet_ntop(AF_INET, &forward.address, text, sizeof text);
+  }
+  const std::string address = forward.is_ipv6 ? "[" + std::string(text) + "]" : text;
+  return (forward.is_udp ? "udp " : "tcp ") + address + ":" + std::to_string(forward.host_port);
 }
 
 }  // namespace nat

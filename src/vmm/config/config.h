@@ -80,9 +80,10 @@ enum class NetMode : uint8_t { kUser, kTap, kPasst };
 // Connections to a port of the host go to a port of the guest.
 struct ForwardSpec {
   bool is_udp = false;
-  std::string address = "127.0.0.1";  // of the host, IPv4
+  std::string address = "127.0.0.1";  // of the host, IPv4 or IPv6
   uint16_t host_port = 0;             // 0: one that the host chooses
   uint16_t guest_port = 0;
+  bool is_ipv6() const { return address.find(':') != std::string::npos; }
   friend bool operator==(const ForwardSpec&, const ForwardSpec&) = default;
 };
 

@@ -37,8 +37,9 @@ constexpr ConfigKey kNetKeys[] = {
      .default_text = "[]",
      .example = "[\"tcp:2222:22\"]",
      .option = "",
-     .help = "With \"user\": ports of the host that lead to ports of the guest, "
-             "\"tcp:PORT:PORT\" (on 127.0.0.1) or \"udp:ADDRESS:PORT:PORT\".",
+     .help =
+         "With \"user\": ports of the host that lead to ports of the guest, "
+         "\"tcp:PORT:PORT\" (on 127.0.0.1) or \"udp:ADDRESS:PORT:PORT\"; ADDRESS may be [IPv6].",
      .set = [](Config& config,
                const ConfigValue& value) { config.nets.back().forwards.push_back(value.forward); },
      .aliases = "hostfwd|forwards|ports|port|publish|expose|portforward"},

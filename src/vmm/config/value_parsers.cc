@@ -262,7 +262,8 @@ Parsed<ForwardSpec> ParseForward(std::string_view text) {
   ForwardSpec spec;
   std::vector<std::string_view> parts;
   for (std::string_view rest = text;;) {
-    const size_t colon = rest.find(':');
+    const size_t from = rest.starts_with('[') ? rest.find(']') : 0;
+    const size_t colon = rest.find(':', from);
     parts.push_back(rest.substr(0, colon));
     if (colon == std::string_view::npos) break;
     rest = rest.substr(colon + 1);
@@ -275,14 +276,21 @@ Parsed<ForwardSpec> ParseForward(std::string_view text) {
   };
   const bool has_form =
       (parts.size() == 3 || parts.size() == 4) && (parts[0] == "tcp" || parts[0] == "udp");
-  in_addr address{};
-  if (has_form && parts.size() == 4) spec.address = std::string(parts[1]);
+  in6_addr address{};  // of either kind
+  int family = AF_INET;
+  if (has_form && parts.size() == 4) {
+    spec.address = std::string(parts[1]);
+    if (parts[1].starts_with('[') && parts[1].ends_with(']')) {
+      family = AF_INET6;
+      spec.address = spec.address.substr(1, spec.address.size() - 2);
+    }
+  }
   if (!has_form || !port(parts[parts.size() - 2], 0, spec.host_port) ||
       !port(parts.back(), 1, spec.guest_port) ||
-      inet_pton(AF_INET, spec.address.c_str(), &address) != 1) {
+      inet_pton(family, spec.address.c_str(), &address) != 1) {
     return Wrong(fmt::format("{} is no forward", Quoted(text)),
-                 "there are tcp:PORT:PORT and udp:ADDRESS:PORT:PORT, with an IPv4 address and port "
-                 "of the host and then the guest's port",
+                 "there are tcp:PORT:PORT and udp:ADDRESS:PORT:PORT, with an IPv4 address, or an "
+                 "IPv6 one in brackets, and port of the host and then the guest's port",
                  "write one such as \"tcp:2222:22\"");
   }
   spec.is_udp = parts[0] == "udp";

@@ -24,6 +24,12 @@ constexpr const char* kProgram = "vmm-nat";
 constexpr unsigned kUsualMtu = 1500;
 constexpr size_t kLongestReport = 64 * 1024;
 
+// [RFC 4291] appendix A: the address that a guest makes of the helper's prefix and its card's.
+std::string AddressOf(const NetSpec::Mac& mac) {
+  return fmt::format("fec0::{:02x}{:02x}:{:02x}ff:fe{:02x}:{:02x}{:02x}", mac[0] ^ 2, mac[1],
+                     mac[2], mac[3], mac[4], mac[5]);
+}
+
 std::vector<std::string> WordsFor(const NetSpec& net, const std::string& hostname, int fd) {
   std::vector<std::string> words = {kProgram,
                                     "--fd",
@@ -32,10 +38,13 @@ std::vector<std::string> WordsFor(const NetSpec& net, const std::string& hostnam
                                     fmt::format("{}", net.mtu != 0 ? net.mtu : kUsualMtu),
                                     "--hostname",
                                     hostname};
+  if (net.mac) words.insert(words.end(), {"--guest6", AddressOf(*net.mac)});
   if (net.restricted) words.emplace_back("--restrict");
   for (const ForwardSpec& forward : net.forwards) {
     words.emplace_back("--forward");
-    words.push_back(fmt::format("{}:{}:{}:{}", forward.is_udp ? "udp" : "tcp", forward.address,
+    const std::string address =
+        forward.is_ipv6() ? fmt::format("[{}]", forward.address) : forward.address;
+    words.push_back(fmt::format("{}:{}:{}:{}", forward.is_udp ? "udp" : "tcp", address,
                                 forward.host_port, forward.guest_port));
   }
   return words;

@@ -16,7 +16,8 @@ namespace vmm {
 // or when its socket is closed.
 class NatProcess {
  public:
-  // `hostname`: what DHCP tells the guest. Waits until it serves, or says why it can't.
+  // `net.mac` is the card's, for forwards of IPv6. `hostname`: what DHCP tells the guest. Waits
+  // until it serves, or says why it can't.
   static Result<std::unique_ptr<NatProcess>> Start(const NetSpec& net, const std::string& hostname,
                                                    const std::string& name);
   ~NatProcess();

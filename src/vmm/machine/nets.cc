@@ -80,8 +80,9 @@ Result<std::unique_ptr<NetBackend>> Nets::Connect(const NetSpec& spec, const Con
 
 Result<std::unique_ptr<Nets>> Nets::Open(const Config& config) {
   auto nets = std::make_unique<Nets>();
-  for (const NetSpec& spec : config.nets) {
+  for (NetSpec spec : config.nets) {
     const size_t index = nets->entries_.size();
+    if (!spec.mac) spec.mac = MacFor(config, index);
     const std::string name = fmt::format("net{}", index);
     Entry entry;
     auto backend = nets->Connect(spec, config, entry, name);
@@ -90,8 +91,7 @@ Result<std::unique_ptr<Nets>> Nets::Open(const Config& config) {
     }
     if (!backend) return tl::unexpected(std::move(backend.error()).WithContext(name));
     entry.backend = std::move(*backend);
-    entry.board = {entry.backend.get(), spec.mac.value_or(MacFor(config, index)),
-                   static_cast<uint16_t>(spec.mtu)};
+    entry.board = {entry.backend.get(), *spec.mac, static_cast<uint16_t>(spec.mtu)};
     nets->entries_.push_back(std::move(entry));
   }
   return nets;

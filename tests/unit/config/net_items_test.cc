@@ -20,7 +20,8 @@ std::string ErrorOf(const std::string& text, std::vector<Override> overrides = {
 TEST_CASE("A card is a mode, or a table with all its keys", "[config]") {
   const auto config = Parse(
       "net = [\"user\", { mode = \"user\", mac = \"52:54:00:aB:cd:Ef\", restrict = true, "
-      "forward = [\"tcp:2222:22\", \"udp:0.0.0.0:0:53\"], mtu = 9000, pcap = \"n.pcap\" }]");
+      "forward = [\"tcp:2222:22\", \"udp:0.0.0.0:0:53\", \"tcp:[fe80::1]:80:81\"], mtu = 9000, "
+      "pcap = \"n.pcap\" }]");
   REQUIRE(config);
   REQUIRE(config->nets.size() == 2);
   CHECK(config->nets[0] == NetSpec{});
@@ -28,7 +29,10 @@ TEST_CASE("A card is a mode, or a table with all its keys", "[config]") {
   full.mac = NetSpec::Mac{0x52, 0x54, 0, 0xAB, 0xCD, 0xEF};
   full.restricted = true;
   full.forwards = {{.host_port = 2222, .guest_port = 22},
-                   {.is_udp = true, .address = "0.0.0.0", .host_port = 0, .guest_port = 53}};
+                   {.is_udp = true, .address = "0.0.0.0", .host_port = 0, .guest_port = 53},
+                   {.address = "fe80::1", .host_port = 80, .guest_port = 81}};
+  CHECK(full.forwards[2].is_ipv6());
+  CHECK_FALSE(full.forwards[1].is_ipv6());
   full.mtu = 9000;
   full.pcap = "/machine/n.pcap";
   CHECK(config->nets[1] == full);
@@ -78,7 +82,8 @@ TEST_CASE("Each fault of a card is told with its place and remedy", "[config]") 
   }
   for (const std::string forward :
        {"", "tcp", "tcp:1", "tcp:1:0", "tcp:65536:1", "tcp:1:65536", "sctp:1:1",
-        "tcp:localhost:1:1", "tcp:::1:1:1", "tcp:1x:1", "tcp: 1:1", "tcp:1.2.3.4:1:1:1"}) {
+        "tcp:localhost:1:1", "tcp:::1:1:1", "tcp:1x:1", "tcp: 1:1", "tcp:1.2.3.4:1:1:1",
+        "tcp:[::1:1:1", "tcp:[::1]x:1:1", "tcp:[1.2.3.4]:1:1", "tcp:[]:1:1", "tcp:[::1]:1"}) {
     CHECK(ErrorOf("net = [{ forward = \"" + forward + "\" }]").find("is no forward") !=
           std::string::npos);
   }
