@@ -14,7 +14,10 @@ Result<std::unique_ptr<CharInput>> CharInput::Create(EventLoop& loop,
                                                      std::function<void(Event)> on_event) {
   std::unique_ptr<CharInput> input(new CharInput(loop));
   input->on_event_ = std::move(on_event);
-  auto bell = CharDoorbell::Create(loop, [input = input.get()] { input->Turn(); });
+  auto bell = CharDoorbell::Create(loop, [input = input.get()] {
+    input->Turn();
+    return true;
+  });
   if (!bell) return tl::unexpected(std::move(bell.error()));
   input->bell_ = std::move(*bell);
   return input;

@@ -28,7 +28,8 @@ bool ReaderLeft(int error) {
 Result<std::unique_ptr<CharOutput>> CharOutput::Create(EventLoop& loop, Hooks hooks) {
   std::unique_ptr<CharOutput> output(new CharOutput(loop));
   output->hooks_ = std::move(hooks);
-  auto bell = CharDoorbell::Create(loop, [output = output.get()] { output->Flush(); });
+  auto bell =
+      CharDoorbell::Create(loop, [output = output.get()] { return output->Flush(); }, kPause);
   if (!bell) return tl::unexpected(std::move(bell.error()));
   output->bell_ = std::move(*bell);
   return output;
@@ -194,19 +195,28 @@ CharOutput::Progress CharOutput::PutSome() {
   return Progress::kSome;
 }
 
-void CharOutput::Flush() {
+bool CharOutput::Flush() {
+  bool some = false;
   Progress progress = Progress::kSome;
-  for (int i = 0; i < kChunksPerTurn && progress == Progress::kSome; ++i) progress = PutSome();
-  if (progress == Progress::kSome) return bell_->Ring();
-  if (progress == Progress::kBlocked) return Watch();
+  for (int i = 0; i < kChunksPerTurn && progress == Progress::kSome; ++i) {
+    progress = PutSome();
+    some |= progress == Progress::kSome;
+  }
+  if (progress == Progress::kSome) bell_->Ring();
+  if (progress == Progress::kBlocked) Watch();
+  if (progress == Progress::kSome || progress == Progress::kBlocked) return some;
   bool wants_room;
   {
     const std::lock_guard lock(mutex_);
     wants_room = wants_room_;
   }
-  if (wants_room) return Watch();
+  if (wants_room) {
+    Watch();
+    return some;
+  }
   Unwatch();
   Tell();
+  return some;
 }
 
 void CharOutput::OnWritable() {

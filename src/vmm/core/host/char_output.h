@@ -37,6 +37,9 @@ class CharOutput {
   static constexpr size_t kRingSize = 64 * 1024;
   static constexpr std::chrono::nanoseconds kByteTime{86'806};  // 10 bits at 115200 baud
   static constexpr std::chrono::milliseconds kPatience{200};
+  // The reader gets what was written at once if it got nothing for so long before: else a guest
+  // that writes byte after byte would wake the I/O thread, and that the reader, for each.
+  static constexpr std::chrono::milliseconds kPause{1};
   // Finish() gives up after so long without a byte taken, and after so long at all.
   static constexpr std::chrono::milliseconds kFinishIdle{1000}, kFinishTotal{3000};
 
@@ -88,7 +91,7 @@ class CharOutput {
   size_t CopyOut(uint64_t position, std::span<uint8_t> to) const;  // mutex_ held
   void Break(int error);                                           // mutex_ held
   void OnWritable();
-  void Flush();
+  bool Flush();  // whether something was written
   void Tell();
   void Watch();
   void Unwatch();
