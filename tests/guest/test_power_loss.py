@@ -3,7 +3,7 @@
 vmm_recorded remembers every write and sync that reaches the host. power_loss cuts the record at
 random points and judges what may be left; it does the same with what a killed vmm has left.
 
-VMM_CUTS (default 60): cuts of each format. VMM_KILLS (default 3): of raw and of qcow2.
+VMM_CUTS (default 60): cuts of each format. VMM_KILLS (default 10): of raw and of qcow2.
 """
 
 import os
@@ -21,7 +21,7 @@ RECORDED = os.environ.get("VMM_RECORDED", os.path.join(BUILT, "vmm_recorded"))
 POWER_LOSS = os.environ.get("VMM_POWER_LOSS", os.path.join(BUILT, "power_loss"))
 WRITER = os.environ.get("VMM_GUEST_WRITER", os.path.join(BUILT, "guest_writer"))
 CUTS = int(os.environ.get("VMM_CUTS", "1000" if FULL else "60"))
-KILLS = int(os.environ.get("VMM_KILLS", "20" if FULL else "3"))
+KILLS = int(os.environ.get("VMM_KILLS", "100" if FULL else "10"))
 SIZE = 4 << 20  # bytes of the disk
 TABLE = SIZE // 2048 * 32  # a promise for each block
 
