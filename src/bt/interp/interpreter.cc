@@ -12,7 +12,9 @@
 namespace bt {
 
 vmm::Result<std::unique_ptr<vmm::Vm>> InterpreterAccelerator::CreateVm(const vmm::VmParts& parts) {
-  return std::make_unique<InterpreterVm>(parts);
+  auto vm = std::make_unique<InterpreterVm>(parts);
+  vm->AllocateRamAhead();
+  return vm;
 }
 
 vmm::Result<std::unique_ptr<vmm::InstructionRescuer>> InterpreterAccelerator::CreateRescuer(
@@ -36,6 +38,11 @@ vmm::Result<std::unique_ptr<vmm::Vcpu>> InterpreterVm::CreateVcpu(unsigned id) {
   auto cpu = std::make_unique<Cpu>(*this, id);
   cpus_[id] = cpu.get();
   return cpu;
+}
+
+void InterpreterVm::AllocateRamAhead() {
+  if (vmm::RamAhead::IsWorthIt())
+    ram_ahead_ = std::make_unique<vmm::RamAhead>(parts_.memory.fd(), parts_.memory.size());
 }
 
 void InterpreterVm::Forget(Cpu* cpu) {

@@ -13,6 +13,7 @@
 #include "bt/interp/tier.h"
 #include "vmm/core/accel/accelerator.h"
 #include "vmm/core/irq/apic_bus.h"
+#include "vmm/core/memory/ram_ahead.h"
 
 namespace bt {
 
@@ -44,6 +45,9 @@ class InterpreterVm final : public vmm::Vm {
   vmm::Result<void> SetDebugPoints(std::span<const vmm::DebugPoint> points,
                                    const vmm::CpuState& context) override;
 
+  // From now on, for a machine that runs here: a thread allocates RAM ahead of the guest.
+  void AllocateRamAhead();
+
   bool has_tier() const { return make_tier_ != nullptr; }
   std::unique_ptr<Tier> MakeTier(Cpu& cpu) const { return make_tier_ ? make_tier_(cpu) : nullptr; }
   const vmm::VmParts& parts() const { return parts_; }
@@ -62,6 +66,7 @@ class InterpreterVm final : public vmm::Vm {
   // Before vCPU `cpu` puts a write entry for the page into its TLB. False: it may not, for the page
   // holds code.
   bool MayWrite(unsigned cpu, uint64_t phys) {
+    if (ram_ahead_) ram_ahead_->OnWriter(PageIndex(phys) * vmm::kPageSize);
     std::atomic<uint8_t>& writers = writers_[PageIndex(phys)];
     const uint8_t bit = static_cast<uint8_t>(1u << cpu);
     // Either this finds the mark, or MarkCode() finds the bit, and waits until the entry is there
@@ -110,6 +115,7 @@ class InterpreterVm final : public vmm::Vm {
   // Bit n: vCPU n may have write entries for the page. Cleared only by the vCPU itself, or while
   // the world is stopped.
   std::unique_ptr<std::atomic<uint8_t>[]> writers_;
+  std::unique_ptr<vmm::RamAhead> ram_ahead_;          // null: nobody does
   std::atomic<uint64_t> address_mask_{~uint64_t{0}};  // without bit 20 while A20 is closed
   std::mutex exclusive_mutex_;
   std::atomic<bool> world_stopped_{false};

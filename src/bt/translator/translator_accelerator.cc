@@ -6,8 +6,10 @@
 namespace bt {
 
 vmm::Result<std::unique_ptr<vmm::Vm>> TranslatorAccelerator::CreateVm(const vmm::VmParts& parts) {
-  return std::make_unique<InterpreterVm>(
+  auto vm = std::make_unique<InterpreterVm>(
       parts, [](Cpu& cpu) -> std::unique_ptr<Tier> { return std::make_unique<CellTier>(cpu); });
+  vm->AllocateRamAhead();
+  return vm;
 }
 
 vmm::Result<std::unique_ptr<vmm::InstructionRescuer>> TranslatorAccelerator::CreateRescuer(

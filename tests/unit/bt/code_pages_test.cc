@@ -1,4 +1,6 @@
 // Which pages hold code, and who may write to them: InterpreterVm::MarkCode() and MayWrite().
+#include <sys/stat.h>
+
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
@@ -75,4 +77,22 @@ TEST_CASE("the second to fetch from a page waits until nobody can write to it", 
   first.join();
   second.join();
   CHECK_FALSE(still_writable);
+}
+
+TEST_CASE("around a page that is written RAM is allocated ahead", "[interp][threads]") {
+  if (!vmm::RamAhead::IsWorthIt()) {
+    WARN("skipped: one processor");
+    return;
+  }
+  Machine machine;
+  machine.vm.AllocateRamAhead();
+  REQUIRE(machine.Write(0));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  struct stat about{};
+  do {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    REQUIRE(fstat(machine.board.memory.fd(), &about) == 0);
+  } while (about.st_blocks * 512 < static_cast<long>(vmm::RamAhead::kChunk) &&
+           std::chrono::steady_clock::now() < end);
+  CHECK(about.st_blocks * 512 == static_cast<long>(vmm::RamAhead::kChunk));
 }

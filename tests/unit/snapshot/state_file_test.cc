@@ -1,5 +1,7 @@
 #include "vmm/snapshot/state_file.h"
 
+#include <fcntl.h>
+
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <fstream>
@@ -80,6 +82,11 @@ TEST_CASE("Sections and memory come back as they were, zero pages without a byte
   ram[4 * kMiB - 1] = 1;
   std::memset(ram + 0x100000, 0, 0x10000);  // touched, and zero
   REQUIRE(WriteTo(path, memory));
+  const auto size = std::filesystem::file_size(path);
+  // What is only allocated is no memory that was used.
+  REQUIRE(fallocate(memory.fd(), FALLOC_FL_KEEP_SIZE, 2 * kMiB, kMiB) == 0);
+  REQUIRE(WriteTo(path, memory));
+  CHECK(std::filesystem::file_size(path) == size);
 
   const GuestMemory other = Ram();
   auto sections = ReadFrom(path, other);

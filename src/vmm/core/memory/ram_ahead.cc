@@ -1,0 +1,101 @@
+#include "vmm/core/memory/ram_ahead.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+
+namespace vmm {
+
+RamAhead::RamAhead(int fd, uint64_t size)
+    : fd_(fd),
+      size_(size),
+      words_(size / kChunk / 64 + 1),
+      asked_(new std::atomic<uint64_t>[words_]()),
+      served_(words_),
+      allocated_(words_),
+      thread_("ram-ahead", [this] { Work(); }) {}
+
+RamAhead::~RamAhead() {
+  is_ending_ = true;
+}
+
+bool RamAhead::IsWorthIt() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof(set), &set) != 0 || CPU_COUNT(&set) > 1;
+}
+
+void RamAhead::Ask(uint64_t chunk) {
+  const uint64_t before = asked_[chunk / 64].fetch_or(Bit(chunk), std::memory_order_relaxed);
+  if (!IsIn(before, chunk)) thread_.Ring();
+}
+
+void RamAhead::Work() {
+  if (!data_is_noted_) {
+    // Who waits for a processor must not put a vCPU off one.
+    const sched_param none{};
+    sched_setscheduler(0, SCHED_BATCH, &none);
+  }
+  if (!ServeAll()) return AskNoMore();
+  if (!data_is_noted_) NoteData();
+  data_is_noted_ = true;
+}
+
+// False: the host refuses, or this ends.
+bool RamAhead::ServeAll() {
+  for (size_t word = 0; word < words_; ++word) {
+    for (uint64_t left; (left = asked_[word].load(std::memory_order_relaxed) & ~served_[word]);) {
+      const uint64_t chunk = word * 64 + static_cast<unsigned>(std::countr_zero(left));
+      if (!Serve(chunk)) return false;
+      served_[word] |= Bit(chunk);
+    }
+  }
+  return true;
+}
+
+bool RamAhead::Serve(uint64_t chunk) {
+  if (!Allocate(chunk)) return false;
+  const bool goes_up = chunk > 0 && IsAsked(chunk - 1);
+  return !goes_up || Allocate(chunk + 1);
+}
+
+bool RamAhead::Allocate(uint64_t chunk) {
+  const uint64_t start = chunk * kChunk;
+  if (start >= size_ || IsIn(allocated_[chunk / 64], chunk)) return true;
+  const uint64_t length = std::min(kChunk, size_ - start);
+  int result;
+  do {
+    if (is_ending_) return false;
+    result =
+        fallocate(fd_, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(start), static_cast<off_t>(length));
+  } while (result != 0 && errno == EINTR);
+  if (result == 0) allocated_[chunk / 64] |= Bit(chunk);
+  return result == 0;
+}
+
+// What was there before the guest ran, its kernel or all that it had in an earlier life: nobody
+// need ask for chunks that are full of it.
+void RamAhead::NoteData() {
+  off_t data = 0, hole = 0;
+  while ((data = lseek(fd_, hole, SEEK_DATA)) >= 0 && (hole = lseek(fd_, data, SEEK_HOLE)) > 0) {
+    const uint64_t end = static_cast<uint64_t>(hole) / kChunk;
+    for (uint64_t chunk = (static_cast<uint64_t>(data) + kChunk - 1) / kChunk; chunk < end;
+         ++chunk) {
+      asked_[chunk / 64].fetch_or(Bit(chunk), std::memory_order_relaxed);
+      served_[chunk / 64] |= Bit(chunk);
+      allocated_[chunk / 64] |= Bit(chunk);
+    }
+  }
+}
+
+void RamAhead::AskNoMore() {
+  for (size_t word = 0; word < words_; ++word) {
+    asked_[word].store(~uint64_t{0}, std::memory_order_relaxed);
+    served_[word] = ~uint64_t{0};
+  }
+}
+
+}  // namespace vmm
