@@ -146,10 +146,13 @@ const std::vector<Translator::Lockstep::Step>& Translator::Lockstep::StepsOf(con
   return steps;
 }
 
-// By an entry of either kind, as a span may be.
+// By an entry of either kind, as a span may be, or in a range, where the code may find it and the
+// interpreter changes nothing but the TLB.
 bool Translator::Lockstep::Reads(uint64_t linear, uint64_t size) const {
   const uint64_t last = vmm::kPageSize - size;
-  return (linear ^ cpu_.tlb_->read.At(linear).tag) <= last ||
+  const LinearRange& range = cpu_.tlb_->ranges[TlbBank::RangeOf(linear)];
+  return (range.Holds(linear) && range.Holds(linear + size - 1)) ||
+         (linear ^ cpu_.tlb_->read.At(linear).tag) <= last ||
          (linear ^ cpu_.tlb_->write.At(linear).tag) <= last;
 }
 

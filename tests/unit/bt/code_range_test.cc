@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "bt/interp/page_entry.h"
@@ -19,8 +20,12 @@ constexpr uint64_t kPage = vmm::kPageSize, kPages = 512;
 constexpr uint64_t kRights =
     bt::kPresent | bt::kWritable | bt::kAccessed | bt::kDirty | bt::kGlobal;
 
+std::vector<std::string> g_reports;  // of lock-step
+
 std::unique_ptr<bt::Tier> MakeTier(bt::Cpu& cpu) {
-  return std::make_unique<bt::Translator>(cpu);
+  return std::make_unique<bt::Translator>(
+      cpu, bt::Translator::Trial{LeaveOut::kNothing,
+                                 [](const std::string& report) { g_reports.push_back(report); }});
 }
 
 // At CPL 0, with global pages.
@@ -28,7 +33,9 @@ class Machine : public LongModeMachine {
  public:
   static constexpr uint64_t kCode = 0x10000, kData = 0x20000, kOther = 0x30000;
 
-  Machine() : LongModeMachine(kRights, &MakeTier, [](vmm::VmParts&) {}) {
+  explicit Machine(bool lockstep = false)
+      : LongModeMachine(kRights, &MakeTier,
+                        [lockstep](vmm::VmParts& parts) { parts.lockstep = lockstep; }) {
     cpu().cr4_ |= bt::cr4::PGE;
     cpu().FlushTlb();
     for (unsigned i = 0; i < kPage; i += 8) {
@@ -49,6 +56,7 @@ class Machine : public LongModeMachine {
   bool HasPage(uint64_t number) {
     return Range().Holds(number * kPage) && Range().Holds(number * kPage + kPage - 1);
   }
+  uint64_t Compared() const { return Counted("instructions compared"); }
   // What MOV RAX, [RDI] finds there, in translated code.
   uint64_t Read(uint64_t linear) {
     const Code load = {0x48, 0x8b, 0x07};
@@ -141,6 +149,17 @@ TEST_CASE("translated code reads in a range what the page tables say", "[interp]
   CHECK(machine.cpu().fault_.vector == bt::kPF);
   CHECK(machine.cpu().cr2_ == Machine::kData + 8);
   CHECK(machine.Read(Machine::kOther) == 2);
+}
+
+TEST_CASE("lock-step knows that a range needs no entry of the TLB", "[lockstep]") {
+  g_reports.clear();
+  Machine machine(true);
+  machine.ReadPages();
+  machine.Read(Machine::kData);  // in a range from its first translation on
+  for (uint64_t page = 100; page < 120; ++page) machine.Read(page * kPage);
+  CHECK(machine.Compared() > 100);
+  INFO((g_reports.empty() ? "" : g_reports.front()));
+  CHECK(g_reports.empty());
 }
 
 TEST_CASE("only what begins in a range is read there", "[verifier]") {
