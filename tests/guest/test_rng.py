@@ -40,9 +40,12 @@ class Rng(CloudTest):
         guest.stop()
         guest = self.boot_cloud("rng = true\n")
         guest.wait_for_message("resumed from")
-        # What is typed ahead of the prompt is not always shown whole.
-        self.run_command(guest, "kill %1")
-        self.run_command(guest, "head -c 65536 /dev/hwrng | wc -c", r"\n65536\r")
+        # What is typed while the shell asks its terminal something is not always shown whole.
+        guest.send("kill %1; echo gone-$?\r")
+        guest.expect(r"\ngone-0\r", 60)
+        guest.send("head -c 65536 /dev/hwrng | wc -c\r")
+        guest.expect(r"\n65536\r", 60)
+        guest.expect("guest# ", 60)
         self.power_off(guest)
 
 

@@ -53,7 +53,9 @@ CodeSpace::CodeSpace(uint8_t* write, uint8_t* run, size_t size)
 CodeSpace::~CodeSpace() {
   if (!owner_) return;
   munmap(write_, size_);
-  munmap(run_, size_);
+  // No hole in the range of whoever reserved it: what another thread maps there would go with it.
+  CHECK(mmap(run_, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+             0) == run_);
 }
 
 bool CodeSpace::HasRoom(size_t bytes) const {

@@ -16,7 +16,8 @@ class CodeSpace {
   // A place in the space: bytes from its start.
   using Offset = uint32_t;
 
-  // Maps `size` bytes of code to run at `run`, a reserved address range; half for hot code, half
+  // Maps `size` bytes of code to run at `run`, an address range that its owner has reserved, and
+  // that is reserved again afterwards; half for hot code, half
   // for what is rarely run. `nameless`: of no file, since perf asks its map of names (perf_map.h)
   // only then.
   CodeSpace(uint8_t* run, size_t size, bool nameless = false);

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <catch2/catch.hpp>
+#include <memory>
 #include <new>
 #include <utility>
 #include <vector>
@@ -46,8 +47,7 @@ class CodeWorkshop {
 
   // `leave_out`: from the stubs.
   explicit CodeWorkshop(bt::LeaveOut leave_out = bt::LeaveOut::kNothing, bool direct = false)
-      : around(*Reserve()),
-        space(reinterpret_cast<uint8_t*>(&around) + kState, kCode),
+      : space(reinterpret_cast<uint8_t*>(&around) + kState, kCode),
         context{around.r,
                 around.flags,
                 around.tlb,
@@ -74,7 +74,6 @@ class CodeWorkshop {
                 &around.bell},
         stubs(bt::Stubs::Emit(space, context, leave_out)),
         features(vmm::CpuidPolicy::Build({.cpu_count = 1, .tsc_hz = 1'000'000'000})) {}
-  ~CodeWorkshop() { munmap(&around, kState); }
 
   // A block at physical 0x5100, or, with the number of a `second_page`, one that ends there.
   Emitted Translate(const std::vector<uint8_t>& code,
@@ -178,8 +177,13 @@ class CodeWorkshop {
     return new (memory) Surroundings{};
   }
 
+  struct Unmap {
+    void operator()(Surroundings* around) const { munmap(around, kState + kCode); }
+  };
+  const std::unique_ptr<Surroundings, Unmap> reserved_{Reserve()};
+
  public:
-  Surroundings& around;
+  Surroundings& around = *reserved_;
   bt::CodeSpace space;
   const bt::CodeContext context;
   const bt::Stubs stubs;
