@@ -12,10 +12,6 @@ namespace {
 // Page-fault error code. [SDM 3A] 4.7
 constexpr uint32_t kErrPresent = 1, kErrWrite = 2, kErrUser = 4, kErrReserved = 8, kErrFetch = 16;
 
-bool Canonical(uint64_t linear) {
-  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
-}
-
 constexpr PageLevel kPae[] = {{21, 9, 8, true}, {12, 9, 8, false}};
 constexpr PageLevel kLegacy[] = {{22, 10, 4, true}, {12, 10, 4, false}};
 

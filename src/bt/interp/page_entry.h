@@ -12,6 +12,11 @@ inline constexpr uint64_t kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 0x
 inline constexpr uint64_t kAddressMask = 0x000ffffffffff000;
 inline constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
 
+// Whether there is such an address. [SDM 1] 3.3.7.1
+inline bool Canonical(uint64_t linear) {
+  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
+}
+
 // One level of a page walk: where its entry stands and what it covers.
 struct PageLevel {
   unsigned shift;       // lowest linear-address bit that it translates

@@ -75,7 +75,8 @@ void Cpu::LearnRange(uint64_t linear) {
   if (!LongMode() || debug_.data() || debugger_.looks_closely()) return;
   PeekedPage page;
   const auto fits = [&](uint64_t at) {
-    return PeekPage(at, &page) && page.global && !page.user && TlbBank::RangeOf(at) == which;
+    return Canonical(at) && PeekPage(at, &page) && page.global && !page.user &&
+           TlbBank::RangeOf(at) == which;
   };
   if (!fits(linear)) return;
   const vmm::RamRegion* region = nullptr;

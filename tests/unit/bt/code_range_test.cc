@@ -45,6 +45,16 @@ class Machine : public LongModeMachine {
   }
   void Fill(uint64_t phys, uint64_t value) { std::memcpy(Host(phys), &value, sizeof(value)); }
   void SetPage(uint64_t number, uint64_t entry) { SetEntry(0x4000 + number * 8, entry); }
+  // 16 pages at the end, or the beginning, of the 512 GiB that entry `top` stands for, by tables
+  // from `tables` on.
+  void MapEdge(uint64_t top, uint64_t tables, bool at_end, uint64_t frame) {
+    const uint64_t slot = at_end ? 511 * 8 : 0;
+    SetEntry(kTable + top * 8, tables | kRights);
+    SetEntry(tables + slot, (tables + kPage) | kRights);
+    SetEntry(tables + kPage + slot, (tables + 2 * kPage) | kRights);
+    for (uint64_t i = 0; i < 16; ++i)
+      SetEntry(tables + 2 * kPage + (at_end ? 496 + i : i) * 8, (frame + i) * kPage | kRights);
+  }
   // Until a range has been looked for.
   void ReadPages(uint64_t first = 64) {
     for (uint64_t page = first; page < first + 16; ++page) {
@@ -103,6 +113,14 @@ TEST_CASE("a range ends where pages are not what a supervisor reads", "[interp]"
     CHECK(machine.HasPage(kPages - 1));
     CHECK_FALSE(machine.Range().Holds(kAddress + kPage - 1));
   }
+  // What follows the lower half in the tables is no address.
+  Machine edge;
+  constexpr uint64_t kEnd = 1ull << 47;
+  edge.MapEdge(255, 0x5000, true, 240);
+  edge.MapEdge(256, 0x8000, false, 256);
+  edge.ReadPages(kEnd / kPage - 16);
+  CHECK(edge.Range().Holds(kEnd - 1));
+  CHECK_FALSE(edge.Range().Holds(kEnd));
   Machine watched;
   watched.cpu().cr4_ &= ~uint64_t{bt::cr4::PGE};
   watched.ReadPages();
