@@ -87,6 +87,30 @@ class Files(BadHostTest):
                             self.script(extra=f'initrd = "{initrd}"\n'))
 
 
+class Wires(BadHostTest):
+    def refused_wire(self, path, code, why):
+        self.assert_refused(code, f"vmm: net0: can't connect to {path}: {why}\n",
+                            self.script(extra=f'net = [{{ path = "{path}" }}]\n'))
+
+    def test_a_socket_that_nobody_serves(self):
+        path = self.path("none.sock")
+        self.refused_wire(path, FILE_MISSING, "No such file or directory; fix: start passt "
+                          f"--socket {path} first")
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path)
+        self.refused_wire(path, UNAVAILABLE, "Connection refused; fix: start passt "
+                          f"--socket {path} first")
+
+    def test_a_program_that_takes_no_connections(self):
+        path = self.path("stuck.sock")
+        with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as other:
+            server.bind(path)
+            server.listen(0)
+            other.connect(path)
+            self.refused_wire(path, UNAVAILABLE, "Resource temporarily unavailable; fix: start the "
+                              "program there again, it takes no connections")
+
+
 class Memory(BadHostTest):
     def refused_memory(self, memory, what, why, fix):
         self.assert_refused(CONFIG_INVALID, f"{self.toml(4, 10)}: {what} ({why}); fix: {fix}\n",

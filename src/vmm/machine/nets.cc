@@ -33,12 +33,16 @@ Result<UniqueFd> ConnectTo(const std::filesystem::path& path) {
                     text, text.size(), sizeof address.sun_path - 1));
   }
   text.copy(address.sun_path, text.size());
-  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  // Else it would wait for a program that is stuck, in which no signal reaches us.
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return FailErrno(ExitCode::kOsError, "can't make a socket", errno);
   if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    const int error = errno;
     auto failed =
-        FailErrno(ExitCode::kUnavailable, fmt::format("can't connect to {}", text), errno);
-    failed.value().message += fmt::format("; fix: start passt --socket {} first", text);
+        FailErrno(ExitCode::kUnavailable, fmt::format("can't connect to {}", text), error);
+    failed.value().message += error == EAGAIN
+                                  ? "; fix: start the program there again, it takes no connections"
+                                  : fmt::format("; fix: start passt --socket {} first", text);
     return failed;
   }
   return socket;
