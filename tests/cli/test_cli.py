@@ -8,6 +8,7 @@ of these tests run no guest.
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -271,7 +272,7 @@ class TestNew(CliTest):
         initrd = self.write('initrd', 'some bytes')
         made = self.make('--initrd', initrd, '--disk', '64M', '--cpus', '2', '--memory', '64M', '--append',
                          'quote=" back=\\ end')
-        self.assertEqual((made.returncode, made.stdout), (0, 'made; it runs with: vmm run machine\n'), made.stderr)
+        self.assertEqual((made.returncode, made.stdout), (0, f'made; it runs with: {shlex.quote(VMM)} run machine\n'), made.stderr)
         self.assertEqual(self.left(), ['disk.qcow2', 'initrd', 'logs', 'vm.toml', 'vmlinuz'])
         with open(os.path.join(self.directory, 'machine', 'vm.toml'), encoding='utf-8') as file:
             self.assertEqual(file.read().splitlines(), [
@@ -296,6 +297,17 @@ class TestNew(CliTest):
             self.assertEqual(self.log('console.log'), printed)
             self.assertEqual(len(re.findall(r'(?m)^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d engine: interpreter: as asked for$',
                                             self.log('vmm.log'))), count)
+
+    def test_it_runs_by_the_command_that_it_said(self):
+        name, program = "it's a machine", os.path.join(self.directory, 'a vmm')
+        os.symlink(os.path.abspath(VMM), program)
+        made = subprocess.run(['./a vmm', 'new', name, '--kernel', tiny_guest('hello-multiboot'), '--no-net', '--append', 'off'],
+                              cwd=self.directory, capture_output=True, text=True, timeout=60, check=True).stdout
+        command = made.removeprefix('made; it runs with: ').rstrip('\n') + ' --accel interpreter'
+        ran = subprocess.run(['sh', '-c', command], cwd=self.directory, stdin=subprocess.DEVNULL, capture_output=True,
+                             text=True, timeout=60, check=False)
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertIn('off', ran.stdout)
 
     def test_how_it_ended_is_in_its_log(self):
         self.assertEqual(self.make('--no-net', '--append', 'triple').returncode, 0)

@@ -84,14 +84,17 @@ void PrintReason(std::string_view reason) {
   }
 }
 
-RunOutcome Run(std::span<const char* const> arguments, std::optional<ResultFile>& result_file) {
+// `all`: as main() got it. argv[0] may be missing: execve(2) allows it.
+RunOutcome Run(std::span<const char* const> all, std::optional<ResultFile>& result_file) {
+  const auto arguments = all.empty() ? all : all.subspan(1);
   if (const auto path = FindResultPath(arguments); !path.empty()) {
     auto prepared = ResultFile::Prepare(path);
     if (!prepared) return OutcomeOf(std::move(prepared.error()));
     result_file = std::move(*prepared);
   }
-  const Result<CommandLine> line = ParseCommandLine(arguments);
+  Result<CommandLine> line = ParseCommandLine(arguments);
   if (!line) return OutcomeOf(line.error());
+  if (!all.empty()) line->program = all.front();
   SetLogLevel(line->log_level);
   return Dispatch(*line);
 }
@@ -104,9 +107,7 @@ int CliMain(int argc, char** argv) {
   RunOutcome outcome;
   std::optional<ResultFile> result_file;
   try {
-    // argv[0] may be missing: execve(2) allows it.
-    const std::span<const char* const> all(argv, static_cast<size_t>(argc));
-    outcome = Run(all.empty() ? all : all.subspan(1), result_file);
+    outcome = Run({argv, static_cast<size_t>(argc)}, result_file);
   } catch (const std::bad_alloc&) {
     outcome.code = ExitCode::kHostMemory;
     outcome.reason = "the host has no memory left for vmm itself";

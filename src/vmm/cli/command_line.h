@@ -31,6 +31,7 @@ struct CommandLine {
   };
 
   Command command = Command::kRun;
+  std::string program = "vmm";     // as it was called
   std::filesystem::path config;    // vm.toml; empty: everything is in `settings`
   std::vector<Override> settings;  // as given, in the order of the table of keys
   std::filesystem::path result;    // of run and test; empty: none

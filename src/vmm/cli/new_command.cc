@@ -102,6 +102,16 @@ std::string Quoted(const std::string& text) {
   return quoted + '"';
 }
 
+// As one word of a shell's.
+std::string ShellWord(const std::string& text) {
+  constexpr std::string_view kPlain =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789%+,-./:=@_";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? "'\\''" : std::string(1, c);
+  return word + "'";
+}
+
 std::string ConfigText(const NewOptions& options) {
   std::string text = fmt::format("kernel = \"{}\"\n", kKernel);
   if (!options.initrd.empty()) text += fmt::format("initrd = \"{}\"\n", kInitrd);
@@ -159,8 +169,8 @@ Result<void> Make(const NewOptions& options) {
 
 RunOutcome NewCommand(const CommandLine& line) {
   if (auto made = Make(line.making); !made) return OutcomeOf(std::move(made));
-  return OutcomeOf(
-      PrintText(fmt::format("made; it runs with: vmm run {}\n", line.making.directory.string())));
+  return OutcomeOf(PrintText(fmt::format("made; it runs with: {} run {}\n", ShellWord(line.program),
+                                         ShellWord(line.making.directory.string()))));
 }
 
 }  // namespace vmm
