@@ -314,7 +314,13 @@ class TestNew(CliTest):
         ran = self.vmm('run', 'machine', '--accel', 'interpreter')
         self.assertNotEqual(ran.returncode, 0)
         reason = ran.stderr.splitlines()[-1].removeprefix('vmm: ')
-        self.assertRegex(self.log('vmm.log'), f'(?m)^20.* {re.escape(reason)}$')
+        self.assertRegex(self.log('vmm.log'), f'\\n20[^ ]* {re.escape(reason)}\\n20[^ ]* ended with 82\\n$')
+
+    def test_that_the_guest_powered_off_is_in_its_log_alone(self):
+        self.assertEqual(self.make('--no-net', '--append', 'off').returncode, 0)
+        ran = self.vmm('run', 'machine', '--accel', 'interpreter')
+        self.assertRegex(self.log('vmm.log'), r'\n20[^ ]* ended with 0: the guest powered off\n$')
+        self.assertNotIn('powered off', ran.stderr)
 
     def test_logs_that_can_not_be_kept_are_an_error(self):
         self.assertEqual(self.make('--no-net').returncode, 0)

@@ -1,6 +1,7 @@
 #include "vmm/cli/cli_main.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -129,6 +130,10 @@ int CliMain(int argc, char** argv) {
       }
     }
   }
+  // What went well is told to the log alone.
+  const bool is_well = outcome.code == ExitCode::kSuccess && !outcome.reason.empty();
+  LogToFile(
+      fmt::format("ended with {}{}", ExitStatus(outcome), is_well ? ": " + outcome.reason : ""));
   return ExitStatus(outcome);
 }
 

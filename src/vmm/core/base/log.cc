@@ -36,6 +36,11 @@ spdlog::logger& Logger() {
   return logger;
 }
 
+spdlog::sink_ptr& FileSink() {
+  static spdlog::sink_ptr sink;
+  return sink;
+}
+
 spdlog::level::level_enum ToSpdlog(LogLevel level) {
   switch (level) {
     case LogLevel::kError:
@@ -60,11 +65,19 @@ Result<void> AddLogFile(const std::string& path, uint64_t limit) {
   try {
     auto sink = std::make_shared<spdlog::sinks::rotating_file_sink_mt>(path, limit, /*files=*/1);
     sink->set_pattern(kFilePattern);
+    FileSink() = sink;
     Logger().sinks().push_back(std::move(sink));
     return {};
   } catch (const spdlog::spdlog_ex& error) {
     return Fail(ExitCode::kCannotCreate, error.what());
   }
+}
+
+void LogToFile(std::string_view message) {
+  if (!FileSink()) return;
+  spdlog::logger file("vmm", FileSink());
+  file.info(message);
+  file.flush();
 }
 
 void SetLogLineEnd(std::string_view end) {
