@@ -19,6 +19,9 @@ class MemoryFile final : public BlockFile {
 
   int Read(uint64_t offset, std::span<const iovec> to) override {
     const std::lock_guard lock(mutex_);
+    const uint64_t length = TotalLength(to);
+    if (length > readable) return EIO;
+    readable -= readable == UINT64_MAX ? 0 : length;
     for (const iovec& buffer : to) {
       const uint64_t have = offset < bytes_.size() ? bytes_.size() - offset : 0;
       const uint64_t part = std::min<uint64_t>(have, buffer.iov_len);
@@ -73,6 +76,7 @@ class MemoryFile final : public BlockFile {
   std::vector<uint8_t>& bytes() { return bytes_; }
   int syncs = 0;
   int sync_error = 0;
+  uint64_t readable = UINT64_MAX;  // bytes, by one thread; reads of more fail with EIO
 
  private:
   mutable std::mutex mutex_;
