@@ -70,6 +70,11 @@ class CloudTest(GuestTest):
         guest.expect(PROMPT, timeout)
         return match
 
+    def assert_no_complaints(self, guest, complaints):
+        """Nothing in the kernel's log; else what follows there, too."""
+        found = self.run_command(guest, f"dmesg | grep -iE -A40 '{complaints}'; echo \"en\"d", r"(?s)(.*?)end\r").group(1)
+        self.assertEqual(found.strip(), b"", found.decode(errors="replace"))
+
     def type_script(self, guest, script):
         """Types a script line by line; what stood on the console meanwhile, as bytes."""
         before = len(guest.stream.data)

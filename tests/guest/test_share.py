@@ -63,7 +63,7 @@ class Shares(CloudTest):
                          r"\nis-0\r")
 
     def power_off(self, guest):
-        self.run_command(guest, "dmesg | grep -ciE 'BUG:|call trace|virtiofs.*error'", r"\n0\r")
+        self.assert_no_complaints(guest, "BUG:|call trace|virtiofs.*error")
         super().power_off(guest)
 
     def check_operations(self, engine, limit=600):
