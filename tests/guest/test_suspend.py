@@ -47,6 +47,25 @@ class Suspend(GuestTest):
         resumed.expect("hello from the guest")
         self.assert_ends(resumed, SUCCESS)
 
+    def test_what_was_typed_and_not_yet_taken_goes_with_the_guest(self):
+        """The guest echoes; the runs have one standard input, from which the first has read ahead."""
+        text = bytes(ord("a") + i % 26 for i in range(20000))
+        reader, typist = os.pipe()
+        self.addCleanup(os.close, reader)
+        self.addCleanup(os.close, typist)
+        guest = self.script(".e.o", stdin=reader)
+        guest.expect("hello from the guest")
+        os.write(typist, text)
+        guest.expect("abc")
+        self.suspend(guest)
+        guest.stream.wait_end(10)
+        self.assertNotIn(text, guest.stream.data, "nothing was left to be taken")
+        resumed = self.script(".e.o", stdin=reader)
+        os.write(typist, b"Q")
+        self.assert_ends(resumed, SUCCESS, 60)
+        resumed.stream.wait_end(10)
+        self.assertIn(text, guest.stream.data + resumed.stream.data)
+
     def test_the_escape_key_suspends(self):
         guest = self.script(".e.o", console="pty")
         guest.expect("hello from the guest")

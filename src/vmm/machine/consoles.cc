@@ -9,6 +9,13 @@
 namespace vmm {
 namespace {
 
+constexpr uint32_t kInputVersion = 1;
+
+// A section's. Lines are counted in their order.
+std::string InputName(unsigned line) {
+  return fmt::format("input{}", line);
+}
+
 CharBackendSpec SpecOf(const ConsoleSpec& console, std::string name) {
   using From = ConsoleSpec::Kind;
   using To = CharBackendSpec::Kind;
@@ -141,6 +148,28 @@ Result<std::unique_ptr<Consoles>> Consoles::Create(const Config& config, EventLo
     consoles->ports_.push_back(std::move(*line));
   }
   return consoles;
+}
+
+void Consoles::SaveInput(Sections& out) {
+  unsigned number = 0;
+  ForEachLine(*this, [&](Line& line) {
+    const std::string name = InputName(number++);
+    auto waiting = Outermost(line).WaitingInput();
+    if (!waiting.empty()) out.PutBytes(name, kInputVersion, std::move(waiting));
+  });
+}
+
+Result<void> Consoles::LoadInput(Sections& in) {
+  Result<void> all;
+  unsigned number = 0;
+  ForEachLine(*this, [&](Line& line) {
+    const std::string name = InputName(number++);
+    if (!all || !in.Has(name)) return;
+    const auto waiting = in.TakeBytes(name, kInputVersion);
+    if (!waiting) return void(all = tl::unexpected(waiting.error()));
+    Outermost(line).ReturnInput(*waiting);
+  });
+  return all;
 }
 
 Result<void> Consoles::Finish() {

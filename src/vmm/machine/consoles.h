@@ -14,6 +14,7 @@
 #include "vmm/machine/board_console.h"
 #include "vmm/machine/console_tap.h"
 #include "vmm/machine/escape_keys.h"
+#include "vmm/snapshot/sections.h"
 
 namespace vmm {
 
@@ -37,6 +38,11 @@ class Consoles {
   // The guest prints nothing more: waits until readers that read have got all, but not for long.
   // kConsoleLost when the host refused output of one.
   Result<void> Finish();
+
+  // What has been typed and the guest has not taken, of each line that has some. On the I/O thread.
+  void SaveInput(Sections& out);
+  // Before the guest runs.
+  Result<void> LoadInput(Sections& in);
 
   const Backends& backends() const { return backends_; }
   CharBackend& debug_console();

@@ -32,6 +32,22 @@ void EscapeKeys::ResumeInput() {
   post_([this] { Drain(); });
 }
 
+std::vector<uint8_t> EscapeKeys::WaitingInput() const {
+  std::vector<uint8_t> waiting;
+  for (size_t i = 0; i < count_; ++i) waiting.push_back(held_[(first_ + i) % kHeldBack]);
+  const std::vector<uint8_t> behind = inner_.WaitingInput();
+  waiting.insert(waiting.end(), behind.begin(), behind.end());
+  return waiting;
+}
+
+// The host side has something only when we are full: what we had is searched no second time.
+void EscapeKeys::ReturnInput(std::span<const uint8_t> input) {
+  const size_t ours = std::min(input.size(), kHeldBack - count_);
+  for (const uint8_t byte : input.first(ours)) held_[(first_ + count_++) % kHeldBack] = byte;
+  inner_.ReturnInput(input.subspan(ours));
+  ResumeInput();
+}
+
 size_t EscapeKeys::OnInput(std::span<const uint8_t> data) {
   size_t taken = 0;
   for (const uint8_t byte : data) {

@@ -42,6 +42,8 @@ class EscapeKeys final : public CharBackend, private CharReceiver {
   }
   void ResumeInput() override;
   void SetReceiver(CharReceiver* receiver) override;
+  std::vector<uint8_t> WaitingInput() const override;
+  void ReturnInput(std::span<const uint8_t> input) override;
 
  private:
   size_t OnInput(std::span<const uint8_t> data) override;

@@ -320,6 +320,7 @@ Result<void> Machine::Restore() {
   auto loaded = board_->LoadInterruptControllers(saved_->sections())
                     .and_then([&] { return LoadVcpus(); })
                     .and_then([&] { return board_->LoadDevices(saved_->sections()); })
+                    .and_then([&] { return consoles_->LoadInput(saved_->sections()); })
                     .and_then([&] { return saved_->sections().CheckAllTaken(); });
   if (!loaded) return AboutSaved(std::move(loaded), config_);
   // From the next instruction on the file is of the past: a run from it would go back in time.
@@ -353,6 +354,7 @@ Result<void> Machine::WriteAll() {
   CatchUpWithGuest();
   Sections sections;
   board_->SaveState(sections);
+  consoles_->SaveInput(sections);
   MachineParts parts;
   parts.description = description_;
   parts.cpuid = engine_.cpuid.entries();

@@ -22,6 +22,11 @@ Result<std::vector<uint8_t>> Sections::TakeBytes(std::string_view name, uint32_t
   return bytes;
 }
 
+bool Sections::Has(std::string_view name) const {
+  return std::any_of(list_.begin(), list_.end(),
+                     [&](const Section& section) { return section.name == name; });
+}
+
 Result<void> Sections::CheckAllTaken() const {
   if (list_.empty()) return {};
   return Fail(

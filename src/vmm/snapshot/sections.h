@@ -57,6 +57,7 @@ class Sections {
     }
     return {};
   }
+  bool Has(std::string_view name) const;
   Result<std::vector<uint8_t>> TakeBytes(std::string_view name, uint32_t version);
 
   // Every section was taken: one that is left belongs to a part that this machine does not have.

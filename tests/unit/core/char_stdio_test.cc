@@ -112,6 +112,34 @@ TEST_CASE("The end of standard input ends nothing, and what it brought is kept f
   io.End();
 }
 
+TEST_CASE("What the guest has not taken reaches it in another run, before what is typed there",
+          "[console][threads]") {
+  std::vector<uint8_t> left;
+  {
+    PipedStdio io;
+    Guest guest(5);
+    io.console->SetReceiver(&guest);
+    REQUIRE(write(io.keys.in.get(), "typed ahead", 11) == 11);
+    CHECK(guest.Wait(5) == "typed");
+    io.loop.Stop();
+    left = io.console->WaitingInput();
+    CHECK(std::string(left.begin(), left.end()) == " ahead");
+    io.End();
+  }
+  PipedStdio io;
+  Guest guest;
+  std::promise<void> returned;
+  (*io.loop).Post([&] {
+    io.console->ReturnInput(left);
+    returned.set_value();
+  });
+  returned.get_future().wait();
+  REQUIRE(write(io.keys.in.get(), " of time", 8) == 8);
+  io.console->SetReceiver(&guest);
+  CHECK(guest.Wait(14) == " ahead of time");
+  io.End();
+}
+
 TEST_CASE("A file on standard input reaches a slow guest whole and in order",
           "[console][threads]") {
   const TempDirectory directory;

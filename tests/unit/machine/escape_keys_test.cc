@@ -14,6 +14,10 @@ class FakeBackend final : public CharBackend {
   void Write(std::span<const uint8_t> data) override { written.append(data.begin(), data.end()); }
   void ResumeInput() override { ++resumed; }
   void SetReceiver(CharReceiver* new_receiver) override { receiver = new_receiver; }
+  std::vector<uint8_t> WaitingInput() const override { return {behind.begin(), behind.end()}; }
+  void ReturnInput(std::span<const uint8_t> input) override {
+    behind.assign(input.begin(), input.end());
+  }
 
   size_t Type(std::string_view text) {
     return receiver->OnInput({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
@@ -21,6 +25,7 @@ class FakeBackend final : public CharBackend {
 
   std::string written;
   unsigned resumed = 0;
+  std::string behind;  // what is kept for EscapeKeys
   CharReceiver* receiver = nullptr;
 };
 
@@ -125,6 +130,23 @@ TEST_CASE("When too much waits, the host side is stopped and started again, and 
   CHECK(console.terminal.resumed == 1);
   console.terminal.Type(std::string_view(text).substr(taken));
   CHECK(console.guest.got == text);
+}
+
+TEST_CASE(
+    "What waits goes to another run with what the host side keeps, and is not searched again") {
+  Console console;
+  console.guest.room = 0;
+  console.terminal.Type(std::string(EscapeKeys::kHeldBack - 2, 'x') + "\x01\x01s");
+  console.terminal.behind = "behind";
+  const std::vector<uint8_t> waiting = console.keys.WaitingInput();
+  CHECK(waiting.size() == EscapeKeys::kHeldBack + 6);
+
+  Console next;
+  next.keys.ReturnInput(waiting);
+  CHECK(next.terminal.behind == "behind");
+  next.RunPosted();
+  CHECK(next.guest.got == std::string(EscapeKeys::kHeldBack - 2, 'x') + "\x01s");
+  CHECK(next.suspends == 0);
 }
 
 TEST_CASE("A console tap shows output to its observer and lets everything pass") {

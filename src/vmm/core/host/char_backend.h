@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "vmm/core/base/result.h"
 
@@ -56,6 +57,11 @@ class CharBackend {
   // The device has room again. Any thread; OnInput follows on the I/O thread.
   virtual void ResumeInput() = 0;
   virtual void SetReceiver(CharReceiver* receiver) = 0;  // before the machine runs
+  // What has come and the receiver has not taken: it goes with a machine that is suspended. On the
+  // I/O thread.
+  virtual std::vector<uint8_t> WaitingInput() const { return {}; }
+  // The same in the machine that goes on, before whatever comes. Before the machine runs.
+  virtual void ReturnInput(std::span<const uint8_t>) {}
   // Hands out what still waits in the ring, for a second or so at most, and gives the host back
   // what it had (the terminal's mode). When the machine has ended and the loop no longer runs; the
   // destructor does it too. kConsoleLost when the host has refused output (its disk is full): what

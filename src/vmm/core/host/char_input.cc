@@ -59,6 +59,17 @@ void CharInput::Detach() {
   if (held_from_ < held_.size()) bell_->Ring();
 }
 
+std::vector<uint8_t> CharInput::Waiting() const {
+  return {held_.begin() + static_cast<ptrdiff_t>(held_from_), held_.end()};
+}
+
+void CharInput::Return(std::span<const uint8_t> input) {
+  if (input.empty()) return;
+  held_.insert(held_.begin() + static_cast<ptrdiff_t>(held_from_), input.begin(), input.end());
+  holds_ = true;
+  bell_->Ring();
+}
+
 // Offers what is held; with that gone, reads on.
 void CharInput::Turn() {
   Offer();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "vmm/core/base/result.h"
@@ -37,6 +38,11 @@ class CharInput {
   void ResumeForeground();
 
   void SetReceiver(CharReceiver* receiver);
+
+  // What the receiver has not taken; and such input from another run, before all else. On the I/O
+  // thread, or while nobody is in EventLoop::Run().
+  std::vector<uint8_t> Waiting() const;
+  void Return(std::span<const uint8_t> input);
 
   // Is there input that the receiver has not taken? Any thread.
   bool holds() const { return holds_; }

@@ -22,6 +22,8 @@ class CharSocket final : public CharBackend {
   void Write(std::span<const uint8_t> data) override { output_->Write(data); }
   void ResumeInput() override { input_->Resume(); }
   void SetReceiver(CharReceiver* receiver) override { input_->SetReceiver(receiver); }
+  std::vector<uint8_t> WaitingInput() const override { return input_->Waiting(); }
+  void ReturnInput(std::span<const uint8_t> input) override { input_->Return(input); }
   Result<void> Finish() override {
     output_->Finish();
     return {};  // it writes to a reader only

@@ -33,6 +33,8 @@ class CharStdio final : public CharBackend {
   CharWindow window() const override;
   void ResumeInput() override { input_->Resume(); }
   void SetReceiver(CharReceiver* receiver) override { input_->SetReceiver(receiver); }
+  std::vector<uint8_t> WaitingInput() const override { return input_->Waiting(); }
+  void ReturnInput(std::span<const uint8_t> input) override { input_->Return(input); }
   Result<void> Finish() override;
   std::string Where() const override { return "standard input and output"; }
 
