@@ -194,8 +194,14 @@ bool BlockCache::Invalidate(uint64_t phys, uint64_t size) {
   const uint64_t page = phys & kPageMask;
   const auto found = pages_.find(page);
   if (found == pages_.end()) return false;
-  const uint64_t first = phys & ~kPageMask;
-  const uint64_t last = std::min(first + size, vmm::kPageSize) - 1;
+  uint64_t first = phys & ~kPageMask;
+  uint64_t last = std::min(first + size, vmm::kPageSize) - 1;
+  uint8_t& losses = LossesOf(page);
+  if (losses < kMostLosses && ++found->second.writes >= kPatience << losses) {
+    ++losses;
+    first = 0;
+    last = vmm::kPageSize - 1;
+  }
   const uint64_t hit = (~0ull >> (63 - last / 64)) & (~0ull << (first / 64));
   if (!(found->second.chunks & hit)) return false;
 
@@ -229,6 +235,7 @@ void BlockCache::Clear() {
   std::fill_n(hash_.get(), kHashSize, nullptr);
   pages_.clear();
   std::fill(runs_.begin(), runs_.end(), 0);
+  losses_ = {};
   for (Area* area : {&kept_, &recent_}) {
     area->slabs.clear();
     area->slab = 0;

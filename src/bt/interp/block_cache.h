@@ -7,6 +7,7 @@
 // has been kept: then they can be decoded once more.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -86,9 +87,10 @@ class BlockCache {
   void SetTier(Tier* tier) { tier_ = tier; }
 
   bool HasCode(uint64_t page) const { return pages_.contains(page); }
-  // Kills the blocks that overlap [phys, phys+size), which lies in one page. Their ops become
-  // exits, so that a block that overwrites itself stops at its next instruction. True when any was
-  // hit.
+  // [phys, phys+size), which lies in one page, is written: kills the blocks that overlap it, and
+  // after many writes all of the page, which may well hold no code any more and is written quickly
+  // again without them. Their ops become exits, so that a block that overwrites itself stops at its
+  // next instruction. True when any was hit.
   bool Invalidate(uint64_t phys, uint64_t size);
   // All blocks that are found.
   template <class F>
@@ -107,7 +109,12 @@ class BlockCache {
   struct PageCode {
     Block* first = nullptr;
     uint64_t chunks = 0;  // 64-byte pieces of the page that hold code
+    unsigned writes = 0;  // since there is code
   };
+  // Writes to a page until its code goes as a whole; each time it was needless, which nobody tells,
+  // costs. So it takes twice as many the next time, and happens a few times only.
+  static constexpr unsigned kPatience = 32, kMostLosses = 8;
+  uint8_t& LossesOf(uint64_t page) { return losses_[Hash(page) % losses_.size()]; }
   // What is near in its page is near in the table as well: it is often looked for together.
   static unsigned Hash(uint64_t phys) {
     const uint64_t page = (phys >> 12) * 0x9E3779B97F4A7C15 >> 40, within = (phys & 0xfff) >> 3;
@@ -153,6 +160,7 @@ class BlockCache {
   std::unordered_map<uint64_t, PageCode> pages_;
   Area kept_, recent_;         // recent_: a ring
   std::vector<uint8_t> runs_;  // of blocks that have gone
+  std::array<uint8_t, 1024> losses_{};
 };
 
 }  // namespace bt

@@ -41,8 +41,9 @@ vmm::Result<std::unique_ptr<vmm::Vcpu>> InterpreterVm::CreateVcpu(unsigned id) {
 }
 
 void InterpreterVm::AllocateRamAhead() {
-  if (vmm::RamAhead::IsWorthIt())
-    ram_ahead_ = std::make_unique<vmm::RamAhead>(parts_.memory.fd(), parts_.memory.size());
+  if (!vmm::RamAhead::IsWorthIt()) return;
+  const vmm::GuestMemory& memory = parts_.memory;
+  ram_ahead_ = std::make_unique<vmm::RamAhead>(memory.All(), memory.fd());
 }
 
 void InterpreterVm::Forget(Cpu* cpu) {

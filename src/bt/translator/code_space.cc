@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "vmm/core/base/check.h"
@@ -38,8 +39,8 @@ CodeSpace::CodeSpace(uint8_t* run, size_t size, bool nameless)
       write_(nameless ? MapNamelessViews(run, size) : MapViews(run, size)),
       seen_(run),
       owner_(true),
-      hot_(write_, run_ - write_, size / 2),
-      cold_(write_ + size / 2, run_ - write_, size / 2) {}
+      halves_{{{{write_, run_ - write_, size / 2}, 0},
+               {{write_ + size / 2, run_ - write_, size / 2}, size / 2}}} {}
 
 CodeSpace::CodeSpace(uint8_t* write, uint8_t* run, size_t size)
     : run_(run),
@@ -47,8 +48,7 @@ CodeSpace::CodeSpace(uint8_t* write, uint8_t* run, size_t size)
       write_(write),
       seen_(write),
       owner_(false),
-      hot_(write, 0, size / 2),
-      cold_(write + size / 2, 0, size / 2) {}
+      halves_{{{{write, 0, size / 2}, 0}, {{write + size / 2, 0, size / 2}, size / 2}}} {}
 
 CodeSpace::~CodeSpace() {
   if (!owner_) return;
@@ -59,7 +59,18 @@ CodeSpace::~CodeSpace() {
 }
 
 bool CodeSpace::HasRoom(size_t bytes) const {
-  return hot_.getSize() + bytes <= size_ / 2 && cold_.getSize() + bytes <= size_ / 2;
+  return std::ranges::all_of(
+      halves_, [&](const Half& half) { return half.code.getSize() + bytes <= size_ / 2; });
+}
+
+// Wishes: what is not mapped here is at its first access, each page by a fault.
+void CodeSpace::MakeReady(Half& half, size_t bytes) {
+  const size_t wanted = half.code.getSize() + bytes + kReadyBytes - 1;
+  const size_t end = std::min(wanted - wanted % kReadyBytes, size_ / 2);
+  const size_t first = half.start + half.ready, count = end - half.ready;
+  madvise(write_ + first, count, MADV_POPULATE_WRITE);
+  if (owner_) madvise(run_ + first, count, MADV_POPULATE_READ);
+  half.ready = end;
 }
 
 void CodeSpace::PatchJump(Offset at, Offset target) {
@@ -71,8 +82,7 @@ void CodeSpace::Patch32(Offset at, uint32_t value) {
 }
 
 void CodeSpace::Clear() {
-  hot_.reset();
-  cold_.reset();
+  for (Half& half : halves_) half.code.reset();
 }
 
 }  // namespace bt

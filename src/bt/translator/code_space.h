@@ -3,6 +3,7 @@
 // vCPU's state relative to RIP and holds no absolute address of the host.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -28,8 +29,8 @@ class CodeSpace {
   CodeSpace(const CodeSpace&) = delete;
   CodeSpace& operator=(const CodeSpace&) = delete;
 
-  Assembler& hot() { return hot_; }
-  Assembler& cold() { return cold_; }
+  Assembler& hot() { return halves_[0].code; }
+  Assembler& cold() { return halves_[1].code; }
   Offset OffsetOf(const Assembler& code) const {
     return static_cast<Offset>(code.getCurr() - write_);
   }
@@ -40,18 +41,33 @@ class CodeSpace {
 
   // Whether `bytes` fit in both halves.
   bool HasRoom(size_t bytes) const;
+  // Before code of so many bytes is put: has the host map what it needs, many pages at once.
+  void Prepare(size_t bytes) {
+    for (Half& half : halves_) {
+      if (half.code.getSize() + bytes > half.ready) MakeReady(half, bytes);
+    }
+  }
   // Makes the 32-bit displacement at `at`, the end of a jump or call, lead to `target`.
   void PatchJump(Offset at, Offset target);
   void Patch32(Offset at, uint32_t value);
   void Clear();
 
  private:
+  // What is mapped at once.
+  static constexpr size_t kReadyBytes = 128 * 1024;
+  struct Half {
+    Assembler code;
+    size_t start;
+    size_t ready = 0;  // bytes that are mapped
+  };
+  void MakeReady(Half& half, size_t bytes);
+
   uint8_t* run_;
   size_t size_;
   uint8_t* write_;
   const uint8_t* seen_;
   bool owner_;  // of both mappings
-  Assembler hot_, cold_;
+  std::array<Half, 2> halves_;
 };
 
 }  // namespace bt

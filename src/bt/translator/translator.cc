@@ -149,6 +149,7 @@ Translation* Translator::TranslationOf(Block*& block, bool plain, FlagHome wante
   const CodeSpace::Offset hot = space_.OffsetOf(space_.hot()),
                           cold = space_.OffsetOf(space_.cold());
   const uint32_t exits = exits_.next(), accesses = accesses_.next();
+  space_.Prepare(BlockTranslator::kMaxCode);
   BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), *this, exits_, sites_,
                              accesses_, trial_.leave_out, counting_);
   if (!translator.Translate(*block, plain, translation, wanted)) {

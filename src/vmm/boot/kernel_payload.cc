@@ -51,13 +51,18 @@ struct Unmap {
 };
 using Bytes = std::unique_ptr<uint8_t[], Unmap>;
 
-Result<Bytes> ReadBytes(const BootFile& file, uint64_t offset, uint64_t size) {
+Result<Bytes> MapBytes(const BootFile& file, uint64_t size) {
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     return FailErrno(ExitCode::kUnavailable, file.label() + ": no memory to unpack it", errno);
   }
-  Bytes bytes(static_cast<uint8_t*>(memory), {size});
-  if (auto read = file.Read(offset, {bytes.get(), size}); !read) {
+  return Bytes(static_cast<uint8_t*>(memory), {size});
+}
+
+Result<Bytes> ReadBytes(const BootFile& file, uint64_t offset, uint64_t size) {
+  auto bytes = MapBytes(file, size);
+  if (!bytes) return bytes;
+  if (auto read = file.Read(offset, {bytes->get(), size}); !read) {
     return tl::unexpected(read.error());
   }
   return bytes;
@@ -122,15 +127,16 @@ Result<bool> UnpackLz4(const BootFile& kernel, const KernelPayload& payload,
                        std::span<uint8_t> out) {
   auto blocks = FindLz4Blocks(kernel, payload);
   if (!blocks) return tl::unexpected(blocks.error());
-  if (blocks->size() != (out.size() + kLz4Block - 1) / kLz4Block) return false;
+  if (blocks->empty() || blocks->size() != (out.size() + kLz4Block - 1) / kLz4Block) return false;
   std::atomic<size_t> next = 0;
   std::atomic<bool> failed = false;
+  const uint64_t largest = std::ranges::max(*blocks, {}, &Lz4Block::size).size;
   const auto work = [&] {
+    const auto bytes = MapBytes(kernel, largest);
     for (size_t i; !failed && (i = next++) < blocks->size();) {
       const Lz4Block& block = (*blocks)[i];
       const auto part = out.subspan(i * kLz4Block, std::min(kLz4Block, out.size() - i * kLz4Block));
-      auto bytes = ReadBytes(kernel, block.offset, block.size);
-      if (!bytes ||
+      if (!bytes || !kernel.Read(block.offset, {bytes->get(), block.size}) ||
           LZ4_decompress_safe(reinterpret_cast<const char*>(bytes->get()),
                               reinterpret_cast<char*>(part.data()), static_cast<int>(block.size),
                               static_cast<int>(part.size())) != static_cast<int>(part.size())) {

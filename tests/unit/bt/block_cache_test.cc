@@ -62,6 +62,33 @@ TEST_CASE("a write kills the blocks that it overlaps and no others") {
   CHECK(cache.Find(0x1020, CodeSize::k64) == near);
 }
 
+TEST_CASE("a page that is written again and again loses its code, a few times") {
+  BlockCache cache(1 << 20);
+  AddBlock(cache, 0x3000, 16);
+  unsigned losses = 0, most = 0;
+  while (losses < 100) {
+    Block* const block = AddBlock(cache, 0x1000, 16);
+    Block* const tail = AddBlock(cache, 0xffa, 10, 0x1000);  // from the page before
+    unsigned writes = 1;
+    while (!cache.Invalidate(0x1800, 8) && writes < 100'000) {
+      REQUIRE_FALSE(block->dead);
+      REQUIRE_FALSE(tail->dead);
+      ++writes;
+    }
+    if (writes == 100'000) break;
+    CHECK(block->dead);
+    CHECK(tail->dead);
+    CHECK_FALSE(cache.HasCode(0x1000));
+    CHECK(writes == 32u << losses);
+    most = writes;
+    ++losses;
+  }
+  // Whose data lies beside code that runs all the time keeps it in the end.
+  CHECK(losses == 8);
+  CHECK(most == 32u << 7);
+  CHECK(cache.Find(0x3000, CodeSize::k64) != nullptr);
+}
+
 TEST_CASE("a block over a page border dies by a write to either page") {
   for (const uint64_t at : {0x1ffeull, 0x2001ull}) {
     BlockCache cache(1 << 20);

@@ -37,6 +37,8 @@ class GuestMemory {
   uint64_t size() const { return size_; }
   int fd() const { return fd_; }
   std::span<const RamRegion> regions() const { return regions_; }
+  // RAM as the memfd has it: the regions one behind the other.
+  std::span<uint8_t> All() const { return {regions_.front().host, size_}; }
 
   // What the guest only reads: the host fills it before any vCPU runs. nullptr: there is none.
   const RamRegion* rom() const { return rom_.size == 0 ? nullptr : &rom_; }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,11 +10,17 @@
 #include <cerrno>
 
 namespace vmm {
+namespace {
 
-RamAhead::RamAhead(int fd, uint64_t size)
-    : fd_(fd),
-      size_(size),
-      words_(size / kChunk / 64 + 1),
+// At once: as long as that lasts nobody else changes this process' mappings.
+constexpr uint64_t kPiece = 128 * kKiB;
+
+}  // namespace
+
+RamAhead::RamAhead(std::span<uint8_t> ram, int fd)
+    : ram_(ram),
+      fd_(fd),
+      words_(ram.size() / kChunk / 64 + 1),
       asked_(new std::atomic<uint64_t>[words_]()),
       served_(words_),
       allocated_(words_),
@@ -63,16 +70,26 @@ bool RamAhead::Serve(uint64_t chunk) {
 }
 
 bool RamAhead::Allocate(uint64_t chunk) {
-  const uint64_t start = chunk * kChunk;
-  if (start >= size_ || IsIn(allocated_[chunk / 64], chunk)) return true;
-  const uint64_t length = std::min(kChunk, size_ - start);
+  const uint64_t start = chunk * kChunk, end = std::min(start + kChunk, ram_.size());
+  if (start >= end || IsIn(allocated_[chunk / 64], chunk)) return true;
+  for (uint64_t at = start; at < end; at += kPiece) {
+    if (!Populate(at, std::min(kPiece, end - at))) return false;
+  }
+  allocated_[chunk / 64] |= Bit(chunk);
+  return true;
+}
+
+// Hosts before Linux 5.14 only allocate, which is the greater part of it.
+bool RamAhead::Populate(uint64_t start, uint64_t length) {
   int result;
   do {
     if (is_ending_) return false;
-    result =
-        fallocate(fd_, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(start), static_cast<off_t>(length));
+    result = madvise(ram_.data() + start, length, MADV_POPULATE_WRITE);
+    if (result != 0 && errno == EINVAL) {
+      result = fallocate(fd_, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(start),
+                         static_cast<off_t>(length));
+    }
   } while (result != 0 && errno == EINTR);
-  if (result == 0) allocated_[chunk / 64] |= Bit(chunk);
   return result == 0;
 }
 

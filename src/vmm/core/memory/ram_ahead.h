@@ -1,10 +1,11 @@
-// Has the host's memory for guest RAM allocated ahead of a guest that is about to use it, by a
-// thread of its own: a page that the file has costs its first access less than half.
+// Has the host's memory for guest RAM allocated and mapped ahead of a guest that is about to use
+// it, by a thread of its own: a first access to such a page costs no more than others.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "vmm/core/base/types.h"
@@ -12,16 +13,14 @@
 
 namespace vmm {
 
-// The content of the file stays as it is, holes for lseek(2) included: what is only allocated is
-// no data.
 class RamAhead {
  public:
   // What is allocated at once; and as much again ahead of whoever goes upwards.
   static constexpr uint64_t kChunk = 1 * kMiB;
 
-  // `fd`: of guest RAM, `size` bytes, which stays open as long as this lives. Where the host
-  // refuses to allocate, everything stays as without it.
-  RamAhead(int fd, uint64_t size);
+  // `ram`: all that `fd` has, as the guest's processors see it; both stay as long as this lives.
+  // Where the host refuses, everything stays as without it.
+  RamAhead(std::span<uint8_t> ram, int fd);
   ~RamAhead();
   // Whether this process has a processor besides the one that runs the guest.
   static bool IsWorthIt();
@@ -45,11 +44,12 @@ class RamAhead {
   bool ServeAll();
   bool Serve(uint64_t chunk);
   bool Allocate(uint64_t chunk);
+  bool Populate(uint64_t start, uint64_t length);
   void NoteData();
   void AskNoMore();
 
+  const std::span<uint8_t> ram_;
   const int fd_;
-  const uint64_t size_;
   const size_t words_;
   // Bits by chunk: a vCPU was there; and, for the thread alone: has seen to that, has the memory.
   const std::unique_ptr<std::atomic<uint64_t>[]> asked_;

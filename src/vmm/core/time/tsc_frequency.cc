@@ -7,7 +7,7 @@ namespace vmm {
 namespace {
 
 constexpr uint64_t kGhz = 1'000'000'000;
-constexpr long kCalibrationNs = 2'000'000;
+constexpr uint64_t kCalibrationNs = 2'000'000;
 
 // The counter and the clock at one moment, as near as 16 tries bring them together.
 struct Sample {
@@ -32,12 +32,18 @@ Sample TakeSample() {
   return best;
 }
 
+// When the program began: what it does until somebody asks need not be waited for.
+const Sample start = TakeSample();
+
 // Hz, rounded to kHz; 0 when the two clocks make no sense together.
 uint64_t Measure() {
-  const Sample start = TakeSample();
-  const timespec pause{.tv_sec = 0, .tv_nsec = kCalibrationNs};
-  nanosleep(&pause, nullptr);
-  const Sample end = TakeSample();
+  Sample end = TakeSample();
+  if (end.ns - start.ns < kCalibrationNs) {
+    const timespec pause{.tv_sec = 0,
+                         .tv_nsec = static_cast<long>(kCalibrationNs - (end.ns - start.ns))};
+    nanosleep(&pause, nullptr);
+    end = TakeSample();
+  }
   if (end.tsc <= start.tsc || end.ns <= start.ns) return 0;
   const auto hz = static_cast<uint64_t>(static_cast<unsigned __int128>(end.tsc - start.tsc) * kGhz /
                                         (end.ns - start.ns));
