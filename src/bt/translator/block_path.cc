@@ -24,7 +24,7 @@ bool BlockTranslator::Decode(Block& block) {
   unsigned offset = 0;
   uint16_t page_offset = block.phys & ~kPageMask;
   for (const Op* op = block.ops; op->length != 0 && offset < block.bytes; ++op) {
-    Step step;
+    Step& step = steps_.emplace_back();
     step.op = *op;
     const auto available = std::min<size_t>(15, block.bytes - offset);
     const bool good =
@@ -48,7 +48,6 @@ bool BlockTranslator::Decode(Block& block) {
       if (step.how == Treatment::kLoadMxcsr) step.vector = VectorUse::kSse;
     }
     if (context_.direct && !MayBeDirect(step.how)) step.how = Treatment::kInterpreter;
-    steps_.push_back(step);
   }
   return true;
 }
