@@ -202,20 +202,14 @@ bool CharOutput::Flush() {
     progress = PutSome();
     some |= progress == Progress::kSome;
   }
-  if (progress == Progress::kSome) bell_->Ring();
-  if (progress == Progress::kBlocked) Watch();
-  if (progress == Progress::kSome || progress == Progress::kBlocked) return some;
-  bool wants_room;
-  {
-    const std::lock_guard lock(mutex_);
-    wants_room = wants_room_;
-  }
-  if (wants_room) {
+  if (progress == Progress::kSome) {
+    bell_->Ring();
+  } else if (progress == Progress::kBlocked || wants_room()) {
     Watch();
-    return some;
+  } else {
+    Unwatch();
+    Tell();
   }
-  Unwatch();
-  Tell();
   return some;
 }
 
@@ -256,6 +250,11 @@ void CharOutput::Watch() {
 void CharOutput::Unwatch() {
   if (watched_) loop_.RemoveFd(watched_->fd());
   watched_.reset();
+}
+
+bool CharOutput::wants_room() const {
+  std::lock_guard lock(mutex_);
+  return wants_room_;
 }
 
 bool CharOutput::attached() const {

@@ -84,6 +84,7 @@ class CharOutput {
 
   explicit CharOutput(EventLoop& loop) : loop_(loop), ring_(kRingSize) {}
   std::shared_ptr<const CharSink> CurrentSink() const;
+  bool wants_room() const;
   Progress PutSome();
   bool MakeRoom(std::unique_lock<std::mutex>& lock);
   bool WaitForReader(std::unique_lock<std::mutex>& lock);
