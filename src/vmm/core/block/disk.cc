@@ -144,17 +144,26 @@ RequestList Disk::StartWaiting(Queue& queue) {
   return done;
 }
 
+// A write that can't be done now would have io_uring wake a thread of its own, and then the one
+// that looks for results.
+bool Disk::IsOneCall(const BlockRequest& request) const {
+  const bool is_write = request.kind == Kind::kWrite;
+  if (!is_write && request.kind != Kind::kRead) return false;
+  if (is_write && (options_.cache == DiskCache::kWriteThrough ||
+                   !writes_now_.load(std::memory_order_relaxed))) {
+    return false;
+  }
+  return !request.buffers.empty() && request.buffers.size() <= kMostBuffers;
+}
+
 // What the host's page cache has, or takes, needs no other thread. What was done only in part is
 // done again, by another way.
 bool Disk::TryNow(BlockRequest& request) {
+  const uint64_t bytes = request.bytes();
+  if (!IsOneCall(request) || bytes > kMostNow) return false;
   const bool is_write = request.kind == Kind::kWrite;
-  if (!is_write && request.kind != Kind::kRead) return false;
-  if (is_write && options_.cache == DiskCache::kWriteThrough) return false;
   std::atomic<bool>& can = is_write ? writes_now_ : reads_now_;
   if (!can.load(std::memory_order_relaxed)) return false;
-  const uint64_t bytes = request.bytes();
-  if (request.buffers.empty() || request.buffers.size() > kMostBuffers || bytes > kMostNow)
-    return false;
   BlockImage::Place place;
   if (!image_->Locate(request.offset, bytes, is_write, &place)) return false;
   const auto transfer = is_write ? pwritev2 : preadv2;
@@ -167,12 +176,8 @@ bool Disk::TryNow(BlockRequest& request) {
 }
 
 bool Disk::TryRing(Queue& queue, BlockRequest& request) {
+  if (!queue.ring || !IsOneCall(request)) return false;
   const bool is_write = request.kind == Kind::kWrite;
-  if (!queue.ring || (!is_write && request.kind != Kind::kRead)) return false;
-  if (is_write && options_.cache == DiskCache::kWriteThrough) return false;
-  // io_uring would wake a thread of its own for it, and then the one that looks for results.
-  if (is_write && !writes_now_.load(std::memory_order_relaxed)) return false;
-  if (request.buffers.empty() || request.buffers.size() > kMostBuffers) return false;
   BlockImage::Place place;
   if (!image_->Locate(request.offset, request.bytes(), is_write, &place)) return false;
   request.place = place;

@@ -66,6 +66,8 @@ class Disk {
 
   void MakeRings();
   void Admit(Queue& queue, std::span<BlockRequest* const> requests);
+  // May it be one read or write of the host's?
+  bool IsOneCall(const BlockRequest& request) const;
   bool TryNow(BlockRequest& request);
   bool TryRing(Queue& queue, BlockRequest& request);
   RequestList StartWaiting(Queue& queue);
