@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <string_view>
-#include <utility>
 
 #include "bt/interp/interpreter.h"
 #include "vmm/core/base/log.h"
@@ -18,10 +17,9 @@ constexpr uint64_t kApart = 2 * kMillisecond;
 constexpr unsigned kTimes = 2;
 // It stays there as long as it computes for so many times what hand-overs, and what they bring,
 // take: less would not make up for them. Its memory has to get there first, so that several bad
-// windows are forgiven, though few in which there was hardly any to bring: it is its own calls
-// then.
-constexpr uint64_t kWindow = 64, kTimesPaid = 2, kHardlyMore = kWindow / 8;
-constexpr unsigned kForgiven = 16, kForgivenCalls = 4;
+// windows are forgiven.
+constexpr uint64_t kWindow = 64, kTimesPaid = 2;
+constexpr unsigned kForgiven = 16;
 // Whoever runs code outside the cell so often in a row does not hand over to it again at once.
 constexpr unsigned kOutside = 64;
 constexpr unsigned kMostCollisions = 4;
@@ -115,16 +113,13 @@ bool CellTier::WorthIt(uint64_t now) {
 
 bool CellTier::StillWorthIt(uint64_t now) {
   const Cell::Spent spent = cell_->spent();
-  const uint64_t payments = spent.payments - spent_.payments;
-  const uint64_t paid = payments * cell_->payment();
+  const uint64_t paid = (spent.payments - spent_.payments) * cell_->payment();
   // This process pays as much.
   const bool bad = spent.time - spent_.time < (1 + 2 * kTimesPaid) * paid;
   spent_ = spent;
-  const uint64_t count_before = std::exchange(count_, cell_->hand_overs());
-  const bool calls = payments <= count_ - count_before + kHardlyMore;
-  const unsigned weight = calls ? kForgiven / kForgivenCalls : 1;
-  badness_ = bad ? badness_ + weight : 0;
-  if (badness_ < kForgiven) return true;
+  count_ = cell_->hand_overs();
+  bad_windows_ = bad ? bad_windows_ + 1 : 0;
+  if (bad_windows_ < kForgiven) return true;
   Refusal& refusal = RefusalOf(cpu_.cr3_);
   // Longer if this is what it does whenever it may; not what another program has left, which had
   // the same page table.
@@ -155,7 +150,7 @@ bool CellTier::Adopt() {
   cell_->Adopt();
   spent_ = cell_->spent();
   count_ = cell_->hand_overs();
-  badness_ = 0;
+  bad_windows_ = 0;
   candidate_ = ~0ull;
   return true;
 }

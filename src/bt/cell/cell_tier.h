@@ -49,8 +49,8 @@ class CellTier final : public Tier {
   unsigned times_ = 0;  // that it was the same
   Cell::Spent spent_;   // before the present window of hand-overs,
   uint64_t count_ = 0;  // which began with that number
-  unsigned badness_ = 0, collisions_ = 0;  // badness_: up to kForgiven
-  unsigned runs_outside_ = 0;              // since the cell ran
+  unsigned bad_windows_ = 0, collisions_ = 0;
+  unsigned runs_outside_ = 0;  // since the cell ran
   std::array<Refusal, 8> refusals_{};
 };
 
