@@ -422,7 +422,7 @@ void Interrupted() {
   WriteApic(Apic::TIMER_DIVIDE, 0xb);  // by 1
   WriteApic(Apic::LVT_TIMER, 0x41);
   uint32_t ticks = 1000;
-  for (unsigned round = 1; round <= 100 && inside < 3; ++round) {
+  for (unsigned round = 1; round <= 250 && inside < 3; ++round) {
     uint64_t to = kBig, count = kBigBytes;
     WriteApic(Apic::TIMER_INITIAL, ticks);
     ticks = ticks >= 50000000 ? 1000 : ticks * 2;
