@@ -147,12 +147,20 @@ void BlockTranslator::EmitIndirectExit(Assembler& code, const Step& step, int32_
   EmitFindTarget(code, context_);
   code.cmp(code.r10, code.ptr[code.r11 + offsetof(JumpTarget, linear)]);
   const CodeSpace::Offset miss = leave_out_ == LeaveOut::kTarget ? 0 : EmitJumpIf(code, kNotZero);
-  code.cmp(code.dword[code.At(context_.attention)], 0);
-  const CodeSpace::Offset called = EmitJumpIf(code, kNotZero);
+  CodeSpace::Offset called = 0;
+  uint32_t access = 0;
+  const bool touches = context_.direct && &code == &hot_;  // accesses are in ascending order
+  if (touches) {
+    access = accesses_.Add(EmitTouchBell(code, context_, space_, 0));
+  } else {
+    code.cmp(code.dword[code.At(context_.attention)], 0);
+    called = EmitJumpIf(code, kNotZero);
+  }
   EmitJumpToTarget(code, context_);
   for (CodeSpace::Offset jump : {miss, called}) {
     if (jump != 0) space_.PatchJump(jump, space_.OffsetOf(cold_));
   }
+  if (touches) accesses_[access].stub = space_.OffsetOf(cold_);
   cold_.mov(cold_.dword[cold_.At(context_.state.site)], AddSite(step, stack));
   space_.PatchJump(EmitJump(cold_), stubs_.indirect);
 }
@@ -180,9 +188,7 @@ BlockTranslator::Poll BlockTranslator::EmitPoll() {
   Poll poll;
   if (context_.direct) {
     poll.flags = flags_;
-    poll.access = accesses_.Add({space_.OffsetOf(hot_), 0, 0});
-    hot_.mov(hot_.dword[hot_.At(*context_.bell)], hot_.r10d);
-    accesses_.back().end = space_.OffsetOf(hot_);
+    poll.access = accesses_.Add(EmitTouchBell(hot_, context_, space_, 0));
     return poll;
   }
   if (owed_)

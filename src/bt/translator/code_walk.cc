@@ -44,7 +44,7 @@ void CodeWalk::FollowPointers() {
   }
   if (!use_.memory_written || insn_.mem.base != MemoryOperand::kRip) return;
   if (Within(context_.r, kSlots) || Within(&context_.flags, 1) || Within(&state, 1) ||
-      Within(context_.fpu + FpuState::kFip, 16))
+      (context_.direct && Is(*context_.bell)) || Within(context_.fpu + FpuState::kFip, 16))
     return;
   const uint64_t changed = insn_.mnemonic == Mnemonic::AND ? ~operand(1).imm : operand(1).imm;
   if (Within(&context_.rflags, 1) && IsImm(1) &&

@@ -190,7 +190,8 @@ class CodeWalk {
     faulted.running = state_.running;
     faulted.tail = state_.tail;
     faulted.lent = state_.lent;
-    Reach(access->stub, faulted);
+    if (state_.OfTable()) faulted.temp1 = State::Temp1::kEntry;
+    ReachAny(access->stub, faulted);
   }
 
   void CheckMemory() {
@@ -311,6 +312,11 @@ class CodeWalk {
       RequireHome(state);
       return Require(state.in_memory, "leaves without the flags");
     }
+    ReachAny(target, state);
+  }
+
+  // Here, or code that was proved before.
+  void ReachAny(CodeSpace::Offset target, const State& state) {
     for (const CodeVerifier::Entry& entry : code_.others) {
       if (entry.at != target) continue;
       Require(state.running == State::Place{entry.distance, entry.page},

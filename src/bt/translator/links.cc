@@ -44,14 +44,19 @@ void Translator::Link(const Way& way, Translation& to) {
 void Translator::EmitThunk(uint32_t number, const Translation& to) {
   Assembler& code = space_.hot();
   Exit& exit = exits_[number];
+  // By a store, in direct code, which leaves the flags alone.
+  const bool touches = exit.back && context_.direct;
+  const FlagHome flags = touches && exit.InPage() ? exit.flags : FlagHome::kMemory;
   if (exit.thunk != 0) {
     const CodeSpace::Offset end = exit.thunk + exit.thunk_bytes;
-    space_.PatchJump(end - kJumpBytes, to.from(FlagHome::kMemory));
+    space_.PatchJump(end - kJumpBytes, to.from(flags));
     if (!exit.InPage()) space_.Patch32(end - kPageBytes, PageDisplacement(to.page));
     return;
   }
   exit.thunk = space_.OffsetOf(code);
-  if (exit.flags == FlagHome::kHost) EmitSaveFlags(code, context_);
+  const uint32_t accesses = accesses_.next();
+  if (touches) accesses_.Add(EmitTouchBell(code, context_, space_, exit.stub));
+  if (exit.flags != flags) EmitSaveFlags(code, context_);
   // A stub of this exit for flags that are in memory already.
   Assembler& cold = space_.cold();
   const CodeSpace::Offset stub = space_.OffsetOf(cold);
@@ -65,7 +70,7 @@ void Translator::EmitThunk(uint32_t number, const Translation& to) {
     code.dd(0);
     space_.PatchJump(space_.OffsetOf(code) - 4, stub);
   };
-  if (exit.back) {
+  if (exit.back && !touches) {
     code.cmp(code.dword[code.At(context_.attention)], 0);
     unless_equal();
   }
@@ -82,13 +87,13 @@ void Translator::EmitThunk(uint32_t number, const Translation& to) {
   CHECK(exit.thunk + exit.thunk_bytes == end);
   done_.hot_bytes += exit.thunk_bytes;
   if (names_) NameCode("thunk to guest", cpu_.r[kRip], *to.block, exit.thunk, stub);
-  space_.PatchJump(end - kJumpBytes, to.from(FlagHome::kMemory));
+  space_.PatchJump(end - kJumpBytes, to.from(flags));
   if (verify_) {
     const uint32_t page = exit.InPage() ? 0 : to.page;
     Verify(exit.thunk, stub, {}, {{exit.thunk, exit.flags}},
-           {{to.from(FlagHome::kMemory), FlagHome::kMemory, page,
-             exit.target & static_cast<int64_t>(kPageMask)}},
-           0);
+           {{to.from(flags), flags, page, exit.target & static_cast<int64_t>(kPageMask)},
+            {exit.stub, exit.flags}},
+           0, accesses_.Since(accesses));
   }
 }
 

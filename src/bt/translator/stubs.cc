@@ -272,6 +272,13 @@ void EmitRestoreCarry(Assembler& code, const CodeContext& context) {
   code.bt(code.word[code.At(context.flags)], 8);
 }
 
+DirectAccess EmitTouchBell(Assembler& code, const CodeContext& context, const CodeSpace& space,
+                           CodeSpace::Offset stub) {
+  const CodeSpace::Offset begin = space.OffsetOf(code);
+  code.mov(code.dword[code.At(*context.bell)], code.r10d);
+  return {begin, space.OffsetOf(code), stub};
+}
+
 void EmitComparePage(Assembler& code, const CodeContext& context, int32_t distance, unsigned page) {
   code.mov(code.r10, code.ptr[code.At(context.state.page)]);
   code.mov(code.r11, code.ptr[code.At(context.jumps)]);

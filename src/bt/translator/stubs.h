@@ -117,6 +117,9 @@ void EmitSaveFlags(Assembler& code, const CodeContext& context);
 void EmitRestoreFlags(Assembler& code, const CodeContext& context, bool keep_temp1 = false);
 // The carry flag alone, which the host's then has; its others are lost.
 void EmitRestoreCarry(Assembler& code, const CodeContext& context);
+// Of direct code: the store that finds no page while attention is set, and goes on at `stub` then.
+DirectAccess EmitTouchBell(Assembler& code, const CodeContext& context, const CodeSpace& space,
+                           CodeSpace::Offset stub);
 // From R11, a JumpTable, to where page number `page` is.
 constexpr uint32_t PageDisplacement(unsigned page) {
   return static_cast<uint32_t>(offsetof(JumpTable, pages) + page * sizeof(uint64_t));
