@@ -68,6 +68,12 @@ void EmitHandOver(Assembler& code, CellState& state) {
   code.ret();
 }
 
+// Not the guest's, which RSP points to while its code runs.
+void EmitOwnStack(Assembler& code, CellState& state) {
+  code.lea(code.rsp,
+           code.ptr[code.At(reinterpret_cast<uint8_t*>(&state)[CellLayout::kStateBytes / 2])]);
+}
+
 // All of them, whatever the guest uses. FIP and FDP in memory are the guest's, those of the
 // processor belong to translated code.
 void EmitStoreVectors(Assembler& code, const CodeContext& context) {
@@ -105,6 +111,7 @@ CellStubs EmitCellStubs(CodeSpace& space, const CodeContext& context, CellState&
   all.stubs.leave = space.OffsetOf(code);
   code.L(leave);
   EmitStoreRegisters(code, context);
+  EmitOwnStack(code, state);
   EmitStoreVectors(code, context);
   code.mov(code.dword[code.At(state.event)], static_cast<uint32_t>(CellState::Event::kLeft));
   const CodeSpace::Offset loop = space.OffsetOf(code);
@@ -114,8 +121,7 @@ CellStubs EmitCellStubs(CodeSpace& space, const CodeContext& context, CellState&
   code.jmp(code.ptr[code.At(state.entry)]);
 
   all.main = space.OffsetOf(code);
-  code.lea(code.rsp,
-           code.ptr[code.At(reinterpret_cast<uint8_t*>(&state)[CellLayout::kStateBytes / 2])]);
+  EmitOwnStack(code, state);
   EmitUnmap(code, 0, whole);
   EmitUnmap(code, whole + bytes, kUserEnd);
   code.db(0xe9);

@@ -42,7 +42,7 @@ void BlockTranslator::EmitBranch(const Step& step) {
     EmitX87Pointer(hot_);
     x87_at_ = -1;
   }
-  const Reg64 sp(kHostOfRsp);
+  const Reg64 sp(host_.rsp);
   const int32_t target = step.next + static_cast<int32_t>(step.insn.operand[0].imm);
   switch (step.how) {
     case Treatment::kJumpIf: {
@@ -78,9 +78,12 @@ void BlockTranslator::EmitBranch(const Step& step) {
       FlagsToMemory();
       const Place top = ReachStack(step, sp, 0, false);
       Release(kTemp0);
-      hot_.mov(hot_.r10, hot_.ptr[top.address()]);
       const int32_t moved = 8 + StackReleased(step.insn);
-      MoveStack(moved, true);
+      if (context_.direct)
+        hot_.pop(hot_.r10);
+      else
+        hot_.mov(hot_.r10, hot_.ptr[top.address()]);
+      MoveStack(context_.direct ? moved - 8 : moved, true);
       EndCheck(top.check, false);
       return ends ? EmitIndirectExit(hot_, step, moved) : EmitExpectedReturn(step, moved);
     }
@@ -91,27 +94,31 @@ void BlockTranslator::EmitBranch(const Step& step) {
     default:
       break;
   }
-  // Calls: the target of an indirect one waits in memory while its return address is pushed.
+  // Calls: the target of an indirect one waits in memory while its return address is pushed, unless
+  // that needs no look-up.
   const bool indirect = step.how == Treatment::kCallIndirect;
+  const bool waits = indirect && !context_.direct;
   if (indirect) {
     FlagsToMemory();
     ReleaseTemps();
     EmitTarget(step);
     EndCheck(EmitCanonicalCheck(step), false);
-    hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], hot_.r10);
+    if (waits) hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], hot_.r10);
   }
   const Place top = ReachStack(step, sp, -8, true);
-  const Reg64 here(top.other());
-  Release(top.other());
+  const Reg64 here(context_.direct ? kTemp1 : top.other());
+  Release(here.getIdx());
   hot_.mov(here, hot_.ptr[hot_.At(context_.state.page)]);
   hot_.lea(here, hot_.ptr[here + step.next]);
-  hot_.mov(hot_.ptr[top.address()], here);
-  MoveStack(-8);
-  EndCheck(top.check, false);
-  if (indirect) {
-    hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.scratch)]);
-    return EmitIndirectExit(hot_, step, 0);
+  if (context_.direct) {
+    hot_.push(here);
+  } else {
+    hot_.mov(hot_.ptr[top.address()], here);
+    MoveStack(-8);
   }
+  EndCheck(top.check, false);
+  if (waits) hot_.mov(hot_.r10, hot_.ptr[hot_.At(context_.state.scratch)]);
+  if (indirect) return EmitIndirectExit(hot_, step, 0);
   went_back_ |= !ends && target < step.next;
   if (!ends) return;
   if (owed_) FlagsToHost();

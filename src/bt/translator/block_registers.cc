@@ -43,11 +43,12 @@ bool BlockTranslator::NeedsTemps(const Step& step) const {
     case Treatment::kAddress:
     case Treatment::kRepeat:
     case Treatment::kPop:
+    case Treatment::kLeave:
     case Treatment::kJump:
     case Treatment::kJumpIf:
       return false;
     case Treatment::kPush:
-      return HasMemory(step.insn);
+      return HasMemory(step.insn) && !HasOwnAddress(step.insn);
     case Treatment::kMemory:
       return !HasOwnAddress(step.insn);
     default:
@@ -60,13 +61,13 @@ uint16_t BlockTranslator::Homes() const {
   // What compares pages, counts and keeps the flags of code entered by a bounded turn uses temps.
   const bool temps =
       context_.direct && counting_ == Counting::kNone && translation_->second_page == 0;
-  return 1 << kHostOfRsp | (temps ? 1 << kTemp0 | 1 << kTemp1 : 0);
+  return (context_.direct ? 0 : 1 << host_.rsp) | (temps ? 1 << kTemp0 | 1 << kTemp1 : 0);
 }
 
 // Those of `homes` that the step leaves free.
 uint16_t BlockTranslator::HomesBeside(const Step& step, uint16_t homes) const {
   const uint16_t registers = step.use.gpr_read | step.use.gpr_written;
-  if (UsesStack(step.how) || (registers >> kGuestRsp & 1)) homes &= ~(1 << kHostOfRsp);
+  if (UsesStack(step.how) || (registers >> kGuestRsp & 1)) homes &= ~(1 << host_.rsp);
   // The last one may have them back: it names none of what they hold.
   const bool last = step.onward == Onward::kEnds &&
                     (step.how == Treatment::kReturn || step.how == Treatment::kCall);
@@ -90,7 +91,7 @@ uint16_t BlockTranslator::SlotsBeside(const Step& step, uint16_t slots) const {
 // number if it is free, else one that is borrowed, unless it is only read and may stay in memory.
 // Ends early where there are not enough.
 bool BlockTranslator::ChooseRegisters() {
-  uint16_t used = 0, written = 0, homes = Homes(), slots = kHomeless;
+  uint16_t used = 0, written = 0, homes = Homes(), slots = host_.homeless;
   for (size_t i = 0; i < steps_.size(); ++i) {
     const Step& step = steps_[i];
     uint16_t with = used, slots_beside = slots;
@@ -99,7 +100,7 @@ bool BlockTranslator::ChooseRegisters() {
       with |= step.use.gpr_read | step.use.gpr_written;
       slots_beside = SlotsBeside(step, slots);
     }
-    if (Count(with & kHomeless & ~(beside | slots_beside)) > Count(kAtHome & ~with)) {
+    if (Count(with & host_.homeless & ~(beside | slots_beside)) > Count(host_.at_home & ~with)) {
       steps_.resize(i);
       if (i > 0) steps_.back().onward = Onward::kEnds;
       break;
@@ -110,12 +111,12 @@ bool BlockTranslator::ChooseRegisters() {
     if (step.how != Treatment::kInterpreter) written |= step.use.gpr_written;
   }
   plan_ = PatchPlan{};
-  plan_.gpr = HostRegisters();
+  plan_.gpr = host_.Map();
   plan_.memory_base = kTemp0;
   renames_.clear();
-  uint16_t free = kAtHome & ~used;
+  uint16_t free = host_.at_home & ~used;
   for (uint8_t guest = 0; guest < 16; ++guest) {
-    if (!(used & kHomeless & (1 << guest))) continue;
+    if (!(used & host_.homeless & (1 << guest))) continue;
     uint8_t host = guest;
     if (!(homes >> guest & 1)) {
       if (slots >> guest & 1) {
@@ -148,7 +149,7 @@ void BlockTranslator::ReturnTemps() {
 void BlockTranslator::EmitRename(Assembler& code) {
   for (const Rename& rename : renames_) {
     if (!IsTemp(rename.host))
-      code.mov(code.ptr[code.At(context_.r[SlotOf(rename.host)])], Reg64(rename.host));
+      code.mov(code.ptr[code.At(context_.r[host_.SlotOf(rename.host)])], Reg64(rename.host));
     code.mov(Reg64(rename.host), code.ptr[code.At(context_.r[rename.guest])]);
   }
 }
@@ -158,7 +159,8 @@ void BlockTranslator::EmitUnrename(Assembler& code) {
     const bool temp = IsTemp(rename.host);
     if (rename.written || temp)
       code.mov(code.ptr[code.At(context_.r[rename.guest])], Reg64(rename.host));
-    if (!temp) code.mov(Reg64(rename.host), code.ptr[code.At(context_.r[SlotOf(rename.host)])]);
+    if (!temp)
+      code.mov(Reg64(rename.host), code.ptr[code.At(context_.r[host_.SlotOf(rename.host)])]);
   }
 }
 

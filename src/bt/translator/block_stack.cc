@@ -15,7 +15,7 @@ void BlockTranslator::MoveStack(int32_t bytes, bool at_once) {
   if (!at_once && step_ + 1u < steps_.size() && MovesStackOnly(steps_[step_ + 1]) &&
       !SpanStarts(step_ + 1))
     return;
-  const Reg64 sp(kHostOfRsp);
+  const Reg64 sp(host_.rsp);
   if (const int32_t moves = std::exchange(stack_moves_, 0)) hot_.lea(sp, hot_.ptr[sp + moves]);
 }
 
@@ -38,17 +38,12 @@ bool BlockTranslator::MovesStackOnly(const Step& step) const {
 }
 
 void BlockTranslator::EmitStack(const Step& step) {
-  const Reg64 sp(kHostOfRsp);
+  const Reg64 sp(host_.rsp);
+  if (context_.direct) return EmitDirectMemory(step);
   if (step.how == Treatment::kLeave) {
     const Place place = ReachStack(step, hot_.rbp, 0, false);
-    if (context_.direct) {  // nothing is changed before a fault
-      hot_.mov(hot_.r10, hot_.ptr[place.address()]);
-      hot_.lea(sp, hot_.ptr[hot_.rbp + 8]);
-      hot_.mov(hot_.rbp, hot_.r10);
-    } else {
-      hot_.lea(sp, hot_.ptr[hot_.rbp + 8]);
-      hot_.mov(hot_.rbp, hot_.ptr[place.address()]);
-    }
+    hot_.lea(sp, hot_.ptr[hot_.rbp + 8]);
+    hot_.mov(hot_.rbp, hot_.ptr[place.address()]);
     return EndCheck(place.check, true);
   }
   const Operand& operand = step.insn.operand[0];
@@ -86,7 +81,6 @@ void BlockTranslator::EmitStack(const Step& step) {
              .next = to.check.next,
              .owed = to.check.owed,
              .more = {check.more[0], check.jump},
-             .direct = check.direct != 0 ? check.direct : to.check.direct,
              .flags = to.check.flags};
   }
   EndCheck(check, true);
@@ -96,7 +90,7 @@ void BlockTranslator::EmitStack(const Step& step) {
 void BlockTranslator::EmitPushFlags(const Step& step) {
   FlagsToMemory();
   ReleaseTemps();
-  const Reg64 sp(kHostOfRsp);
+  const Reg64 sp(host_.rsp);
   EmitGetFlags(hot_, context_);
   hot_.and_(hot_.r11, ~static_cast<uint32_t>(eflags::RF | eflags::VM));
   hot_.mov(hot_.ptr[hot_.At(context_.state.scratch)], hot_.r11);

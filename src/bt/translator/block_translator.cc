@@ -36,6 +36,12 @@ bool BlockTranslator::Expressible(const Step& step) const {
   switch (step.how) {
     case Treatment::kCopy:
       return PatchInsn(step.insn, plan, bytes) != 0;
+    case Treatment::kPush:
+    case Treatment::kPop:
+    case Treatment::kLeave:
+      if (!context_.direct) return !HasMemory(step.insn) || addresses;
+      if (!HasMemory(step.insn)) return PatchInsn(step.insn, plan, bytes) != 0;
+      [[fallthrough]];
     case Treatment::kMemory:
       if (context_.direct && HasOwnAddress(step.insn) && PatchInsn(step.insn, plan, bytes) != 0)
         return true;
@@ -51,7 +57,6 @@ bool BlockTranslator::Expressible(const Step& step) const {
                                     : PatchInsn(step.insn, plan, bytes) != 0;
     case Treatment::kDivide:
     case Treatment::kLoadMxcsr:
-    case Treatment::kPush:
     case Treatment::kJumpIndirect:
     case Treatment::kCallIndirect:
       return !HasMemory(step.insn) || addresses;

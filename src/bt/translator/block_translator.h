@@ -62,6 +62,7 @@ class BlockTranslator {
         hot_(space.hot()),
         cold_(space.cold()),
         context_(context),
+        host_(context.direct),
         stubs_(stubs),
         features_(features),
         source_(source),
@@ -229,6 +230,7 @@ class BlockTranslator {
   Assembler& hot_;
   Assembler& cold_;
   const CodeContext& context_;
+  const HostRegisters host_;
   const Stubs& stubs_;
   const FeatureSet& features_;
   BlockSource& source_;

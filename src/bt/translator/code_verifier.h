@@ -17,7 +17,7 @@ namespace bt {
 //   (those of REP MOVS and REP STOS are in stubs, which unit tests run).
 // - Memory is named as [R10] behind a look-up with the right tag, and no wider than that has
 //   compared; as a tag of the TLB, [R11 + bank]; or relative to RIP inside the vCPU. RSP is never
-//   named.
+//   named, but by direct code, whose pushes and pops are the guest's, and which calls nothing.
 // - Jumps lead to code that was proved, to a stub, or to an entry of another block; indirect ones
 // to
 //   the code of a JumpTarget whose address was compared, and CodeState::page is its page.

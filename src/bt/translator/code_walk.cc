@@ -72,7 +72,7 @@ void CodeWalk::FollowLoans() {
     state_.lent ^= bit;
     return;
   }
-  const bool own = Is(context_.r[SlotOf(reg.reg)]);
+  const bool own = Is(context_.r[host_.SlotOf(reg.reg)]);
   if (own && IsMem(0)) {
     Require(!lent, "a borrowed register's value in a slot that is not its own");
     state_.saved |= bit;

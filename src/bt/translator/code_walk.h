@@ -21,7 +21,7 @@ class CodeWalk {
  public:
   CodeWalk(const CodeSpace& space, const CodeContext& context, const Stubs& stubs,
            const CodeVerifier::Code& code)
-      : space_(space), context_(context), stubs_(stubs), code_(code) {}
+      : space_(space), context_(context), host_(context.direct), stubs_(stubs), code_(code) {}
 
   std::string Run();
 
@@ -170,6 +170,11 @@ class CodeWalk {
     return context_.direct && HasMemory(insn_) && insn_.mem.base != MemoryOperand::kRip &&
            !(insn_.mem.base == kTemp1 && IsTemp(kTemp1));
   }
+  // A push or pop of the guest's stack, which RSP points to there.
+  bool OnStack(Treatment how) const {
+    return context_.direct &&
+           (how == Treatment::kPush || how == Treatment::kPop || how == Treatment::kLeave);
+  }
   // An instruction of the guest's that has a register from where that lives.
   bool OfSlot() const {
     if (!HasMemory(insn_) || insn_.mem.base != MemoryOperand::kRip || use_.memory_written)
@@ -196,8 +201,9 @@ class CodeWalk {
 
   void CheckMemory() {
     const bool repeat = context_.direct && TreatmentOf(insn_, use_) == Treatment::kRepeat;
-    if (repeat || (OfGuest() && (use_.memory_read || use_.memory_written))) {
-      Require(repeat || (insn_.mem.segment < 4 && !IsTemp(insn_.mem.index)),
+    const bool stack = OnStack(TreatmentOf(insn_, use_)) && (!HasMemory(insn_) || OfGuest());
+    if (repeat || stack || (OfGuest() && (use_.memory_read || use_.memory_written))) {
+      Require(repeat || !HasMemory(insn_) || (insn_.mem.segment < 4 && !IsTemp(insn_.mem.index)),
               "memory of a strange shape");
       return FollowFault();
     }
@@ -240,14 +246,15 @@ class CodeWalk {
       Require(state_.mxcsr == State::Mxcsr::kGood && Is(context_.state.scratch),
               "an MXCSR that may unmask exceptions");
     } else {
-      Require(IsCopied(how) || repeat || how == Treatment::kBitString,
+      Require(IsCopied(how) || repeat || OnStack(how) || how == Treatment::kBitString,
               "no instruction for translated code");
     }
     if (insn_.mnemonic == Mnemonic::DIV || insn_.mnemonic == Mnemonic::IDIV)
       Require(IsGpr(operand(0), kTemp0) && IsTemp(kTemp0), "a division that nobody has looked at");
-    Require(repeat || how == Treatment::kBitString || !use_.implicit_memory,
+    Require(repeat || OnStack(how) || how == Treatment::kBitString || !use_.implicit_memory,
             "memory that is not named");
-    Require(((use_.gpr_read | use_.gpr_written) & 1 << kGuestRsp) == 0, "the host's stack pointer");
+    Require(context_.direct || ((use_.gpr_read | use_.gpr_written) & 1 << kGuestRsp) == 0,
+            "the host's stack pointer");
     Require(static_cast<uint32_t>(VectorUseOf(insn_, use_)) <= state_.vectors,
             "vector registers that are not there");
     Require(X87UseOf(insn_) == X87Use::kNone || state_.x87, "x87 registers that are not there");
@@ -352,6 +359,7 @@ class CodeWalk {
 
   void Call(CodeSpace::Offset next) {
     const auto target = static_cast<CodeSpace::Offset>(next + operand(0).imm);
+    Require(!context_.direct, "a call by the guest's stack");
     Require(state_.in_memory, "a call that destroys the flags");
     if (target == stubs_.swapgs || target == stubs_.stac || target == stubs_.clac) {
       state_.ForgetPointers();  // another view, or another segment base
@@ -416,6 +424,7 @@ class CodeWalk {
 
   const CodeSpace& space_;
   const CodeContext& context_;
+  const HostRegisters host_;
   const Stubs& stubs_;
   const CodeVerifier::Code& code_;
   std::unordered_map<CodeSpace::Offset, Node> nodes_;

@@ -194,17 +194,19 @@ void EmitLoadVectorRegisters(Assembler& code, const CodeContext& context) {
 }
 
 void EmitStoreRegisters(Assembler& code, const CodeContext& context) {
+  const HostRegisters host(context.direct);
   for (uint8_t i = 0; i < 16; ++i) {
-    if (kAtHome >> i & 1) code.mov(code.ptr[code.At(context.r[i])], Reg64(i));
+    if (host.at_home >> i & 1) code.mov(code.ptr[code.At(context.r[i])], Reg64(i));
   }
-  code.mov(code.ptr[code.At(context.r[kGuestRsp])], Reg64(kHostOfRsp));
+  code.mov(code.ptr[code.At(context.r[kGuestRsp])], Reg64(host.rsp));
 }
 
 void EmitLoadRegisters(Assembler& code, const CodeContext& context) {
+  const HostRegisters host(context.direct);
   for (uint8_t i = 0; i < 16; ++i) {
-    if (kAtHome >> i & 1) code.mov(Reg64(i), code.ptr[code.At(context.r[i])]);
+    if (host.at_home >> i & 1) code.mov(Reg64(i), code.ptr[code.At(context.r[i])]);
   }
-  code.mov(Reg64(kHostOfRsp), code.ptr[code.At(context.r[kGuestRsp])]);
+  code.mov(Reg64(host.rsp), code.ptr[code.At(context.r[kGuestRsp])]);
 }
 
 // The entry that the jump has looked at is not the target's; another of its set may be.
