@@ -16,10 +16,11 @@ constexpr uint64_t kMillisecond = 1'000'000;
 constexpr uint64_t kApart = 2 * kMillisecond;
 constexpr unsigned kTimes = 2;
 // It stays there as long as it computes for so many times what hand-overs, and what they bring,
-// take: less would not make up for them. Its memory has to get there first, so that several bad
-// windows are forgiven.
+// take: less would not make up for them. Its memory has to get there first, and its code, so that
+// several bad windows are forgiven; fewer where it is system calls and the like that it leaves for,
+// which will not end.
 constexpr uint64_t kWindow = 64, kTimesPaid = 2;
-constexpr unsigned kForgiven = 16;
+constexpr unsigned kForgiven = 16, kForgivenCalls = 4;
 // Whoever runs code outside the cell so often in a row does not hand over to it again at once.
 constexpr unsigned kOutside = 64;
 constexpr unsigned kMostCollisions = 4;
@@ -108,7 +109,7 @@ bool CellTier::WorthIt(uint64_t now) {
   }
   if (now - seen_ < kApart) return false;
   seen_ = now;
-  return ++times_ >= kTimes && RefusalOf(space).until <= now;
+  return ++times_ >= kTimes && PresentRefusal().until <= now;
 }
 
 bool CellTier::StillWorthIt(uint64_t now) {
@@ -116,26 +117,31 @@ bool CellTier::StillWorthIt(uint64_t now) {
   const uint64_t paid = (spent.payments - spent_.payments) * cell_->payment();
   // This process pays as much.
   const bool bad = spent.time - spent_.time < (1 + 2 * kTimesPaid) * paid;
+  const uint64_t sites = cell_->done().sites;
+  const bool calls = sites - sites_ >= kWindow / 2;
   spent_ = spent;
+  sites_ = sites;
   count_ = cell_->hand_overs();
-  bad_windows_ = bad ? bad_windows_ + 1 : 0;
+  bad_windows_ = bad ? bad_windows_ + (calls ? kForgiven / kForgivenCalls : 1) : 0;
   if (bad_windows_ < kForgiven) return true;
-  Refusal& refusal = RefusalOf(cpu_.cr3_);
-  // Longer if this is what it does whenever it may; not what another program has left, which had
-  // the same page table.
+  Refusal& refusal = PresentRefusal();
+  // Longer if this is what it does whenever it may.
   const bool again = now - refusal.until < std::max(refusal.length, kShortestRefusal);
   refusal.length = again ? std::min(refusal.length * 2, kLongestRefusal) : kShortestRefusal;
   refusal.until = now + refusal.length;
   return false;
 }
 
-CellTier::Refusal& CellTier::RefusalOf(uint64_t space) {
+// Of the thread that runs now. The base of FS tells it from one that had the same page table
+// before.
+CellTier::Refusal& CellTier::PresentRefusal() {
+  const uint64_t space = cpu_.cr3_, thread = cpu_.seg_base_[static_cast<size_t>(vmm::Seg::FS)];
   Refusal* oldest = &refusals_[0];
   for (Refusal& refusal : refusals_) {
-    if (refusal.space == space) return refusal;
+    if (refusal.space == space && refusal.thread == thread) return refusal;
     if (refusal.until < oldest->until) oldest = &refusal;
   }
-  *oldest = {space, 0, 0};
+  *oldest = {space, thread, 0, 0};
   return *oldest;
 }
 
@@ -149,6 +155,7 @@ bool CellTier::Adopt() {
   }
   cell_->Adopt();
   spent_ = cell_->spent();
+  sites_ = cell_->done().sites;
   count_ = cell_->hand_overs();
   bad_windows_ = 0;
   candidate_ = ~0ull;

@@ -30,11 +30,11 @@ class CellTier final : public Tier {
   bool StillWorthIt(uint64_t now);
   bool Adopt();
 
-  // An address space that was tried: for how long not again.
+  // A user's thread that was tried: for how long not again.
   struct Refusal {
-    uint64_t space = 0, until = 0, length = 0;
+    uint64_t space = 0, thread = 0, until = 0, length = 0;
   };
-  Refusal& RefusalOf(uint64_t space);
+  Refusal& PresentRefusal();
 
   Cpu& cpu_;
   Translator translator_;
@@ -48,7 +48,8 @@ class CellTier final : public Tier {
            seen_ = 0;   // address space whose user ran, and when it was looked at
   unsigned times_ = 0;  // that it was the same
   Cell::Spent spent_;   // before the present window of hand-overs,
-  uint64_t count_ = 0;  // which began with that number
+  uint64_t count_ = 0,  // which began with that number,
+      sites_ = 0;       // and with that of instructions for the interpreter
   unsigned bad_windows_ = 0, collisions_ = 0;
   unsigned runs_outside_ = 0;  // since the cell ran
   std::array<Refusal, 8> refusals_{};

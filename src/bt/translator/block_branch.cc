@@ -50,6 +50,11 @@ void BlockTranslator::EmitBranch(const Step& step) {
       const uint8_t condition = step.insn.opcode & 0xf;
       if (step.onward == Onward::kNext) return EmitSideExit(condition, target);
       if (step.onward == Onward::kTarget) return EmitSideExit(condition ^ 1, step.next);
+      if (target == Start() && context_.direct && home_ == FlagHome::kHost) {
+        EmitLoopIf(condition, step.next);
+        EmitUnrename(hot_);
+        return EmitExit(step.next);
+      }
       if (target == Start()) {
         const CodeSpace::Offset out = EmitJumpIf(hot_, condition ^ 1);
         EmitSelfLoop();
@@ -228,6 +233,19 @@ void BlockTranslator::EmitSelfLoop() {
   EndPoll(poll, space_.OffsetOf(cold_));
   EmitOwed(cold_, poll.owed);
   EmitLeaveAtStart(poll.flags);
+}
+
+// Direct code, with the flags in the host's: back to the start on `condition`. The bell is touched
+// whether it goes there or to `next`.
+void BlockTranslator::EmitLoopIf(uint8_t condition, int32_t next) {
+  const uint32_t access = accesses_.Add(EmitTouchBell(hot_, context_, space_, 0));
+  space_.PatchJump(EmitJumpIf(hot_, condition), start_);
+  accesses_[access].stub = space_.OffsetOf(cold_);
+  const CodeSpace::Offset taken = EmitJumpIf(cold_, condition);
+  EmitUnrename(cold_);
+  AddExit(EmitJump(cold_), next);
+  space_.PatchJump(taken, space_.OffsetOf(cold_));
+  EmitLeaveAtStart(FlagHome::kHost);
 }
 
 // In the cold half: leaves on the first instruction.

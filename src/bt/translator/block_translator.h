@@ -145,6 +145,7 @@ class BlockTranslator {
   Poll EmitPoll();
   void EndPoll(const Poll& poll, CodeSpace::Offset target);
   void EmitSelfLoop();
+  void EmitLoopIf(uint8_t condition, int32_t next);
   void EmitLeaveAtStart(FlagHome flags);
   void AddExit(CodeSpace::Offset jump, int32_t target, bool plain = false);
   void AddExitFromMemory(CodeSpace::Offset jump, int32_t target, bool plain = false);
