@@ -58,10 +58,10 @@ class UserMachine : public LongModeMachine {
     Store(kCode, code);
     Again(code.size());
   }
-  // The same without having written it anew.
-  void Again(size_t size) {
+  // The same without having written it anew. RBP is `stack` as well.
+  void Again(size_t size, uint64_t stack = kStack) {
     Registers gpr{};
-    gpr[4] = kStack;
+    gpr[4] = gpr[5] = stack;
     gpr[7] = kData;
     RunHot(kCode, size, gpr, 50);
   }
@@ -135,9 +135,15 @@ TEST_CASE("registers keep their values where they share the host's with ours", "
 TEST_CASE("a loop in a cell ends when its vCPU is wanted", "[cell]") {
   UserMachine machine;
   // XOR EAX, EAX; L: INC RAX; CMP RAX, 1; JMP L, and what leads back by its flags.
-  for (const Code& code :
-       {Code{0x31, 0xc0, 0x48, 0xff, 0xc0, 0x48, 0x83, 0xf8, 0x01, 0xeb, 0xf7},
-        Code{0x31, 0xc0, 0x48, 0xff, 0xc0, 0x48, 0x83, 0xf8, 0x01, 0x73, 0xf7}}) {
+  const Code by_jump = {0x31, 0xc0, 0x48, 0xff, 0xc0, 0x48, 0x83, 0xf8, 0x01, 0xeb, 0xf7};
+  const Code by_flags = {0x31, 0xc0, 0x48, 0xff, 0xc0, 0x48, 0x83, 0xf8, 0x01, 0x73, 0xf7};
+  // TEST AL, 1; JZ M; CMP RAX, 1; JAE L; M: CMP RAX, 1; JAE L
+  const Code by_two_ways = {0x31, 0xc0, 0x48, 0xff, 0xc0, 0xa8, 0x01, 0x74, 0x06, 0x48, 0x83,
+                            0xf8, 0x01, 0x73, 0xf3, 0x48, 0x83, 0xf8, 0x01, 0x73, 0xed};
+  // LEA RDX, [L]; PUSH RDX; RET
+  const Code by_return = {0x31, 0xc0, 0x48, 0xff, 0xc0, 0x48, 0x83, 0xf8, 0x01,
+                          0x48, 0x8d, 0x15, 0xf2, 0xff, 0xff, 0xff, 0x52, 0xc3};
+  for (const Code& code : {by_jump, by_flags, by_two_ways, by_return}) {
     std::atomic<bool> over{false};
     std::thread caller([&] {
       while (!over) {
@@ -156,6 +162,52 @@ TEST_CASE("a loop in a cell ends when its vCPU is wanted", "[cell]") {
     CHECK((machine.cpu().Rflags() & 0xc1) == 0);
   }
   CHECK(FindCell().pid != 0);
+}
+
+TEST_CASE("the guest's stack is the cell's", "[cell]") {
+  UserMachine machine;
+  machine.Run({0x54, 0x59, 0x89, 0x0f});  // PUSH RSP; POP RCX; MOV [RDI], ECX
+  CHECK(machine.Data() == UserMachine::kStack);
+  machine.Run({0x6a, 0x2a, 0xff, 0x34, 0x24, 0x8f, 0x07, 0x5c});  // PUSH 42; PUSH [RSP]; POP [RDI]
+  CHECK(machine.Data() == 42);                                    // POP RSP
+  CHECK(machine.cpu().r[4] == 42);
+  machine.Run({0xc8, 0x10, 0, 0, 0xff, 0x37, 0xc9});  // ENTER 16, 0; PUSH [RDI]; LEAVE
+  CHECK(machine.cpu().r[4] == UserMachine::kStack);
+  CHECK(machine.HandOvers() > 0);
+}
+
+TEST_CASE("a stack that is not there is the guest's fault, before anything is done", "[cell]") {
+  struct Sample {
+    const char* what;
+    Code code;
+  };
+  const Sample samples[] = {{"PUSH RBX", {0x53}},
+                            {"PUSH 1", {0x6a, 0x01}},
+                            {"PUSH QWORD [RDI]", {0xff, 0x37}},
+                            {"PUSHFQ", {0x9c}},
+                            {"POP RCX", {0x59}},
+                            {"LEAVE", {0xc9}},
+                            {"CALL next", {0xe8, 0, 0, 0, 0}},
+                            {"CALL RDI", {0xff, 0xd7}},
+                            {"RET", {0xc3}},
+                            {"RET 8", {0xc2, 8, 0}}};
+  // No page of the guest's; no address at all, which the host tells by another signal.
+  const std::pair<uint64_t, uint8_t> stacks[] = {{0x300800, bt::kPF}, {0x800000000800, bt::kSS}};
+  for (const Sample& sample : samples) {
+    for (const auto& [stack, vector] : stacks) {
+      INFO(sample.what << " at " << std::hex << stack);
+      UserMachine machine;
+      machine.Run(sample.code);  // with a stack
+      machine.Again(sample.code.size(), stack);
+      const bt::Cpu& cpu = machine.cpu();
+      CHECK(cpu.fault_.active);
+      CHECK(cpu.fault_.vector == vector);
+      CHECK(cpu.r[bt::kRip] == UserMachine::kCode);
+      CHECK(cpu.r[4] == stack);
+      CHECK(cpu.r[5] == stack);
+      CHECK(machine.HandOvers() > 0);
+    }
+  }
 }
 
 TEST_CASE("a bell takes its page away from who listens, and brings it back", "[cell]") {
