@@ -33,20 +33,21 @@ Sample TakeSample() {
 }
 
 // When the program began: what it does until somebody asks need not be waited for.
-const Sample start = TakeSample();
+const Sample kProgramStart = TakeSample();
 
 // Hz, rounded to kHz; 0 when the two clocks make no sense together.
 uint64_t Measure() {
   Sample end = TakeSample();
-  if (end.ns - start.ns < kCalibrationNs) {
-    const timespec pause{.tv_sec = 0,
-                         .tv_nsec = static_cast<long>(kCalibrationNs - (end.ns - start.ns))};
+  if (end.ns - kProgramStart.ns < kCalibrationNs) {
+    const timespec pause{
+        .tv_sec = 0, .tv_nsec = static_cast<long>(kCalibrationNs - (end.ns - kProgramStart.ns))};
     nanosleep(&pause, nullptr);
     end = TakeSample();
   }
-  if (end.tsc <= start.tsc || end.ns <= start.ns) return 0;
-  const auto hz = static_cast<uint64_t>(static_cast<unsigned __int128>(end.tsc - start.tsc) * kGhz /
-                                        (end.ns - start.ns));
+  if (end.tsc <= kProgramStart.tsc || end.ns <= kProgramStart.ns) return 0;
+  const auto hz =
+      static_cast<uint64_t>(static_cast<unsigned __int128>(end.tsc - kProgramStart.tsc) * kGhz /
+                            (end.ns - kProgramStart.ns));
   return (hz + 500) / 1000 * 1000;
 }
 
