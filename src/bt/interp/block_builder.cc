@@ -1,12 +1,11 @@
 #include "bt/interp/block_builder.h"
 
 #include "bt/interp/interpreter.h"
+#include "bt/interp/page_entry.h"
 #include "bt/isa/decoder.h"
 
 namespace bt {
 namespace {
-
-constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
 
 bool RaiseInvalidOpcode(Cpu& cpu, const Op&) {
   return cpu.Raise(kUD);
@@ -167,8 +166,7 @@ Block* Cpu::LookupBlock(uint64_t linear) {
   if ((linear ^ entry.tag) < vmm::kPageSize) {
     phys = entry.page | (linear & (vmm::kPageSize - 1));
   } else {
-    if (LongMode() && In64() &&
-        static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) != linear) {
+    if (LongMode() && In64() && !Canonical(linear)) {
       Raise(kGP, 0);
       return nullptr;
     }

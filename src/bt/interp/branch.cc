@@ -1,5 +1,6 @@
 // Near and far JMP, CALL, RET; JCXZ and the LOOPs. [SDM 2A]
 #include "bt/interp/families.h"
+#include "bt/interp/page_entry.h"
 
 namespace bt {
 namespace {
@@ -8,7 +9,7 @@ namespace {
 template <class T>
 bool InLimit(Cpu& cpu, T target) {
   if constexpr (sizeof(T) == 8) {
-    if (static_cast<T>(static_cast<int64_t>(target << 16) >> 16) == target) return true;
+    if (Canonical(target)) return true;
   } else {
     if (target <= cpu.seg_[1].limit) return true;
   }

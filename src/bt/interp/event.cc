@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "bt/interp/cpu.h"
+#include "bt/interp/page_entry.h"
 
 namespace bt {
 namespace {
@@ -9,10 +10,6 @@ namespace {
 // Faults that make a double fault of a fault during delivery. [SDM 3A] table 6-5
 bool Contributory(uint8_t vector) {
   return vector == kDE || (vector >= kTS && vector <= kGP);
-}
-
-bool Canonical(uint64_t linear) {
-  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
 }
 
 // With whose rights a handler's stack is written.

@@ -2,6 +2,7 @@
 #include "bt/interp/families.h"
 #include "bt/interp/flat_segments.h"
 #include "bt/interp/interpreter.h"
+#include "bt/interp/page_entry.h"
 
 namespace bt {
 namespace {
@@ -52,10 +53,6 @@ void EnterFlat(Cpu& cpu, const vmm::SegmentState& cs, const vmm::SegmentState& s
   cpu.cpl_ = cpl;
   cpu.SetSegment(vmm::Seg::CS, cs);
   cpu.SetSegment(vmm::Seg::SS, ss);
-}
-
-bool Canonical(uint64_t linear) {
-  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
 }
 
 // Where the vendors' fast calls differ. [SDM 2B] SYSCALL, [APM 3] SYSCALL

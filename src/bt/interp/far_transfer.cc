@@ -1,13 +1,10 @@
 // Far JMP, CALL, RET and IRET: the transfers that may change mode or privilege.
 // [SDM 3A] 5.8, [SDM 2A] the instructions' pages
 #include "bt/interp/cpu.h"
+#include "bt/interp/page_entry.h"
 
 namespace bt {
 namespace {
-
-bool Canonical(uint64_t linear) {
-  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
-}
 
 uint64_t Truncate(uint64_t value, unsigned bits) {
   return bits == 64 ? value : value & ((1ull << bits) - 1);

@@ -1,6 +1,7 @@
 // Model-specific registers. [SDM 4] 2.1; what is not here raises #GP, which kernels probe for.
 #include "bt/interp/cpu.h"
 #include "bt/interp/interpreter.h"
+#include "bt/interp/page_entry.h"
 
 namespace bt {
 namespace {
@@ -75,10 +76,6 @@ enum Msr : uint32_t {
 uint64_t SpecCtrlBits(const vmm::CpuidPolicy& cpuid) {
   if (!cpuid.Has("spec_ctrl") && !cpuid.Has("amd_ibrs")) return 0;
   return 3 | (cpuid.Has("ssbd") || cpuid.Has("amd_ssbd") ? 4 : 0);
-}
-
-bool Canonical(uint64_t linear) {
-  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
 }
 
 // Index in Msrs::mtrr_fixed, or -1.

@@ -1,13 +1,10 @@
 // Instructions about segments and descriptor tables: LDS.., LAR LSL VERR VERW ARPL, LGDT.. STR,
 // SWAPGS, FSGSBASE.
 #include "bt/interp/families.h"
+#include "bt/interp/page_entry.h"
 
 namespace bt {
 namespace {
-
-bool Canonical(uint64_t linear) {
-  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
-}
 
 // aux: segment register | operand bytes are T.
 template <class T>

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bt/interp/cpu.h"
+#include "bt/interp/page_entry.h"
 
 namespace bt {
 
@@ -250,9 +251,7 @@ bool Cpu::InvalidatePcid(uint64_t type, uint64_t descriptor, uint64_t linear) {
   }
   switch (type) {
     case 0:
-      if (static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) != linear) {
-        return Raise(kGP, 0);
-      }
+      if (!Canonical(linear)) return Raise(kGP, 0);
       banks_.FlushContextPage(pcid, linear);
       break;
     case 1:

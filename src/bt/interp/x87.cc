@@ -3,15 +3,13 @@
 #include "bt/interp/families.h"
 #include "bt/interp/fpu.h"
 #include "bt/interp/native_thunk.h"
+#include "bt/interp/page_entry.h"
 
 namespace bt {
 
 bool CheckWrite(Cpu& cpu, uint64_t linear, unsigned size, bool stack) {
-  const auto canonical = [](uint64_t at) {
-    return static_cast<uint64_t>(static_cast<int64_t>(at << 16) >> 16) == at;
-  };
   const uint64_t last = linear + size - 1;
-  if (cpu.In64() && (!canonical(linear) || !canonical(last)))
+  if (cpu.In64() && (!Canonical(linear) || !Canonical(last)))
     return cpu.Raise(stack ? kSS : kGP, 0);
   uint64_t phys;
   if (!cpu.Translate(linear, Access::kWrite, cpu.view_, &phys, nullptr)) return false;

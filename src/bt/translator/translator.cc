@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "bt/interp/interpreter.h"
+#include "bt/interp/page_entry.h"
 #include "bt/translator/host_registers.h"
 #include "bt/translator/lockstep.h"
 #include "vmm/core/base/check.h"
@@ -10,12 +11,6 @@
 
 namespace bt {
 namespace {
-
-constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
-
-bool Canonical(uint64_t linear) {
-  return static_cast<uint64_t>(static_cast<int64_t>(linear << 16) >> 16) == linear;
-}
 
 Counting CountingFor(const vmm::VmParts& parts) {
   if (parts.schedule || parts.lockstep) return Counting::kBounded;
