@@ -1,31 +1,17 @@
 #include "bt/translator/code_space.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <cerrno>
 
+#include "tests/support/pagemap.h"
+
 namespace {
 
-constexpr size_t kPage = 4096;
+using vmm::MappedPages;
 
-// Pages of [start, start + bytes) that an access finds where they are.
-size_t Mapped(const uint8_t* start, size_t bytes) {
-  const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-  REQUIRE(pagemap >= 0);
-  size_t mapped = 0;
-  for (size_t at = 0; at < bytes; at += kPage) {
-    uint64_t word = 0;  // bit 63: present. [proc(5)] pagemap
-    const auto page = reinterpret_cast<uintptr_t>(start + at) / kPage;
-    REQUIRE(pread(pagemap, &word, sizeof(word), static_cast<off_t>(page * sizeof(word))) ==
-            sizeof(word));
-    mapped += word >> 63;
-  }
-  close(pagemap);
-  return mapped;
-}
+constexpr size_t kPage = 4096;
 
 }  // namespace
 
@@ -38,24 +24,24 @@ TEST_CASE("memory that code is about to need is mapped ahead", "[interp]") {
     bt::CodeSpace space(static_cast<uint8_t*>(range), kBytes);
     const uint8_t* const hot = space.hot().getCurr();
     space.Prepare(kCode);
-    const size_t ready = Mapped(hot, kBytes / 2);
+    const size_t ready = MappedPages(hot, kBytes / 2);
     CHECK(ready >= kCode / kPage);
     CHECK(ready < kBytes / 2 / kPage);
-    CHECK(Mapped(space.run(0), kBytes / 2) >= ready);
+    CHECK(MappedPages(space.run(0), kBytes / 2) >= ready);
     const uint8_t* const cold = space.cold().getCurr();
-    CHECK(Mapped(cold, kCode) == kCode / kPage);
+    CHECK(MappedPages(cold, kCode) == kCode / kPage);
     // What is left of it is enough for a while, then there is more.
     space.hot().setSize(ready * kPage - kCode);
     space.Prepare(kCode);
-    CHECK(Mapped(hot, kBytes / 2) == ready);
+    CHECK(MappedPages(hot, kBytes / 2) == ready);
     space.hot().setSize(ready * kPage - kCode + 1);
     space.Prepare(kCode);
-    CHECK(Mapped(hot, kBytes / 2) > ready);
+    CHECK(MappedPages(hot, kBytes / 2) > ready);
     // Up to the end of its half, and no further.
     space.hot().setSize(kBytes / 2 - kCode);
     space.Prepare(kCode);
-    CHECK(Mapped(hot, kBytes / 2) == kBytes / 2 / kPage);
-    CHECK(Mapped(cold + kCode * 8, kBytes / 2 - kCode * 8) == 0);
+    CHECK(MappedPages(hot, kBytes / 2) == kBytes / 2 / kPage);
+    CHECK(MappedPages(cold + kCode * 8, kBytes / 2 - kCode * 8) == 0);
   }
   munmap(range, kBytes);
 }

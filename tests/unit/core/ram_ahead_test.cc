@@ -12,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "tests/support/pagemap.h"
 #include "vmm/core/host/unique_fd.h"
 #include "vmm/core/memory/guest_memory.h"
 
@@ -40,15 +41,6 @@ bool Becomes(F&& condition) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return true;
-}
-
-// Whether an access finds the page where it is. Bit 63 of its word in pagemap: [proc(5)]
-bool IsMapped(const uint8_t* page) {
-  const UniqueFd pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-  uint64_t word = 0;
-  const auto at = static_cast<off_t>(reinterpret_cast<uintptr_t>(page) / kPageSize * sizeof(word));
-  REQUIRE(pread(pagemap.get(), &word, sizeof(word), at) == sizeof(word));
-  return (word >> 63) != 0;
 }
 
 bool HasBytes(const GuestMemory& memory, uint64_t bytes) {
