@@ -209,7 +209,8 @@ class TestInspect(CliTest):
         self.assertEqual((dtc.returncode, dtc.stderr), (0, ''))
         self.assertEqual(len(re.findall(r'\bcpu@\d ', dtc.stdout)), 3)
         self.assertEqual(len(re.findall(r'\bserial@i', dtc.stdout)), 4)
-        self.assertRegex(dtc.stdout, r'memory@100000 \{\s+device_type = "memory";\s+reg = <0x00 0x100000 0x00 0x3f00000>;')
+        self.assertRegex(dtc.stdout, r'memory@100000 \{\s+device_type = "memory";\s+'
+                                     r'reg = <0x00 0x100000 0x00 0x3f00000>;')
 
     def test_a_device_tree_that_can_not_be_written_is_an_error(self):
         self.assert_fails(self.inspect('--dtb', 'none/vm.dtb'), CANNOT_CREATE, r"can't write none/vm\.dtb")
@@ -272,7 +273,8 @@ class TestNew(CliTest):
         initrd = self.write('initrd', 'some bytes')
         made = self.make('--initrd', initrd, '--disk', '64M', '--cpus', '2', '--memory', '64M', '--append',
                          'quote=" back=\\ end')
-        self.assertEqual((made.returncode, made.stdout), (0, f'made; it runs with: {shlex.quote(VMM)} run machine\n'), made.stderr)
+        self.assertEqual((made.returncode, made.stdout),
+                         (0, f'made; it runs with: {shlex.quote(VMM)} run machine\n'), made.stderr)
         self.assertEqual(self.left(), ['disk.qcow2', 'initrd', 'logs', 'vm.toml', 'vmlinuz'])
         with open(os.path.join(self.directory, 'machine', 'vm.toml'), encoding='utf-8') as file:
             self.assertEqual(file.read().splitlines(), [
@@ -295,14 +297,14 @@ class TestNew(CliTest):
             # Each run is kept behind those before.
             printed += ran.stdout
             self.assertEqual(self.log('console.log'), printed)
-            self.assertEqual(len(re.findall(r'(?m)^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d engine: interpreter: as asked for$',
-                                            self.log('vmm.log'))), count)
+            self.assertEqual(len(re.findall(r'(?m)^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d '
+                                            r'engine: interpreter: as asked for$', self.log('vmm.log'))), count)
 
     def test_it_runs_by_the_command_that_it_said(self):
         name, program = "it's a machine", os.path.join(self.directory, 'a vmm')
         os.symlink(os.path.abspath(VMM), program)
-        made = subprocess.run(['./a vmm', 'new', name, '--kernel', tiny_guest('hello-multiboot'), '--no-net', '--append', 'off'],
-                              cwd=self.directory, capture_output=True, text=True, timeout=60, check=True).stdout
+        made = subprocess.run(['./a vmm', 'new', name, '--kernel', tiny_guest('hello-multiboot'), '--no-net', '--append',
+                               'off'], cwd=self.directory, capture_output=True, text=True, timeout=60, check=True).stdout
         command = made.removeprefix('made; it runs with: ').rstrip('\n') + ' --accel interpreter'
         ran = subprocess.run(['sh', '-c', command], cwd=self.directory, stdin=subprocess.DEVNULL, capture_output=True,
                              text=True, timeout=60, check=False)
@@ -408,7 +410,8 @@ class TestTest(CliTest):
                 self.assertEqual(self.result()['tests'][0]['verdict'], 'error')
 
     def test_without_busybox_the_way_out_is_told(self):
-        if any(os.path.exists(os.path.join(folder, 'busybox')) for folder in ('/bin', '/usr/bin', '/sbin', '/usr/sbin')):
+        folders = ('/bin', '/usr/bin', '/sbin', '/usr/sbin')
+        if any(os.path.exists(os.path.join(folder, 'busybox')) for folder in folders):
             self.skipTest('there is a busybox on this host')
         self.assert_fails(self.vmm('test', *self.kernel(), '--', 'true', env={'PATH': '/nonexistent'}), 69,
                           'no static busybox on this host; fix: install busybox-static')
