@@ -6,6 +6,17 @@
 #include "vmm/core/base/check.h"
 
 namespace bt {
+namespace {
+
+// It can't fault, and no code of ours comes with it that destroys the flags, once the registers
+// that it uses are there.
+bool IsHarmless(const BlockStep& step) {
+  return step.how == Treatment::kCopy || step.how == Treatment::kAddress ||
+         step.how == Treatment::kSelector || step.how == Treatment::kNothing;
+}
+
+}  // namespace
+
 void BlockTranslator::FlagsToMemory() {
   if (owed_) FlagsToHost();
   recipe_ = {};
@@ -54,9 +65,7 @@ bool BlockTranslator::Serves(size_t first, uint16_t registers) const {
     if (step.vector > vectors_ || (x87 && !x87_)) return false;
     const bool overwrites = OverwritesFlags(step.insn, step.use);
     if (!holds) {  // lost, unless they do not matter any more
-      const bool harmless = step.how == Treatment::kCopy || step.how == Treatment::kAddress ||
-                            step.how == Treatment::kSelector || step.how == Treatment::kNothing;
-      if (!harmless || SpanStarts(static_cast<uint16_t>(i))) return false;
+      if (!IsHarmless(step) || SpanStarts(static_cast<uint16_t>(i))) return false;
       if (!overwrites && (step.use.flags_read || step.use.flags_written)) return false;
     }
     if (overwrites || step.use.flags_written) return true;
@@ -125,9 +134,25 @@ void BlockTranslator::CarryToHost() {
   flags_ = FlagHome::kHost;
 }
 
-// What comes next makes or uses flags as the guest's instruction does.
+// Whether nobody sees the flags any more, from the step `first` on: they are overwritten before
+// anything reads them, faults or leaves.
+bool BlockTranslator::FlagsDie(size_t first) const {
+  for (size_t i = first; i < steps_.size(); ++i) {
+    const Step& step = steps_[i];
+    const bool loads = step.vector > vectors_ || (step.x87 != X87Use::kNone && !x87_);
+    if (!IsHarmless(step) || SpanStarts(static_cast<uint16_t>(i)) || loads || step.use.flags_read)
+      return false;
+    if (OverwritesFlags(step.insn, step.use)) return true;
+  }
+  return false;
+}
+
+// What comes next makes or uses flags as the guest's instruction does. One that makes only some of
+// them finds any, where nobody sees the others.
 void BlockTranslator::FlagsFor(const Step& step, bool keep_temp1) {
   if (OverwritesFlags(step.insn, step.use))
+    flags_ = FlagHome::kHost;
+  else if (step.use.flags_written && !step.use.flags_read && FlagsDie(step_ + 1u))
     flags_ = FlagHome::kHost;
   else if (NeedsOnlyCarry(step.insn))
     CarryToHost();

@@ -214,6 +214,7 @@ class BlockTranslator {
   void FlagsToMemory();
   void FlagsAside();
   bool Serves(size_t first, uint16_t registers) const;
+  bool FlagsDie(size_t first) const;
   bool KeepsOperand(const Step& step) const;
   void FollowRecipe(const Step& step);
   void EmitRecipe(Assembler& code, const FlagRecipe& recipe);

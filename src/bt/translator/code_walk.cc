@@ -129,8 +129,10 @@ void CodeWalk::FollowFlags() {
     state_.in_host = state_.carry = false;
     return;
   }
-  Require(state_.in_host || OverwritesFlags(insn_, use_) || (state_.carry && NeedsOnlyCarry(insn_)),
-          "flags that are not there");
+  const bool there =
+      state_.in_host || OverwritesFlags(insn_, use_) || (state_.carry && NeedsOnlyCarry(insn_));
+  if (!there && use_.flags_written != 0 && use_.flags_read == 0) return state_.LoseFlags();
+  Require(there, "flags that are not there");
   if (use_.flags_written == 0) return;
   state_.MakeFlags(state_.RecipeOf(insn_, use_));
 }

@@ -73,6 +73,12 @@ struct VerifierState {
     carry = false;
     in_host = true;
   }
+  // One that makes some of them did, and the others are not the guest's: until all are overwritten
+  // nobody may see them.
+  void LoseFlags() {
+    SetRecipe({});
+    in_host = in_memory = carry = false;
+  }
   // These registers have other values.
   void ForgetRecipe(uint16_t changed) {
     if (changed & recipe.registers) SetRecipe({});

@@ -231,6 +231,24 @@ TEST_CASE("a look-up that is not as it was emitted is refused", "[verifier]") {
   CHECK_FALSE(refused(load, {0x41, 0x8b, 0x02}));   // as it was
 }
 
+TEST_CASE("flags that are not all made are seen by nobody, or it is noticed", "[verifier]") {
+  CodeWorkshop workshop;
+  // MOV EAX, [RDI]; BTS EAX, ECX; ADD EAX, ECX
+  const CodeWorkshop::Emitted emitted =
+      workshop.Translate({0x8b, 0x07, 0x0f, 0xab, 0xc8, 0x01, 0xc8});
+  CHECK(workshop.Verify(emitted) == "");
+  const uint8_t* code = workshop.space.run(0);
+  const uint8_t* end = code + emitted.hot.end;
+  const Code both = {0x0f, 0xab, 0xc8, 0x01, 0xc8};
+  const uint8_t* found = std::search(code + emitted.hot.begin, end, both.begin(), both.end());
+  REQUIRE(found != end);  // and no flags are brought back between the two
+  const auto add = static_cast<CodeSpace::Offset>(found + 3 - code);
+  for (const Code& instead : {Code{0x89, 0xc8}, Code{0x11, 0xc8}, Code{0xff, 0xc0}}) {
+    const Changed changed(workshop, add, instead);  // MOV, ADC; INC, which keeps the carry
+    CHECK(workshop.Verify(emitted) != "");
+  }
+}
+
 TEST_CASE("an indirect jump that is not as it was emitted is refused", "[verifier]") {
   CodeWorkshop workshop;
   const CodeWorkshop::Emitted emitted = workshop.Translate({0xff, 0xe0});  // JMP RAX

@@ -96,6 +96,10 @@ const Sample kSamples[] = {
     {"across pages: MOV EAX, ECX", {0x89, 0xc8}, 5},
     {"across pages: MOV R9, RCX", {0x49, 0x89, 0xc9}, 5},
     {"CMP and JZ", {0x48, 0x39, 0xc8, 0x74, 0x10}},
+    {"some flags are made, and nobody sees the others: MOV EAX, [RDI]; BTS EAX, ECX; ADD EAX, ECX",
+     {0x8b, 0x07, 0x0f, 0xab, 0xc8, 0x01, 0xc8}},
+    {"somebody may: MOV EAX, [RDI]; BTS EAX, ECX; MOV EDX, [RAX]; ADD EAX, ECX",
+     {0x8b, 0x07, 0x0f, 0xab, 0xc8, 0x8b, 0x10, 0x01, 0xc8}},
     {"two blocks: LEA R9, [RDI+1]; TEST RAX, RAX; JZ; CMP RAX, RCX; MOV [RSI], R9; JZ",
      {0x4c, 0x8d, 0x4f, 0x01, 0x48, 0x85, 0xc0, 0x74, 0x10},
      0,
@@ -144,9 +148,23 @@ const Sample kSamples[] = {
      Counting::kCount},
 };
 
+// A user's code in a cell, where memory is at its linear address.
+const Sample kDirectSamples[] = {
+    {"in a cell, a load: MOV EAX, [RSP+8]", {0x8b, 0x44, 0x24, 0x08}},
+    {"in a cell, a load: MOV RAX, [RIP+256]", {0x48, 0x8b, 0x05, 0, 1, 0, 0}},
+    {"in a cell, the stack: PUSH RBX; PUSH [RAX]; POP RSP; LEAVE", {0x53, 0xff, 0x30, 0x5c, 0xc9}},
+    {"in a cell: R9 is at home: ADD R9, R10", {0x4d, 0x01, 0xd1}},
+    {"in a cell: PUSHFQ", {0x9c}},
+    {"in a cell: CALL", {0xe8, 0, 1, 0, 0}},
+    {"in a cell: CALL RAX", {0xff, 0xd0}},
+    {"in a cell: RET 16", {0xc2, 0x10, 0}},
+    {"in a cell: DEC ECX and JNZ to it", {0xff, 0xc9, 0x75, 0xfc}},
+    {"in a cell: JMP to itself", {0xeb, 0xfe}},
+};
+
 class Emitter {
  public:
-  Emitter() { NameThings(); }
+  explicit Emitter(bool direct) : workshop_(LeaveOut::kNothing, direct) { NameThings(); }
 
   std::string Emit(const Sample& sample) {
     CodeWorkshop::Blocks blocks = {{sample.second_page ? 0x5fffu : 0x5100u, sample.code}};
@@ -196,6 +214,7 @@ class Emitter {
     for (unsigned i = 0; i < 6; ++i)
       name(&around_.seg[i].selector, std::string("selector.") + kSegments[i]);
     name(&around_.flags, "flags");
+    name(&around_.bell, "bell");
     name(&around_.tlb, "tlb");
     name(&around_.key, "key");
     name(&around_.attention, "attention");
@@ -286,9 +305,10 @@ class Emitter {
 
 TEST_CASE("the translator emits the code that it did", "[emitted]") {
   const auto path = SourceRoot() / "tests/unit/bt/emitted_code.txt";
-  Emitter emitter;
+  Emitter emitter(false), direct(true);
   std::string emitted;
   for (const Sample& sample : kSamples) emitted += emitter.Emit(sample) + '\n';
+  for (const Sample& sample : kDirectSamples) emitted += direct.Emit(sample) + '\n';
   if (std::getenv("VMM_UPDATE_GOLDENS")) std::ofstream(path) << emitted;
   std::ifstream file(path);
   std::stringstream golden;
