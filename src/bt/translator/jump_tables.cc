@@ -9,7 +9,7 @@
 namespace bt {
 
 static_assert(sizeof(JumpTable) % 4096 == 0);
-static_assert(sizeof(JumpTarget) == 16 && JumpTable::Index(1) >= JumpTable::kWays);
+static_assert(sizeof(JumpTarget) == 16 && JumpTable::Index(64) >= JumpTable::kWays);
 
 namespace {
 

@@ -23,11 +23,11 @@ struct alignas(64) JumpTable {
   static void operator delete(void* memory);
 
   static constexpr unsigned kTargetBits = 14, kTargets = 1 << kTargetBits;
-  // `(low 32 bits * kHash) >> kHashShift & kIndexMask` is the offset of the entry where a target
-  // is first looked for; then come the others of the same cache line.
+  // `linear * kSpread & kIndexMask` is the offset of the entry where a target is first looked for;
+  // then come the others of the same cache line. What is near in the guest's code is near here, but
+  // calls one behind the other have entries of their own.
   static constexpr unsigned kWays = 4;
-  static constexpr uint32_t kHash = 0x9e3779b1;
-  static constexpr unsigned kHashShift = 32 - kTargetBits - 4;
+  static constexpr uint32_t kSpread = 3;
   static constexpr uint32_t kIndexMask = (kTargets - 1) << 4;
   // Numbers that the translator gives to pages with code.
   static constexpr unsigned kPages = 4096;
@@ -37,10 +37,10 @@ struct alignas(64) JumpTable {
   uint64_t pages[kPages];  // or kNowhere
 
   static constexpr unsigned Index(uint64_t linear) {
-    return (static_cast<uint32_t>(linear) * kHash >> kHashShift & kIndexMask) / sizeof(JumpTarget);
+    return (static_cast<uint32_t>(linear) * kSpread & kIndexMask) / sizeof(JumpTarget);
   }
   // An entry that holds nothing has an address that belongs elsewhere. All but the first are zero.
-  static constexpr JumpTarget Empty(unsigned index) { return {index < kWays ? 1u : 0u, 0}; }
+  static constexpr JumpTarget Empty(unsigned index) { return {index < kWays ? 64u : 0u, 0}; }
 };
 
 // The tables of the keys that were used last. A key is never used again for anything else, so a

@@ -289,8 +289,8 @@ void EmitComparePage(Assembler& code, const CodeContext& context, int32_t distan
 }
 
 void EmitFindTarget(Assembler& code, const CodeContext& context) {
-  code.imul(code.r11d, code.r10d, static_cast<int>(JumpTable::kHash));
-  code.shr(code.r11d, JumpTable::kHashShift);
+  static_assert(JumpTable::kSpread == 3);
+  code.lea(code.r11d, code.ptr[code.r10 + code.r10 * 2]);
   code.and_(code.r11d, JumpTable::kIndexMask);
   code.add(code.r11, code.ptr[code.At(context.jumps)]);
 }
