@@ -10,17 +10,17 @@
 namespace bt {
 namespace {
 
-// What is known of a register: an unknown value, named by a number, and a constant.
+// What is known of a register: an unknown value, named by a number, and a constant. There is one of
+// these for each register and step, so it is small.
 struct Value {
-  uint32_t root = 0;
-  int64_t offset = 0;
-  Value operator+(int64_t bytes) const { return {root, offset + bytes}; }
+  int32_t offset = 0;
+  uint16_t root = 0;
 };
 
 // An address: its base, index << shift and segment base are known by their names, the sum of all
 // constants by value.
 struct Place {
-  uint32_t base = 0, index = 0;
+  uint16_t base = 0, index = 0;
   uint8_t shift = 0, segment = 0;
   int64_t offset = 0;
   bool SameRoots(const Place& other) const {
@@ -30,7 +30,7 @@ struct Place {
 };
 
 // Roots that are no register's.
-constexpr uint32_t kNothing = 0, kPage = 1, kFirstRoot = 2;
+constexpr uint16_t kNothing = 0, kPage = 1, kFirstRoot = 2;
 
 class Registers {
  public:
@@ -41,7 +41,7 @@ class Registers {
   }
   const Value& operator[](unsigned reg) const { return values_[reg]; }
   // A register that is `root` and a constant; kNoReg: there is none.
-  uint8_t Find(uint32_t root) const {
+  uint8_t Find(uint16_t root) const {
     for (uint8_t reg = 0; reg < values_.size(); ++reg) {
       if (values_[reg].root == root) return reg;
     }
@@ -50,26 +50,26 @@ class Registers {
 
   void Follow(const BlockStep& step) {
     const Value rsp = values_[kGuestRsp], rbp = values_[5];
-    const std::optional<Value> result = ResultOf(step);
+    const std::optional<Sum> result = ResultOf(step);
     for (unsigned reg = 0; reg < values_.size(); ++reg) {
       if (step.use.gpr_written >> reg & 1) Forget(reg);
     }
-    if (result) values_[step.insn.operand[0].reg] = *result;
+    if (result) Put(step.insn.operand[0].reg, *result);
     switch (step.how) {
       case Treatment::kPush:
       case Treatment::kPushFlags:
       case Treatment::kCall:
       case Treatment::kCallIndirect:
-        values_[kGuestRsp] = rsp + -8;
+        Put(kGuestRsp, {rsp, -8});
         break;
       case Treatment::kPop:
-        if (step.insn.operand[0].reg != kGuestRsp) values_[kGuestRsp] = rsp + 8;
+        if (step.insn.operand[0].reg != kGuestRsp) Put(kGuestRsp, {rsp, 8});
         break;
       case Treatment::kReturn:
-        values_[kGuestRsp] = rsp + 8 + StackReleased(step.insn);
+        Put(kGuestRsp, {rsp, 8 + StackReleased(step.insn)});
         break;
       case Treatment::kLeave:
-        values_[kGuestRsp] = rbp + 8;
+        Put(kGuestRsp, {rbp, 8});
         Forget(5);
         break;
       default:
@@ -78,10 +78,19 @@ class Registers {
   }
 
  private:
-  void Forget(unsigned reg) { values_[reg] = {next_++, 0}; }
+  struct Sum {
+    Value value;
+    int64_t bytes = 0;
+  };
+  void Forget(unsigned reg) { values_[reg] = {0, next_++}; }
+  void Put(unsigned reg, const Sum& sum) {
+    int32_t offset;
+    if (__builtin_add_overflow(sum.value.offset, sum.bytes, &offset)) return Forget(reg);
+    values_[reg] = {offset, sum.value.root};
+  }
 
   // Of the 64-bit register that is the first operand, where it is another's and a constant.
-  std::optional<Value> ResultOf(const BlockStep& step) const {
+  std::optional<Sum> ResultOf(const BlockStep& step) const {
     const Insn& insn = step.insn;
     const Operand &to = insn.operand[0], &from = insn.operand[1];
     if (step.how != Treatment::kCopy && step.how != Treatment::kAddress) return {};
@@ -90,23 +99,23 @@ class Registers {
     const auto imm = static_cast<int64_t>(from.imm);
     switch (insn.mnemonic) {
       case Mnemonic::MOV:
-        if (IsRegister(from)) return values_[from.reg];
+        if (IsRegister(from)) return Sum{values_[from.reg]};
         return {};
       case Mnemonic::ADD:
-        if (from.kind == OperandKind::kImm) return value + imm;
+        if (from.kind == OperandKind::kImm) return Sum{value, imm};
         return {};
       case Mnemonic::SUB:
-        if (from.kind == OperandKind::kImm) return value + -imm;
+        if (from.kind == OperandKind::kImm) return Sum{value, -imm};
         return {};
       case Mnemonic::INC:
-        return value + 1;
+        return Sum{value, 1};
       case Mnemonic::DEC:
-        return value + -1;
+        return Sum{value, -1};
       case Mnemonic::LEA:
         if (insn.address_bits != 64 || insn.mem.index != MemoryOperand::kNoReg ||
             insn.mem.base >= values_.size())
           return {};
-        return values_[insn.mem.base] + insn.mem.disp;
+        return Sum{values_[insn.mem.base], insn.mem.disp};
       default:
         return {};
     }
@@ -117,7 +126,7 @@ class Registers {
   }
 
   std::array<Value, 16> values_;
-  uint32_t next_ = kFirstRoot;
+  uint16_t next_ = kFirstRoot;
 };
 
 // Steps that leave alone what a look-up depends on: page tables, privilege, segment bases.
@@ -277,27 +286,28 @@ class Finder {
   }
 
   void AddStack(BlockStep& step) {
-    Value at = registers_[kGuestRsp];
+    Value top = registers_[kGuestRsp];
+    int64_t at = top.offset;
     bool write = false;
     switch (step.how) {
       case Treatment::kPush:
       case Treatment::kPushFlags:
       case Treatment::kCall:
       case Treatment::kCallIndirect:
-        at = at + -8;
+        at -= 8;
         write = true;
         break;
       case Treatment::kPop:
       case Treatment::kReturn:
         break;
       case Treatment::kLeave:
-        at = registers_[5];
+        top = registers_[5];
+        at = top.offset;
         break;
       default:
         return;
     }
-    Add({at.root, kNothing, 0, 0, at.offset},
-        {&step.stack, IndexOf(step), at.offset, at.offset + 8, 1, write});
+    Add({top.root, kNothing, 0, 0, at}, {&step.stack, IndexOf(step), at, at + 8, 1, write});
   }
 
   void Add(const Place& place, const Access& access) {
