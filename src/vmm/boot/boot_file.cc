@@ -98,9 +98,14 @@ Result<void> BootFile::Read(uint64_t offset, std::span<uint8_t> out) const {
     const ssize_t count = pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
     if (count < 0) {
       if (errno == EINTR) continue;
-      return FailErrno(ExitCode::kIoError, label_ + ": reading failed", errno);
+      auto failed = FailErrno(ExitCode::kIoError, label_ + ": reading failed", errno);
+      failed.value().message += "; fix: copy the file anew, to a place that can be read";
+      return failed;
     }
-    if (count == 0) return Fail(ExitCode::kIoError, label_ + ": shrank while it was read");
+    if (count == 0) {
+      return Fail(ExitCode::kIoError,
+                  label_ + ": shrank while it was read; fix: start again once it is complete");
+    }
     out = out.subspan(static_cast<size_t>(count));
     offset += static_cast<uint64_t>(count);
   }

@@ -15,9 +15,11 @@
 #include <memory>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "vmm/boot/bytes.h"
+#include "vmm/boot/range_plan.h"
 #include "vmm/core/base/types.h"
 
 namespace vmm {
@@ -54,7 +56,11 @@ using Bytes = std::unique_ptr<uint8_t[], Unmap>;
 Result<Bytes> MapBytes(const BootFile& file, uint64_t size) {
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
-    return FailErrno(ExitCode::kUnavailable, file.label() + ": no memory to unpack it", errno);
+    auto failed =
+        FailErrno(ExitCode::kHostMemory, file.label() + ": no memory to unpack it", errno);
+    failed.value().message += fmt::format(
+        "; fix: free {} of the host's memory, or raise this process's limit", SizeText(size));
+    return failed;
   }
   return Bytes(static_cast<uint8_t*>(memory), {size});
 }
@@ -130,17 +136,25 @@ Result<bool> UnpackLz4(const BootFile& kernel, const KernelPayload& payload,
   if (blocks->empty() || blocks->size() != (out.size() + kLz4Block - 1) / kLz4Block) return false;
   std::atomic<size_t> next = 0;
   std::atomic<bool> failed = false;
-  const uint64_t largest = std::ranges::max(*blocks, {}, &Lz4Block::size).size;
+  Result<bool> outcome = true;
+  const auto fail = [&](Result<bool> why) {  // the first one is told
+    if (!failed.exchange(true)) outcome = std::move(why);
+  };
+  const uint64_t largest =
+      std::max<uint64_t>(std::ranges::max(*blocks, {}, &Lz4Block::size).size, 1);
   const auto work = [&] {
     const auto bytes = MapBytes(kernel, largest);
+    if (!bytes) return fail(tl::unexpected(bytes.error()));
     for (size_t i; !failed && (i = next++) < blocks->size();) {
       const Lz4Block& block = (*blocks)[i];
       const auto part = out.subspan(i * kLz4Block, std::min(kLz4Block, out.size() - i * kLz4Block));
-      if (!bytes || !kernel.Read(block.offset, {bytes->get(), block.size}) ||
-          LZ4_decompress_safe(reinterpret_cast<const char*>(bytes->get()),
+      if (auto read = kernel.Read(block.offset, {bytes->get(), block.size}); !read) {
+        return fail(tl::unexpected(std::move(read.error())));
+      }
+      if (LZ4_decompress_safe(reinterpret_cast<const char*>(bytes->get()),
                               reinterpret_cast<char*>(part.data()), static_cast<int>(block.size),
                               static_cast<int>(part.size())) != static_cast<int>(part.size())) {
-        failed = true;
+        return fail(false);
       }
     }
   };
@@ -153,7 +167,7 @@ Result<bool> UnpackLz4(const BootFile& kernel, const KernelPayload& payload,
   }
   work();
   helpers.clear();
-  return !failed;
+  return outcome;
 }
 
 Result<bool> UnpackBytes(const BootFile& kernel, const KernelPayload& payload,

@@ -26,7 +26,8 @@ Result<KernelPayload> FindKernelPayload(const BootFile& kernel, const BzImageHea
 
 // Unpacks into `out`, which has unpacked_size bytes and is filled to the last. LZ4 is unpacked by
 // as many threads as there are processors, all of which have ended on return. kConfigInvalid:
-// damaged, or larger or smaller than was told; `out` then holds anything.
+// damaged, or larger or smaller than was told; kIoError: the host can't read it; kHostMemory: there
+// is none for the work. `out` then holds anything.
 Result<void> Unpack(const BootFile& kernel, const KernelPayload& payload, std::span<uint8_t> out);
 
 }  // namespace vmm
