@@ -1,8 +1,10 @@
 // Frames through a stream socket, whole, cut, and too many; and the record of what passes.
 #include "vmm/core/net/stream_backend.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <fstream>
@@ -110,6 +112,46 @@ TEST_CASE("A peer that does not read holds up the sender, not the card", "[net]"
   CHECK(got == expected);
   CHECK_FALSE(wire.WantsToWrite());
   CHECK(wire.Send({}, frame));
+}
+
+TEST_CASE("Frames pass whole, once and in order while the socket is full all the time", "[net]") {
+  Pair pair;
+  const int little = 8192;  // so that it takes parts of frames
+  REQUIRE(setsockopt(pair.ours.get(), SOL_SOCKET, SO_SNDBUF, &little, sizeof little) == 0);
+  for (const int end : {pair.ours.get(), pair.theirs.get()}) {
+    REQUIRE(fcntl(end, F_SETFL, O_NONBLOCK) == 0);
+  }
+  StreamBackend wire(std::move(pair.ours), {}, false);
+  constexpr size_t kFrames = 600;
+  const auto frame_of = [](size_t number) {
+    Bytes frame(60 + number * 977 % 9000);
+    for (size_t i = 0; i < frame.size(); ++i) frame[i] = static_cast<uint8_t>(number * 31 + i * 7);
+    return frame;
+  };
+  size_t sent = 0, got = 0, refused = 0;
+  Bytes come, buffer(3001);
+  const auto take = [&] {
+    const Bytes expected = WithLength(frame_of(got));
+    if (come.size() < expected.size()) return false;
+    REQUIRE(std::equal(expected.begin(), expected.end(), come.begin()));
+    come.erase(come.begin(), come.begin() + static_cast<ptrdiff_t>(expected.size()));
+    return true;
+  };
+  while (got < kFrames) {
+    while (sent < kFrames && wire.Send({}, frame_of(sent))) ++sent;
+    if (sent < kFrames) ++refused;
+    wire.Flush();
+    CHECK(ReceiveOne(wire).empty());  // nothing comes, which is no end
+    const ssize_t part = recv(pair.theirs.get(), buffer.data(), buffer.size(), 0);
+    REQUIRE(part > 0);
+    come.insert(come.end(), buffer.begin(), buffer.begin() + part);
+    while (got < kFrames && take()) ++got;
+  }
+  CHECK(refused > 100);
+  CHECK(come.empty());
+  CHECK(wire.is_up());
+  CHECK_FALSE(wire.WantsToWrite());
+  CHECK(recv(pair.theirs.get(), buffer.data(), buffer.size(), 0) == -1);
 }
 
 TEST_CASE("A length that can't be, or a peer that goes, takes the wire down", "[net]") {
