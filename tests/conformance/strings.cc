@@ -402,7 +402,7 @@ void SingleStep() {
 }
 
 volatile unsigned interrupts = 0, inside = 0, wrong = 0;
-constexpr uint64_t kBig = 0x1000000, kBigBytes = 0x400000;  // RAM that nobody uses
+constexpr uint64_t kBig = 0x1000000, kBigBytes = 0xc00000;  // RAM that nobody uses
 
 void Interrupted() {
   Section("interrupts");
@@ -421,11 +421,13 @@ void Interrupted() {
   });
   WriteApic(Apic::TIMER_DIVIDE, 0xb);  // by 1
   WriteApic(Apic::LVT_TIMER, 0x41);
-  uint32_t ticks = 1000;
+  // About as long as the REP takes, on a quiet host and on a busy one.
+  constexpr uint32_t kShortest = 8'000, kLongest = 2'000'000;
+  uint32_t ticks = kShortest;
   for (unsigned round = 1; round <= 250 && inside < 3; ++round) {
     uint64_t to = kBig, count = kBigBytes;
     WriteApic(Apic::TIMER_INITIAL, ticks);
-    ticks = ticks >= 50000000 ? 1000 : ticks * 2;
+    ticks = ticks >= kLongest ? kShortest : ticks * 2;
     asm volatile("sti\n nop\n .global interrupted\n interrupted: rep stosb\n cli"
                  : "+D"(to), "+c"(count)
                  : "a"(round)
