@@ -48,19 +48,26 @@ class Suspend(GuestTest):
         self.assert_ends(resumed, SUCCESS)
 
     def test_what_was_typed_and_not_yet_taken_goes_with_the_guest(self):
+        self.typed_ahead("")
+
+    def test_what_was_typed_goes_with_a_deterministic_guest_too(self):
+        """There some of it waits for the machine's time."""
+        self.typed_ahead("deterministic = true\n")
+
+    def typed_ahead(self, config):
         """The guest echoes; the runs have one standard input, from which the first has read ahead."""
         text = bytes(ord("a") + i % 26 for i in range(20000))
         reader, typist = os.pipe()
         self.addCleanup(os.close, reader)
         self.addCleanup(os.close, typist)
-        guest = self.script(".e.o", stdin=reader)
+        guest = self.script(".e.o", config, stdin=reader)
         guest.expect("hello from the guest")
         os.write(typist, text)
         guest.expect("abc")
         self.suspend(guest)
         guest.stream.wait_end(10)
         self.assertNotIn(text, guest.stream.data, "nothing was left to be taken")
-        resumed = self.script(".e.o", stdin=reader)
+        resumed = self.script(".e.o", config, stdin=reader)
         os.write(typist, b"Q")
         self.assert_ends(resumed, SUCCESS, 60)
         resumed.stream.wait_end(10)

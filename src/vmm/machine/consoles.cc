@@ -150,11 +150,14 @@ Result<std::unique_ptr<Consoles>> Consoles::Create(const Config& config, EventLo
   return consoles;
 }
 
-void Consoles::SaveInput(Sections& out) {
+void Consoles::SaveInput(Sections& out, const Ahead& ahead) {
   unsigned number = 0;
   ForEachLine(*this, [&](Line& line) {
-    const std::string name = InputName(number++);
     auto waiting = Outermost(line).WaitingInput();
+    if (number < ahead.size()) {
+      waiting.insert(waiting.begin(), ahead[number].begin(), ahead[number].end());
+    }
+    const std::string name = InputName(number++);
     if (!waiting.empty()) out.PutBytes(name, kInputVersion, std::move(waiting));
   });
 }

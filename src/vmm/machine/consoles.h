@@ -39,8 +39,11 @@ class Consoles {
   // kConsoleLost when the host refused output of one.
   Result<void> Finish();
 
-  // What has been typed and the guest has not taken, of each line that has some. On the I/O thread.
-  void SaveInput(Sections& out);
+  // What has left each serial line towards the guest, which has not got it yet.
+  using Ahead = std::array<std::string, Config::kSerialPorts>;
+  // What has been typed and the guest has not taken, of each line that has some: `ahead`, then what
+  // the line holds. On the I/O thread.
+  void SaveInput(Sections& out, const Ahead& ahead);
   // Before the guest runs.
   Result<void> LoadInput(Sections& in);
 

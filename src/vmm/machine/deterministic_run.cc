@@ -40,6 +40,14 @@ DeterministicRun::Lines DeterministicRun::Gate(const Lines& consoles) {
   return gated;
 }
 
+Consoles::Ahead DeterministicRun::OnTheWay() const {
+  Consoles::Ahead bytes;
+  for (unsigned line = 0; line < bytes.size(); ++line) {
+    if (gates_[line]) bytes[line] = gates_[line]->waiting() + time_.Posted(line);
+  }
+  return bytes;
+}
+
 void DeterministicRun::OnInput(const MachineInput& input) {
   if (record_) record_->Write(input);
   if (input.source == kPowerButtonInput) {

@@ -11,6 +11,7 @@
 #include "vmm/core/accel/accelerator.h"
 #include "vmm/core/memory/guest_memory.h"
 #include "vmm/core/time/counted_time.h"
+#include "vmm/machine/consoles.h"
 #include "vmm/machine/input_gate.h"
 #include "vmm/machine/input_log.h"
 #include "vmm/machine/state_hash.h"
@@ -29,6 +30,9 @@ class DeterministicRun {
   CountedTime& time() { return time_; }
   // The consoles as the machine must see them; once.
   Lines Gate(const Lines& consoles);
+  // What was typed to each line, has left its console and is not yet in the port. With all vCPUs
+  // parked.
+  Consoles::Ahead OnTheWay() const;
   // Asks for it at the next point between two turns; any thread.
   void PressPowerButton() { time_.Post(kPowerButtonInput, {}); }
   // Before the machine runs.

@@ -20,6 +20,8 @@ class InputGate final : public CharBackend, private CharReceiver {
 
   // In the machine's time: the port gets `bytes`, as soon as it has room.
   void Deliver(std::string_view bytes);
+  // Delivered, not yet taken by the port. In the machine's time, or with all vCPUs parked.
+  const std::string& waiting() const { return waiting_; }
 
   void Write(std::span<const uint8_t> data) override { host_.Write(data); }
   void ResumeInput() override;

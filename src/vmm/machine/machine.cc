@@ -354,7 +354,7 @@ Result<void> Machine::WriteAll() {
   CatchUpWithGuest();
   Sections sections;
   board_->SaveState(sections);
-  consoles_->SaveInput(sections);
+  consoles_->SaveInput(sections, deterministic_ ? deterministic_->OnTheWay() : Consoles::Ahead{});
   MachineParts parts;
   parts.description = description_;
   parts.cpuid = engine_.cpuid.entries();

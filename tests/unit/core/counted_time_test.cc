@@ -171,6 +171,19 @@ TEST_CASE("inputs reach the guest between turns, and again at the same time when
   CHECK(again[1].bytes == "x");
 }
 
+TEST_CASE("what was posted and has not reached the guest can be asked for, by its source") {
+  OneCpu one;
+  one.time.OnInput([](const MachineInput&) {});
+  one.time.Post(0, "ab");
+  one.time.Post(2, "x");
+  one.time.Post(0, "c");
+  CHECK(one.time.Posted(0) == "abc");
+  CHECK(one.time.Posted(2) == "x");
+  CHECK(one.time.Posted(1).empty());
+  one.cpu.Turn(one.time, 0);
+  CHECK(one.time.Posted(0).empty());
+}
+
 TEST_CASE("processors take turns; one that sleeps is passed over", "[threads]") {
   CountedTime time(3);
   Walker cpus[3];

@@ -58,11 +58,13 @@ TEST_CASE("a gate keeps what the port has no room for until it says that it has"
   rig.port.room = 3;
   rig.gate.Deliver("abcdef");
   CHECK(rig.port.got == "abc");
+  CHECK(rig.gate.waiting() == "def");
   rig.port.room = 2;
   rig.gate.ResumeInput();
   CHECK(rig.port.got == "abc");  // not under the port's lock
   rig.timers.Advance(Nanoseconds(0));
   CHECK(rig.port.got == "abcde");
+  CHECK(rig.gate.waiting() == "f");
 }
 
 TEST_CASE("a gate holds a flood back and lets it go on") {

@@ -64,6 +64,15 @@ void CountedTime::Post(unsigned source, std::string bytes) {
   changed_.notify_all();
 }
 
+std::string CountedTime::Posted(unsigned source) const {
+  std::lock_guard lock(mutex_);
+  std::string all;
+  for (const MachineInput& input : posted_) {
+    if (input.source == source) all += input.bytes;
+  }
+  return all;
+}
+
 Nanoseconds CountedTime::Now() const {
   int64_t now = now_.load();
   if (runner_thread_.load() == std::this_thread::get_id()) {

@@ -57,6 +57,8 @@ class CountedTime final : public MachineClock, public TimerService, public Instr
 
   // Any thread: the guest gets it when the turn under way ends; `at` is filled in.
   void Post(unsigned source, std::string bytes);
+  // What `source` posted and the guest has not got yet. Any thread.
+  std::string Posted(unsigned source) const;
 
   // Instructions executed so far. On a vCPU's thread or with all parked.
   uint64_t position() const { return position_; }
