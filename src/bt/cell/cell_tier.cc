@@ -20,7 +20,7 @@ constexpr unsigned kTimes = 2;
 // several bad windows are forgiven; fewer where it is system calls and the like that it leaves for,
 // which will not end.
 constexpr uint64_t kWindow = 64, kTimesPaid = 2;
-constexpr unsigned kForgiven = 16, kForgivenCalls = 4;
+constexpr unsigned kForgiven = 16, kForgivenCalls = 2;
 // Whoever runs code outside the cell so often in a row does not hand over to it again at once.
 constexpr unsigned kOutside = 64;
 constexpr unsigned kMostCollisions = 4;
