@@ -112,9 +112,10 @@ Result<UnpackedKernel> Loader::Fill(std::span<uint8_t> bytes, uint64_t below, ui
   uint64_t distance = start - vmlinux->start;
   if (result.is_64) {
     result.is_random = can_move && may_be_random();
-    const uint64_t end = vmlinux->start + room_;
+    // Never none, so that what is wrong with the list is always seen.
+    const uint64_t step = header_.alignment, end = vmlinux->start + room_ + step;
     distance = result.is_random && end < kImageSize64
-                   ? RandomMultiple(header_.alignment, kImageSize64 - end)
+                   ? step + RandomMultiple(step, kImageSize64 - end)
                    : 0;
   } else {
     result.is_random = distance != 0;

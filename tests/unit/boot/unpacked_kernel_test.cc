@@ -213,7 +213,7 @@ TEST_CASE("What can't be unpacked unpacks itself, and says why where it must not
   };
   for (const auto& [payload, reason] : cases) {
     CAPTURE(reason);
-    // The distance is drawn: the one of none would hide a list that leads outside.
+    // The distance is drawn: one of none would hide a list that leads outside.
     for (int i = 0; i < 3; ++i) {
       Boot boot;
       auto entry = boot.Load(PackedKernel(payload));
@@ -225,6 +225,12 @@ TEST_CASE("What can't be unpacked unpacks itself, and says why where it must not
     Boot boot;
     boot.request.entry = ForceEntry::kUnpacked;
     CHECK_THAT(boot.Refusal(PackedKernel(payload)), Contains(reason));
+  }
+  const Bytes outside = PackedKernel(Pack(Packing::kGzip, far));
+  for (int i = 0; i < 2000; ++i) {
+    Boot boot;
+    boot.request.entry = ForceEntry::kUnpacked;
+    REQUIRE_THAT(boot.Refusal(outside), Contains("lie outside it"));
   }
 }
 
