@@ -255,6 +255,7 @@ void Cell::RunSiteHere() {
   cpu_.incomplete_ = false;
   site.op.fn(cpu_, site.op);
   if (cpu_.fault_.active) return cpu_.Rewind(site.op);
+  system_calls_ += cpu_.cpl_ != 3;
   if (counts && !std::exchange(cpu_.incomplete_, false)) ++cpu_.instructions_;
   if (const uint64_t wanted = std::exchange(wanted_, 0); wanted != 0 && Adopted())
     pages_.Map(wanted, wanted_write_);

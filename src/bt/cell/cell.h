@@ -32,6 +32,8 @@ class Cell final : public Translator {
   // False: the host has refused memory, or the process is lost; this will not get better.
   bool healthy() const { return healthy_; }
   uint64_t hand_overs() const { return hand_overs_; }
+  // How often its user has called its system.
+  uint64_t system_calls() const { return system_calls_; }
   // What the process has used since it began: nanoseconds of its processor, and how often that
   // went for what a hand-over costs: for each, for each fault, and for each call.
   struct Spent {
@@ -63,7 +65,7 @@ class Cell final : public Translator {
   CellStubs cell_stubs_;
   CellPages pages_;
   bool healthy_ = true;
-  uint64_t hand_overs_ = 0;
+  uint64_t hand_overs_ = 0, system_calls_ = 0;
   uint64_t payments_ = 0, payment_ = 0;
   // The last fault that no page could be mapped for: the interpreter may make it possible.
   uint64_t wanted_ = 0;

@@ -17,10 +17,10 @@ constexpr uint64_t kApart = 2 * kMillisecond;
 constexpr unsigned kTimes = 2;
 // It stays there as long as it computes for so many times what hand-overs, and what they bring,
 // take: less would not make up for them. Its memory has to get there first, and its code, so that
-// several bad windows are forgiven; fewer where it is system calls and the like that it leaves for,
-// which will not end.
+// several bad windows are forgiven; fewer where it is system calls that it leaves for, which will
+// not end.
 constexpr uint64_t kWindow = 64, kTimesPaid = 2;
-constexpr unsigned kForgiven = 16, kForgivenCalls = 2;
+constexpr unsigned kForgiven = 16, kForgivenCalls = 3;
 // Whoever runs code outside the cell so often in a row does not hand over to it again at once.
 constexpr unsigned kOutside = 64;
 constexpr unsigned kMostCollisions = 4;
@@ -117,13 +117,14 @@ bool CellTier::StillWorthIt(uint64_t now) {
   const uint64_t paid = (spent.payments - spent_.payments) * cell_->payment();
   // This process pays as much.
   const bool bad = spent.time - spent_.time < (1 + 2 * kTimesPaid) * paid;
-  const uint64_t sites = cell_->done().sites;
-  const bool calls = sites - sites_ >= kWindow / 2;
+  const uint64_t made = cell_->system_calls();
+  const bool calls = made - calls_ >= kWindow / 2;
   spent_ = spent;
-  sites_ = sites;
+  calls_ = made;
   count_ = cell_->hand_overs();
-  bad_windows_ = bad ? bad_windows_ + (calls ? kForgiven / kForgivenCalls : 1) : 0;
-  if (bad_windows_ < kForgiven) return true;
+  if (!bad) bad_windows_ = bad_calls_ = 0;
+  if (bad) ++(calls ? bad_calls_ : bad_windows_);
+  if (bad_windows_ < kForgiven && bad_calls_ < kForgivenCalls) return true;
   Refusal& refusal = PresentRefusal();
   // Longer if this is what it does whenever it may.
   const bool again = now - refusal.until < std::max(refusal.length, kShortestRefusal);
@@ -155,9 +156,9 @@ bool CellTier::Adopt() {
   }
   cell_->Adopt();
   spent_ = cell_->spent();
-  sites_ = cell_->done().sites;
+  calls_ = cell_->system_calls();
   count_ = cell_->hand_overs();
-  bad_windows_ = 0;
+  bad_windows_ = bad_calls_ = 0;
   candidate_ = ~0ull;
   return true;
 }

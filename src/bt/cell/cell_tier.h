@@ -49,8 +49,9 @@ class CellTier final : public Tier {
   unsigned times_ = 0;  // that it was the same
   Cell::Spent spent_;   // before the present window of hand-overs,
   uint64_t count_ = 0,  // which began with that number,
-      sites_ = 0;       // and with that of instructions for the interpreter
-  unsigned bad_windows_ = 0, collisions_ = 0;
+      calls_ = 0;       // and with that of system calls
+  unsigned bad_windows_ = 0, bad_calls_ = 0;  // since a good one
+  unsigned collisions_ = 0;
   unsigned runs_outside_ = 0;  // since the cell ran
   std::array<Refusal, 8> refusals_{};
 };
