@@ -204,16 +204,24 @@ bool Cell::HandOver() {
   return back;
 }
 
+// Null: no access is there.
+const DirectAccess* Cell::FindAccess(CodeSpace::Offset offset) const {
+  for (const Numbered<DirectAccess>* accesses : {&accesses_, &thunk_accesses_}) {
+    const uint32_t behind =
+        accesses->FirstNot([offset](const DirectAccess& access) { return access.begin <= offset; });
+    if (behind != 0 && offset < (*accesses)[behind - 1].end) return &(*accesses)[behind - 1];
+  }
+  return nullptr;
+}
+
 // Where to go on; 0: nowhere, the fault is none of the code's.
 uint64_t Cell::OnFault() {
   const CellState& state = process_->state();
   const uint64_t rip = state.fault_rip, address = state.fault_address;
   const auto offset =
       static_cast<CodeSpace::Offset>(rip - reinterpret_cast<uint64_t>(space_.run(0)));
-  auto access = std::upper_bound(
-      accesses_.begin(), accesses_.end(), offset,
-      [](CodeSpace::Offset at, const DirectAccess& one) { return at < one.begin; });
-  if (access == accesses_.begin() || offset >= (--access)->end) return 0;
+  const DirectAccess* access = FindAccess(offset);
+  if (!access) return 0;
   wanted_ = 0;
   if ((address & kPageMask) == process_->address() + CellLayout::kBell + vmm::kPageSize) {
     bell_.FoundGone();

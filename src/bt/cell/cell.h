@@ -55,6 +55,7 @@ class Cell final : public Translator {
   void GiveState();
   bool TakeState();
   bool HandOver();
+  const DirectAccess* FindAccess(CodeSpace::Offset offset) const;
   uint64_t OnFault();
   void Lose();
   void RunSiteHere();

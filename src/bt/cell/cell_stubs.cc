@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bt/interp/fpu.h"
+#include "vmm/core/base/check.h"
 
 namespace bt {
 namespace {
@@ -100,6 +101,7 @@ int OfContext(int reg) {
 
 CellStubs EmitCellStubs(CodeSpace& space, const CodeContext& context, CellState& state,
                         uint64_t whole, uint64_t bytes) {
+  CHECK(space.Prepare(CodeSpace::kMostAtOnce));
   Assembler& code = space.hot();
   CellStubs all;
   const CodeSpace::Offset hand_over = space.OffsetOf(code);

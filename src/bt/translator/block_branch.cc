@@ -178,7 +178,7 @@ void BlockTranslator::EmitIndirectExit(Assembler& code, const Step& step, int32_
 }
 
 int32_t BlockTranslator::Start() const {
-  return static_cast<int32_t>(blocks_.front()->phys & (vmm::kPageSize - 1));
+  return first_;
 }
 
 // Whether a loop may come by a way out to there: each has a jump that does not lead forward.

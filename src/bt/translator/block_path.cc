@@ -1,5 +1,5 @@
-// Which blocks one translation consists of: a block, and what usually comes behind it in the same
-// page. Flags, registers and spans carry on from one to the next; other ways leave at its side.
+#include "bt/translator/block_path.h"
+
 #include <algorithm>
 
 #include "bt/isa/decoder.h"
@@ -15,96 +15,133 @@ unsigned Runs(const Block& block) {
   return block.translation ? ~0u : block.runs;
 }
 
-}  // namespace
-
-bool BlockTranslator::Decode(Block& block) {
-  const uint8_t* bytes = source_.EnsureOps(block) ? source_.FetchBytes(block) : nullptr;
-  if (!bytes) return false;
-  blocks_.push_back(&block);
-  unsigned offset = 0;
-  uint16_t page_offset = block.phys & ~kPageMask;
-  for (const Op* op = block.ops; op->length != 0 && offset < block.bytes; ++op) {
-    Step& step = steps_.emplace_back();
-    step.op = *op;
-    const auto available = std::min<size_t>(15, block.bytes - offset);
-    const bool good =
-        bt::Decode({bytes + offset, available}, CodeSize::k64, step.insn) == DecodeStatus::kOk &&
-        step.insn.length == op->length && features_.Has(step.insn.feature);
-    offset += op->length;
-    page_offset += op->length;
-    step.next = page_offset;
-    step.how = Treatment::kInterpreter;
-    step.vector = VectorUse::kNone;
-    step.x87 = X87Use::kNone;
-    if (good) {
-      step.use = UseOf(step.insn);
-      step.how = TreatmentOf(step.insn, step.use);
-      if (step.how == Treatment::kSystemCall || step.how == Treatment::kSystemReturn)
-        step.use.gpr_read = step.use.gpr_written = 0;  // their stubs find them at home
-      if (step.how == Treatment::kCopy || step.how == Treatment::kMemory) {
-        step.vector = VectorUseOf(step.insn, step.use);
-        step.x87 = X87UseOf(step.insn);
-      }
-      if (step.how == Treatment::kLoadMxcsr) step.vector = VectorUse::kSse;
+// `bytes` begin with the instruction that `op` is of, and end with its block at the latest. `next`:
+// the offset in the page of what follows.
+void DecodeStep(std::span<const uint8_t> bytes, const Op& op, uint16_t next,
+                const FeatureSet& features, bool direct, BlockStep& step) {
+  step.op = op;
+  step.next = next;
+  step.how = Treatment::kInterpreter;
+  step.vector = VectorUse::kNone;
+  step.x87 = X87Use::kNone;
+  const bool good = bt::Decode(bytes.first(std::min<size_t>(15, bytes.size())), CodeSize::k64,
+                               step.insn) == DecodeStatus::kOk &&
+                    step.insn.length == op.length && features.Has(step.insn.feature);
+  if (good) {
+    step.use = UseOf(step.insn);
+    step.how = TreatmentOf(step.insn, step.use);
+    if (step.how == Treatment::kSystemCall || step.how == Treatment::kSystemReturn)
+      step.use.gpr_read = step.use.gpr_written = 0;  // their stubs find them at home
+    if (step.how == Treatment::kCopy || step.how == Treatment::kMemory) {
+      step.vector = VectorUseOf(step.insn, step.use);
+      step.x87 = X87UseOf(step.insn);
     }
-    if (context_.direct && !MayBeDirect(step.how)) step.how = Treatment::kInterpreter;
+    if (step.how == Treatment::kLoadMxcsr) step.vector = VectorUse::kSse;
   }
-  return true;
+  if (direct && !MayBeDirect(step.how)) step.how = Treatment::kInterpreter;
 }
 
-bool BlockTranslator::DecodePath(Block& block) {
-  steps_.clear();
-  steps_.reserve(kMaxSteps);
-  blocks_.clear();
-  blocks_.reserve(kMaxBlocks);
-  returns_.clear();
-  if (!Decode(block) || steps_.empty()) return false;
-  while (translation_->second_page == 0 && blocks_.size() < kMaxBlocks) {
-    Step& last = steps_.back();
-    Block* next = Follow(last);
-    if (next && Decode(*next)) continue;
-    steps_.back().onward = Onward::kEnds;
+}  // namespace
+
+bool BlockPath::Choose(Block& block, BlockSource& source, const FeatureSet& features, bool direct,
+                       bool alone) {
+  part_count_ = op_count_ = byte_count_ = return_count_ = 0;
+  if (!Append(block, source) || op_count_ == 0) return false;
+  while (!alone && part_count_ < kMaxBlocks) {
+    Part& last = parts_[part_count_ - 1];
+    Block* next = Follow(last, LastStep(last, features, direct), source);
+    if (next && Append(*next, source)) continue;
+    last.onward = Onward::kEnds;
     break;
   }
   return true;
 }
 
-// The block that comes behind its last step, if it can be told; null: the translation ends.
-Block* BlockTranslator::Follow(Step& last) {
-  const int64_t target = last.next + static_cast<int64_t>(last.insn.operand[0].imm);
+// Its instructions, without what closes it.
+bool BlockPath::Append(Block& block, BlockSource& source) {
+  if (!source.EnsureOps(block) || block.bytes > bytes_.size() - byte_count_ ||
+      !source.FetchBytes(block, &bytes_[byte_count_]))
+    return false;
+  unsigned count = 0, bytes = 0;
+  for (const Op* op = block.ops; op->length != 0 && bytes < block.bytes; ++op) {
+    if (op_count_ + count == ops_.size()) return false;
+    ops_[op_count_ + count++] = *op;
+    bytes += op->length;
+  }
+  Part& part = parts_[part_count_++];
+  part = {&block,
+          static_cast<uint16_t>(block.phys & ~kPageMask),
+          static_cast<uint16_t>(op_count_),
+          static_cast<uint16_t>(count),
+          static_cast<uint16_t>(byte_count_),
+          block.bytes};
+  op_count_ += count;
+  byte_count_ += block.bytes;
+  return true;
+}
+
+BlockStep BlockPath::LastStep(const Part& part, const FeatureSet& features, bool direct) const {
+  unsigned before = 0;
+  for (unsigned i = 0; i + 1 < part.count; ++i) before += ops_[part.first + i].length;
+  const Op& op = ops_[part.first + part.count - 1u];
+  BlockStep step;
+  DecodeStep(std::span(bytes_).subspan(part.begin + before, part.bytes - before), op,
+             static_cast<uint16_t>(part.start + before + op.length), features, direct, step);
+  return step;
+}
+
+void BlockPath::Decode(const FeatureSet& features, bool direct,
+                       std::vector<BlockStep>& steps) const {
+  for (const Part& part : parts()) {
+    unsigned offset = 0;
+    for (const Op& op : std::span(ops_).subspan(part.first, part.count)) {
+      const auto next = static_cast<uint16_t>(part.start + offset + op.length);
+      DecodeStep(std::span(bytes_).subspan(part.begin + offset, part.bytes - offset), op, next,
+                 features, direct, steps.emplace_back());
+      offset += op.length;
+    }
+    steps.back().onward = part.onward;
+    steps.back().resume = part.resume;
+  }
+}
+
+// The block that comes behind the last one, which ends with `step`, if it can be told; null: the
+// translation ends.
+Block* BlockPath::Follow(Part& last, const BlockStep& step, BlockSource& source) {
+  const int64_t target = step.next + static_cast<int64_t>(step.insn.operand[0].imm);
   last.onward = Onward::kTarget;
-  switch (last.how) {
+  switch (step.how) {
     case Treatment::kJumpIf: {
-      if (target < last.next || target != static_cast<int32_t>(target)) return nullptr;  // a loop
-      Block *next = FindNext(last.next), *other = FindNext(target);
+      if (target < step.next || target != static_cast<int32_t>(target)) return nullptr;  // a loop
+      Block *next = FindNext(step.next, source), *other = FindNext(target, source);
       if (other && (!next || Runs(*next) < Runs(*other))) return other;
       last.onward = Onward::kNext;
       return next;
     }
     case Treatment::kCall:
-      returns_.push_back(last.next);
-      return FindNext(target);
+      returns_[return_count_++] = step.next;
+      return FindNext(target, source);
     case Treatment::kJump:
-      return FindNext(target);
+      return FindNext(target, source);
     case Treatment::kReturn:
-      if (returns_.empty()) return nullptr;
+      if (return_count_ == 0) return nullptr;
       last.onward = Onward::kReturn;
-      last.resume = returns_.back();
-      returns_.pop_back();
-      return FindNext(last.resume);
+      last.resume = returns_[--return_count_];
+      return FindNext(last.resume, source);
     default:
       return nullptr;
   }
 }
 
 // One at that offset in the page, which is not in the translation yet.
-Block* BlockTranslator::FindNext(int64_t offset) const {
+Block* BlockPath::FindNext(int64_t offset, BlockSource& source) const {
   if (static_cast<uint64_t>(offset) >= vmm::kPageSize) return nullptr;
-  const uint64_t page = blocks_.front()->phys & kPageMask;
-  Block* block = source_.FindBlock(page | static_cast<uint64_t>(offset));
-  if (!block || block->second_page != 0 || steps_.size() + block->op_count > kMaxSteps)
-    return nullptr;
-  return std::find(blocks_.begin(), blocks_.end(), block) == blocks_.end() ? block : nullptr;
+  const uint64_t page = parts_[0].block->phys & kPageMask;
+  Block* block = source.FindBlock(page | static_cast<uint64_t>(offset));
+  if (!block || block->second_page != 0 || op_count_ + block->op_count > kMaxSteps) return nullptr;
+  const bool known =
+      std::ranges::any_of(parts(), [block](const Part& part) { return part.block == block; });
+  return known ? nullptr : block;
 }
 
 }  // namespace bt

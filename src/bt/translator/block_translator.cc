@@ -69,11 +69,14 @@ bool BlockTranslator::Expressible(const Step& step) const {
   }
 }
 
-bool BlockTranslator::Translate(Block& block, bool plain, Translation& translation,
+bool BlockTranslator::Translate(const BlockPath& path, bool plain, Translation& translation,
                                 FlagHome wanted) {
   wanted_ = wanted;
   translation_ = &translation;
-  if (!DecodePath(block) || !ChooseRegisters()) return false;
+  first_ = path.parts().front().start;
+  steps_.clear();
+  path.Decode(features_, context_.direct, steps_);
+  if (!ChooseRegisters()) return false;
   if (steps_.back().how == Treatment::kSetIf) steps_.back().how = Treatment::kInterpreter;
   for (Step& step : steps_) {
     if (!Expressible(step)) {

@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "bt/interp/block_cache.h"
 #include "bt/interp/feature_set.h"
+#include "bt/translator/block_path.h"
 #include "bt/translator/block_span.h"
 #include "bt/translator/flag_recipe.h"
 #include "bt/translator/host_registers.h"
@@ -27,18 +27,6 @@ enum class Counting : uint8_t {
 // Conditions as Jcc encodes them. [SDM 1] B.1
 inline constexpr uint8_t kBelow = 2, kNotBelow = 3, kNotZero = 5, kNotAbove = 6, kAbove = 7;
 
-// Where the blocks come from that one translation may consist of.
-class BlockSource {
- public:
-  virtual ~BlockSource() = default;
-  // The block at guest-physical `phys`, if it is known; else null.
-  virtual Block* FindBlock(uint64_t phys) = 0;
-  // Sees to its ops, which may go again when others are seen to. False: other code is there by now.
-  virtual bool EnsureOps(Block& block) = 0;
-  // What the guest has there, valid until the next call; null: no memory.
-  virtual const uint8_t* FetchBytes(const Block& block) = 0;
-};
-
 // Whether a user's instruction may run where memory is at its linear address (block_direct.cc).
 bool MayBeDirect(Treatment how);
 bool HasOwnAddress(const Insn& insn);
@@ -49,15 +37,13 @@ inline constexpr uint32_t kMxcsrMasks = 0x1f80, kMxcsrMisaligned = 1 << 17;
 
 class BlockTranslator {
  public:
-  // Of one translation.
-  static constexpr unsigned kMaxSteps = 64, kMaxBlocks = 8;
-  // More than one block's code takes of either half of the space.
-  static constexpr size_t kMaxCode = 32 * 1024;
+  // More than one translation's code takes, hot or cold.
+  static constexpr size_t kMaxCode = CodeSpace::kMostAtOnce;
 
   BlockTranslator(CodeSpace& space, const CodeContext& context, const Stubs& stubs,
-                  const FeatureSet& features, BlockSource& source, Numbered<Exit>& exits,
-                  Numbered<Site>& sites, Numbered<DirectAccess>& accesses,
-                  LeaveOut leave_out = LeaveOut::kNothing, Counting counting = Counting::kNone)
+                  const FeatureSet& features, Numbered<Exit>& exits, Numbered<Site>& sites,
+                  Numbered<DirectAccess>& accesses, LeaveOut leave_out = LeaveOut::kNothing,
+                  Counting counting = Counting::kNone)
       : space_(space),
         hot_(space.hot()),
         cold_(space.cold()),
@@ -65,20 +51,17 @@ class BlockTranslator {
         host_(context.direct),
         stubs_(stubs),
         features_(features),
-        source_(source),
         exits_(exits),
         sites_(sites),
         accesses_(accesses),
         leave_out_(leave_out),
         counting_(counting) {}
 
-  // Translates 64-bit `block` and those that follow it. False: it is none that can be; nothing was
-  // emitted. `plain`: without spans. Of `translation` its number is given, and that of a second
-  // page. `wanted`: where the flags are on the way that it is made for.
-  bool Translate(Block& block, bool plain, Translation& translation,
+  // False: `path` is none that can be translated; nothing was emitted. `plain`: without spans. Of
+  // `translation` its number is given, and that of a second page. `wanted`: where the flags are on
+  // the way that it is made for.
+  bool Translate(const BlockPath& path, bool plain, Translation& translation,
                  FlagHome wanted = FlagHome::kHost);
-  // Of which the last translation consists.
-  std::span<const Block* const> blocks() const { return blocks_; }
   // How much of its hot code only counts.
   size_t count_bytes() const { return count_bytes_; }
 
@@ -89,10 +72,6 @@ class BlockTranslator {
     bool written;         // not only read
   };
 
-  bool Decode(Block& block);
-  bool DecodePath(Block& block);
-  Block* Follow(Step& last);
-  Block* FindNext(int64_t offset) const;
   bool ChooseRegisters();
   bool NeedsTemps(const Step& step) const;
   uint16_t Homes() const;
@@ -235,16 +214,14 @@ class BlockTranslator {
   const HostRegisters host_;
   const Stubs& stubs_;
   const FeatureSet& features_;
-  BlockSource& source_;
   Numbered<Exit>& exits_;
   Numbered<Site>& sites_;
   Numbered<DirectAccess>& accesses_;
   const LeaveOut leave_out_;
   const Counting counting_;
 
-  std::vector<const Block*> blocks_;
-  std::vector<uint16_t> returns_;  // where the calls among them return to, as offsets in the page
   Translation* translation_ = nullptr;
+  uint16_t first_ = 0;  // offset in its page of its first step
   std::vector<Step> steps_;
   std::vector<Span> spans_;
   struct Held {  // a span's address in a temporary register

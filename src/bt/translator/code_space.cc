@@ -39,8 +39,7 @@ CodeSpace::CodeSpace(uint8_t* run, size_t size, bool nameless)
       write_(nameless ? MapNamelessViews(run, size) : MapViews(run, size)),
       seen_(run),
       owner_(true),
-      halves_{{{{write_, run_ - write_, size / 2}, 0},
-               {{write_ + size / 2, run_ - write_, size / 2}, size / 2}}} {}
+      areas_(MakeAreas(write_, run_ - write_, size)) {}
 
 CodeSpace::CodeSpace(uint8_t* write, uint8_t* run, size_t size)
     : run_(run),
@@ -48,7 +47,7 @@ CodeSpace::CodeSpace(uint8_t* write, uint8_t* run, size_t size)
       write_(write),
       seen_(write),
       owner_(false),
-      halves_{{{{write, 0, size / 2}, 0}, {{write + size / 2, 0, size / 2}, size / 2}}} {}
+      areas_(MakeAreas(write, 0, size)) {}
 
 CodeSpace::~CodeSpace() {
   if (!owner_) return;
@@ -58,19 +57,29 @@ CodeSpace::~CodeSpace() {
              0) == run_);
 }
 
-bool CodeSpace::HasRoom(size_t bytes) const {
-  return std::ranges::all_of(
-      halves_, [&](const Half& half) { return half.code.getSize() + bytes <= size_ / 2; });
+std::array<CodeSpace::Area, 4> CodeSpace::MakeAreas(uint8_t* write, ptrdiff_t to_run, size_t size) {
+  const auto area = [&] { return Area{Assembler(write, to_run, size)}; };
+  return {area(), area(), area(), area()};
 }
 
-// Wishes: what is not mapped here is at its first access, each page by a fault.
-void CodeSpace::MakeReady(Half& half, size_t bytes) {
-  const size_t wanted = half.code.getSize() + bytes + kReadyBytes - 1;
-  const size_t end = std::min(wanted - wanted % kReadyBytes, size_ / 2);
-  const size_t first = half.start + half.ready, count = end - half.ready;
-  madvise(write_ + first, count, MADV_POPULATE_WRITE);
-  if (owner_) madvise(run_ + first, count, MADV_POPULATE_READ);
-  half.ready = end;
+bool CodeSpace::MakeReady(Area& area, size_t bytes) {
+  CHECK(bytes <= kMostAtOnce);
+  if (area.code.getSize() + bytes > area.end) {
+    const size_t chunk = given_.fetch_add(kChunkBytes);
+    if (chunk + kChunkBytes > size_) {
+      given_ -= kChunkBytes;
+      return false;
+    }
+    area.code.setSize(chunk);
+    area.ready = chunk;
+    area.end = chunk + kChunkBytes;
+  }
+  // Wishes: what is not mapped here is at its first access, each page by a fault.
+  const size_t count = std::min(kReadyBytes, area.end - area.ready);
+  madvise(write_ + area.ready, count, MADV_POPULATE_WRITE);
+  if (owner_) madvise(run_ + area.ready, count, MADV_POPULATE_READ);
+  area.ready += count;
+  return true;
 }
 
 void CodeSpace::PatchJump(Offset at, Offset target) {
@@ -82,7 +91,11 @@ void CodeSpace::Patch32(Offset at, uint32_t value) {
 }
 
 void CodeSpace::Clear() {
-  for (Half& half : halves_) half.code.reset();
+  for (Area& area : areas_) {
+    area.code.reset();
+    area.ready = area.end = 0;
+  }
+  given_ = 0;
 }
 
 }  // namespace bt

@@ -12,6 +12,7 @@ constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
 // Of a thunk: its last displacements, by their distance from its end.
 constexpr unsigned kJumpBytes = 4;
 constexpr unsigned kPageBytes = 22;
+constexpr size_t kMostThunkBytes = 256;
 
 }  // namespace
 
@@ -24,7 +25,7 @@ void Translator::Link(const Way& way, Translation& to) {
     return jumps_.Insert(way.linear, way.key, reinterpret_cast<uint64_t>(code));
   }
   Exit& exit = exits_[way.exit];
-  if (translations_[exit.from].dead || !space_.HasRoom(BlockTranslator::kMaxCode)) return;
+  if (translations_[exit.from].dead) return;
   if (!exit.InPage()) {
     if (to.page == 0) to.page = PageNumber(to.block->phys & kPageMask);
     jumps_.SetPage(to.page, way.linear & kPageMask, way.key);
@@ -35,14 +36,13 @@ void Translator::Link(const Way& way, Translation& to) {
   exit.next_incoming = to.incoming;
   to.incoming = way.exit;
   if (exit.InPage() && !exit.back) return space_.PatchJump(exit.jump, to.from(exit.flags));
-  EmitThunk(way.exit, to);
-  space_.PatchJump(exit.jump, exit.thunk);
+  if (EmitThunk(way.exit, to)) space_.PatchJump(exit.jump, exit.thunk);
 }
 
 // Between two blocks: looks for attention, and proves that another page is still where it was. One
-// that is there already gets another target.
-void Translator::EmitThunk(uint32_t number, const Translation& to) {
-  Assembler& code = space_.hot();
+// that is there already gets another target. False: no room.
+bool Translator::EmitThunk(uint32_t number, const Translation& to) {
+  Assembler &code = space_.thunks(), &cold = space_.thunk_stubs();
   Exit& exit = exits_[number];
   // By a store, in direct code, which leaves the flags alone.
   const bool touches = exit.back && context_.direct;
@@ -51,14 +51,17 @@ void Translator::EmitThunk(uint32_t number, const Translation& to) {
     const CodeSpace::Offset end = exit.thunk + exit.thunk_bytes;
     space_.PatchJump(end - kJumpBytes, to.from(flags));
     if (!exit.InPage()) space_.Patch32(end - kPageBytes, PageDisplacement(to.page));
-    return;
+    return true;
+  }
+  if (!space_.PrepareThunk(kMostThunkBytes)) {
+    full_ = true;
+    return false;
   }
   exit.thunk = space_.OffsetOf(code);
-  const uint32_t accesses = accesses_.next();
-  if (touches) accesses_.Add(EmitTouchBell(code, context_, space_, exit.stub));
+  const uint32_t accesses = thunk_accesses_.next();
+  if (touches) thunk_accesses_.Add(EmitTouchBell(code, context_, space_, exit.stub));
   if (exit.flags != flags) EmitSaveFlags(code, context_);
   // A stub of this exit for flags that are in memory already.
-  Assembler& cold = space_.cold();
   const CodeSpace::Offset stub = space_.OffsetOf(cold);
   cold.mov(cold.dword[cold.At(context_.state.exit)], number);
   cold.db(0xe9);
@@ -86,15 +89,22 @@ void Translator::EmitThunk(uint32_t number, const Translation& to) {
   exit.thunk_bytes = static_cast<uint8_t>(end - exit.thunk);
   CHECK(exit.thunk + exit.thunk_bytes == end);
   done_.hot_bytes += exit.thunk_bytes;
-  if (names_) NameCode("thunk to guest", cpu_.r[kRip], *to.block, exit.thunk, stub);
+  const CodeVerifier::Range hot{exit.thunk, end}, stubs{stub, space_.OffsetOf(cold)};
+  if (names_) NameCode("thunk to guest", cpu_.r[kRip], *to.block, hot, stubs);
   space_.PatchJump(end - kJumpBytes, to.from(flags));
   if (verify_) {
     const uint32_t page = exit.InPage() ? 0 : to.page;
-    Verify(exit.thunk, stub, {}, {{exit.thunk, exit.flags}},
-           {{to.from(flags), flags, page, exit.target & static_cast<int64_t>(kPageMask)},
-            {exit.stub, exit.flags}},
-           0, accesses_.Since(accesses));
+    const std::vector<DirectAccess> own_accesses = thunk_accesses_.Since(accesses);
+    Verify({hot,
+            stubs,
+            {{exit.thunk, exit.flags}},
+            {},
+            {{to.from(flags), flags, page, exit.target & static_cast<int64_t>(kPageMask)},
+             {exit.stub, exit.flags}},
+            0,
+            own_accesses});
   }
+  return true;
 }
 
 // Its jump still leads to where it did.

@@ -39,14 +39,11 @@ Translator::Lockstep::Lockstep(Translator& translator)
     : translator_(translator), cpu_(translator.cpu_) {}
 
 void Translator::Lockstep::Note(const Translation& translation,
-                                std::span<const Block* const> blocks, CodeSpace::Offset hot,
-                                CodeSpace::Offset cold) {
-  CodeSpace& space = translator_.space_;
-  places_[&translation] = {{blocks.begin(), blocks.end()},
-                           hot,
-                           space.OffsetOf(space.hot()),
-                           cold,
-                           space.OffsetOf(space.cold())};
+                                std::span<const BlockPath::Part> parts, CodeVerifier::Range hot,
+                                CodeVerifier::Range cold) {
+  Place& place = places_[&translation];
+  place = {{}, hot, cold};
+  for (const BlockPath::Part& part : parts) place.blocks.push_back(part.block);
 }
 
 void Translator::Lockstep::Clear() {
@@ -131,13 +128,13 @@ const std::vector<Translator::Lockstep::Step>& Translator::Lockstep::StepsOf(con
   const auto [found, made] = steps_.try_emplace(&block);
   recent = {&block, &found->second};
   std::vector<Step>& steps = found->second;
-  const uint8_t* bytes = made ? translator_.FetchBytes(block) : nullptr;
-  if (!bytes) return steps;
+  std::array<uint8_t, BlockCache::kMaxBytes> bytes;
+  if (!made || !translator_.FetchBytes(block, bytes.data())) return steps;
   unsigned offset = 0;
   for (const Op* op = block.ops; op->length != 0 && offset < block.bytes; ++op) {
     Insn insn;
     const size_t most = std::min<size_t>(15, block.bytes - offset);
-    if (bt::Decode({bytes + offset, most}, CodeSize::k64, insn) != DecodeStatus::kOk ||
+    if (bt::Decode({&bytes[offset], most}, CodeSize::k64, insn) != DecodeStatus::kOk ||
         insn.length != op->length)
       break;
     steps.push_back(StepOf(*op, insn));

@@ -23,9 +23,9 @@ class Translator::Lockstep {
  public:
   explicit Lockstep(Translator& translator);
 
-  // `translation` is of `blocks`, with code from `hot` and `cold` to the present ends.
-  void Note(const Translation& translation, std::span<const Block* const> blocks,
-            CodeSpace::Offset hot, CodeSpace::Offset cold);
+  // `translation` is of `parts`, and has that code.
+  void Note(const Translation& translation, std::span<const BlockPath::Part> parts,
+            CodeVerifier::Range hot, CodeVerifier::Range cold);
   void Clear();
 
   // RIP stands on `translation`, and code will run from there, to the end of the turn at most.
@@ -123,7 +123,7 @@ class Translator::Lockstep {
   std::array<Recent, 4096> recent_;  // of steps_, by the block's address
   struct Place {
     std::vector<const Block*> blocks;
-    CodeSpace::Offset hot, hot_end, cold, cold_end;
+    CodeVerifier::Range hot, cold;
   };
   std::unordered_map<const Translation*, Place> places_;
 

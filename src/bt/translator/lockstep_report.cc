@@ -68,18 +68,17 @@ std::string Translator::Lockstep::CodeReport() {
   constexpr uint64_t kPageMask = ~(vmm::kPageSize - 1);
   std::string text = "guest code\n";
   for (const Block* block : place.blocks) {
-    const uint8_t* bytes = translator_.FetchBytes(*block);
-    if (!bytes) continue;
+    std::array<uint8_t, BlockCache::kMaxBytes> bytes;
+    if (!translator_.FetchBytes(*block, bytes.data())) continue;
     const uint64_t linear = (points_[0].r[kRip] & kPageMask) | (block->phys & ~kPageMask);
-    text += Disassemble({bytes, block->bytes}, linear);
+    text += Disassemble({bytes.data(), block->bytes}, linear);
   }
-  const auto code = [&](CodeSpace::Offset from, CodeSpace::Offset to) {
-    const uint8_t* at = translator_.space_.run(from);
-    return Disassemble({at, to - from}, reinterpret_cast<uint64_t>(at));
+  const auto code = [&](CodeVerifier::Range range) {
+    const uint8_t* at = translator_.space_.run(range.begin);
+    return Disassemble({at, range.end - range.begin}, reinterpret_cast<uint64_t>(at));
   };
-  text +=
-      (from_->plain ? "host code without spans\n" : "host code\n") + code(place.hot, place.hot_end);
-  return text + "its cold part\n" + code(place.cold, place.cold_end);
+  text += (from_->plain ? "host code without spans\n" : "host code\n") + code(place.hot);
+  return text + "its cold part\n" + code(place.cold);
 }
 
 }  // namespace bt

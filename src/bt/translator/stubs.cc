@@ -5,6 +5,7 @@
 #include "bt/translator/repeat_stubs.h"
 #include "bt/translator/system_stubs.h"
 #include "bt/translator/treatment.h"
+#include "vmm/core/base/check.h"
 
 namespace bt {
 namespace {
@@ -302,6 +303,7 @@ void EmitJumpToTarget(Assembler& code, const CodeContext& context) {
 }
 
 Stubs Stubs::Emit(CodeSpace& space, const CodeContext& context, LeaveOut leave_out) {
+  CHECK(space.Prepare(CodeSpace::kMostAtOnce));
   Assembler& code = space.hot();
   Stubs stubs;
   const CodeSpace::Offset enter = space.OffsetOf(code);

@@ -1,6 +1,10 @@
 #include "bt/translator/translator.h"
 
+#include <sched.h>
 #include <sys/mman.h>
+
+#include <cstdlib>
+#include <string_view>
 
 #include "bt/interp/interpreter.h"
 #include "bt/interp/page_entry.h"
@@ -15,6 +19,19 @@ namespace {
 Counting CountingFor(const vmm::VmParts& parts) {
   if (parts.schedule || parts.lockstep) return Counting::kBounded;
   return parts.count_instructions ? Counting::kCount : Counting::kNone;
+}
+
+// Whether a thread of its own may translate: as the machine says, or where it leaves that open as
+// VMM_TRANSLATE_ASIDE=never|always in the environment does, for tests.
+bool IsAside(const vmm::VmParts& parts) {
+  using When = vmm::TranslateAside;
+  if (parts.translate_aside != When::kWorthIt) return parts.translate_aside == When::kAlways;
+  const char* value = std::getenv("VMM_TRANSLATE_ASIDE");
+  if (value && std::string_view(value) == "never") return false;
+  if (value && std::string_view(value) == "always") return true;
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof(set), &set) != 0 ||
+         static_cast<unsigned>(CPU_COUNT(&set)) > parts.cpu_count;
 }
 
 CodeState& StateIn(Cpu& cpu) {
@@ -54,7 +71,11 @@ Translator::Translator(Cpu& cpu, const Trial& trial)
       tables_run_(0),
       counting_(CountingFor(cpu.vm_.parts())),
       trial_(trial),
-      lockstep_(cpu.vm_.parts().lockstep ? std::make_unique<Lockstep>(*this) : nullptr) {
+      lockstep_(cpu.vm_.parts().lockstep ? std::make_unique<Lockstep>(*this) : nullptr),
+      block_translator_(space_, context_, stubs_, cpu.vm_.features(), exits_, sites_, accesses_,
+                        trial.leave_out, counting_),
+      queue_([this](TranslationJob& job) { Translate(job); },
+             IsAside(cpu.vm_.parts()) && counting_ != Counting::kBounded) {
   static_assert(kStateBytes + kCodeBytes <= Cpu::kWindowBytes && sizeof(CodeState) <= kStateBytes);
   state_.run_site = reinterpret_cast<uint64_t>(&RunSite);
   state_.self = reinterpret_cast<uint64_t>(this);
@@ -71,15 +92,21 @@ Translator::Translator(Cpu& cpu, CodeState& state, const CodeContext& context, u
       space_(write, run, size),
       jumps_(tables),
       tables_run_(tables_run),
-      counting_(CountingFor(cpu.vm_.parts())) {}
+      counting_(CountingFor(cpu.vm_.parts())),
+      block_translator_(space_, context_, stubs_, cpu.vm_.features(), exits_, sites_, accesses_,
+                        trial_.leave_out, counting_),
+      queue_([this](TranslationJob& job) { Translate(job); }, false) {}
 
 Translator::~Translator() = default;
 
 void Translator::Clear() {
+  queue_.Drop();
+  full_ = false;
   space_.Clear();
   exits_.Clear();
   sites_.Clear();
   accesses_.Clear();
+  thunk_accesses_.Clear();
   parts_.Clear();
   page_numbers_.clear();
   jumps_.Clear();
@@ -92,85 +119,10 @@ void Translator::Clear() {
   if (names_) NameStubs();
 }
 
-Block* Translator::FindBlock(uint64_t phys) {
-  Block* block = cpu_.blocks_.Find(phys, CodeSize::k64);
-  return block && block->kept && !block->untranslatable ? block : nullptr;
-}
-
-// A copy: another vCPU may write there while they are decoded.
-const uint8_t* Translator::FetchBytes(const Block& block) {
-  const uint64_t size = block.bytes;
-  const uint64_t first = block.second_page ? vmm::kPageSize - (block.phys & ~kPageMask) : size;
-  const uint8_t* head = cpu_.memory_.Host(vmm::GuestPhys(block.phys), first);
-  if (!head || size > bytes_.size() || size < first) return nullptr;
-  std::copy_n(head, first, bytes_.begin());
-  if (size == first) return bytes_.data();
-  const uint8_t* tail = cpu_.memory_.Host(vmm::GuestPhys(block.second_page), size - first);
-  if (!tail) return nullptr;
-  std::copy_n(tail, size - first, bytes_.begin() + static_cast<ptrdiff_t>(first));
-  return bytes_.data();
-}
-
 // The number that stands for the page in JumpTable::pages.
 uint16_t Translator::PageNumber(uint64_t page) {
   return page_numbers_.try_emplace(page, static_cast<uint16_t>(page_numbers_.size() + 1))
       .first->second;
-}
-
-Translation* Translator::Find(const Block& block, bool plain) const {
-  if (block.translation && (!plain || block.translation->plain)) return block.translation;
-  return plain ? block.plain : nullptr;
-}
-
-void Translator::Keep(Block& block, bool plain, Translation* translation) const {
-  (plain ? block.plain : block.translation) = translation;
-}
-
-// `plain`: without spans. `wanted`: where the flags are on the way that it is for. The block may
-// get another place.
-Translation* Translator::TranslationOf(Block*& block, bool plain, FlagHome wanted) {
-  if (Translation* known = Find(*block, plain)) return known;
-  if (block->runs < kHotRuns) {
-    if (++block->runs >= kWarmRuns) block = cpu_.blocks_.Keep(block);
-    return nullptr;
-  }
-  block = cpu_.blocks_.Keep(block);
-  block->untranslatable |= block->code_size != CodeSize::k64 || block->bytes == 0;
-  if (block->untranslatable || !cpu_.EnsureOps(*block)) return nullptr;
-  Translation translation;
-  translation.block = block;
-  translation.number = translations_.next();
-  if (block->second_page) translation.second_page = PageNumber(block->second_page);
-  const CodeSpace::Offset hot = space_.OffsetOf(space_.hot()),
-                          cold = space_.OffsetOf(space_.cold());
-  const uint32_t exits = exits_.next(), accesses = accesses_.next();
-  space_.Prepare(BlockTranslator::kMaxCode);
-  BlockTranslator translator(space_, context_, stubs_, cpu_.vm_.features(), *this, exits_, sites_,
-                             accesses_, trial_.leave_out, counting_);
-  if (!translator.Translate(*block, plain, translation, wanted)) {
-    block->untranslatable = true;
-    return nullptr;
-  }
-  if (verify_) {
-    Verify(hot, cold, exits_.Since(exits),
-           {{translation.from(FlagHome::kHost), FlagHome::kHost},
-            {translation.from(FlagHome::kMemory), FlagHome::kMemory}},
-           {}, translation.second_page, accesses_.Since(accesses));
-  }
-  if (names_) NameCode("guest", cpu_.r[kRip], *block, hot, cold);
-  ++done_.blocks;
-  done_.hot_bytes += space_.OffsetOf(space_.hot()) - hot - translator.count_bytes();
-  done_.cold_bytes += space_.OffsetOf(space_.cold()) - cold;
-  for (const Block* part : translator.blocks()) {
-    done_.guest_bytes += part->bytes;
-    uint32_t& parts = PartsOf(*part);
-    parts = parts_.Add({translation.number, parts});
-  }
-  translations_.Add(translation);
-  Translation& kept = translations_.back();
-  Keep(*block, plain, &kept);
-  if (lockstep_) lockstep_->Note(kept, translator.blocks(), hot, cold);
-  return &kept;
 }
 
 void Translator::Run(Block* block) {
@@ -178,7 +130,7 @@ void Translator::Run(Block* block) {
   if (!translation) return;
   ++done_.exits;
   const uint64_t before = cpu_.instructions_, turn_end = cpu_.turn_end_;
-  const uint64_t stretch_end = std::min(turn_end, before + BlockTranslator::kMaxSteps);
+  const uint64_t stretch_end = std::min(turn_end, before + BlockPath::kMaxSteps);
   if (lockstep_) {  // so far and no further: what would be longer refuses
     cpu_.turn_end_ = stretch_end;
     lockstep_->Expect(*translation);
@@ -200,9 +152,9 @@ void Translator::Run(Block* block) {
 // Everything that code of the block at RIP needs before it may run. Null: there is none, something
 // else was done.
 const Translation* Translator::Prepare(Block* block) {
-  // A run may keep a block, and add code of one, a thunk, and two pages.
-  if (!space_.HasRoom(BlockTranslator::kMaxCode) || !cpu_.blocks_.HasRoomToKeep() ||
-      page_numbers_.size() + 3 > JumpTable::kPages) {
+  TakeTranslations();
+  // A run may keep a block, and add two pages.
+  if (full_ || !cpu_.blocks_.HasRoomToKeep() || page_numbers_.size() + 3 > JumpTable::kPages) {
     cpu_.ForgetCode();
     return nullptr;
   }
@@ -328,22 +280,6 @@ AfterSite Translator::RunSite(Translator* self, uint32_t index) noexcept {
   const bool plain = cpu.In64() && cpu.careful_ == 0 &&
                      (cpu.rflags_ & (eflags::TF | eflags::RF)) == 0 && Canonical(cpu.r[kRip]);
   return plain ? AfterSite::kAtRip : AfterSite::kLeave;
-}
-
-void Translator::Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,
-                        std::vector<CodeVerifier::Entry> entries,
-                        std::vector<CodeVerifier::Entry> others, uint16_t second_page,
-                        std::span<const DirectAccess> accesses) {
-  const std::string fault = CodeVerifier(space_, context_, stubs_)
-                                .Verify({{hot, space_.OffsetOf(space_.hot())},
-                                         {cold, space_.OffsetOf(space_.cold())},
-                                         entries,
-                                         exits,
-                                         std::move(others),
-                                         second_page,
-                                         accesses});
-  if (!fault.empty()) vmm::Log(vmm::LogLevel::kError, "translated code is wrong: " + fault);
-  CHECK(fault.empty());
 }
 
 }  // namespace bt

@@ -14,6 +14,7 @@
 #include "bt/translator/code_verifier.h"
 #include "bt/translator/jump_tables.h"
 #include "bt/translator/perf_map.h"
+#include "bt/translator/translation_queue.h"
 
 namespace bt {
 
@@ -59,6 +60,9 @@ class Translator : public Tier, private BlockSource {
   // Runs of a block in the interpreter before it is worth translating, and before it may be a part
   // of others.
   static constexpr unsigned kHotRuns = 16, kWarmRuns = 2;
+  // Where another thread translates: before it is asked to, and before it is not waited for any
+  // more.
+  static constexpr unsigned kHotRunsAside = 8, kTooManyRuns = 64;
   static constexpr size_t kCodeBytes = 32 * vmm::kMiB;
   static constexpr size_t kStateBytes = vmm::kPageSize;
 
@@ -78,27 +82,29 @@ class Translator : public Tier, private BlockSource {
   virtual uint32_t& PartsOf(const Block& block) const { return block.parts; }
   const Translation* Prepare(Block* block);
   Translation* TranslationOf(Block*& block, bool plain, FlagHome wanted);
+  bool Ask(Block& block, bool plain, FlagHome wanted);
+  // On whatever thread does it.
+  void Translate(TranslationJob& job);
+  void TakeTranslations();
+  void Take(TranslationJob& job);
   void Retire(Translation& translation);
-  // For perf: the code from `hot` and `cold` to the present ends.
-  void NameCode(std::string_view kind, uint64_t linear, const Block& block, CodeSpace::Offset hot,
-                CodeSpace::Offset cold);
+  // For perf.
+  void NameCode(std::string_view kind, uint64_t linear, const Block& block, CodeVerifier::Range hot,
+                CodeVerifier::Range cold);
   void NameStubs();
   void Leave();
   void Link(const Way& way, Translation& to);
   // `exit`: its number.
-  void EmitThunk(uint32_t exit, const Translation& to);
+  bool EmitThunk(uint32_t exit, const Translation& to);
   void Unlink(uint32_t exit);
   uint16_t PageNumber(uint64_t page);
   virtual void SelectJumps();
   Block* FindBlock(uint64_t phys) override;
   bool EnsureOps(Block& block) override { return cpu_.EnsureOps(block); }
-  const uint8_t* FetchBytes(const Block& block) override;
+  bool FetchBytes(const Block& block, uint8_t* to) override;
   void FaultAtTarget();
   void CompareInLockstep();
-  // The code from `hot` and `cold` to the present ends.
-  void Verify(CodeSpace::Offset hot, CodeSpace::Offset cold, std::span<const Exit> exits,
-              std::vector<CodeVerifier::Entry> entries, std::vector<CodeVerifier::Entry> others,
-              uint16_t second_page, std::span<const DirectAccess> accesses = {});
+  void Verify(const CodeVerifier::Code& code);
 
   Cpu& cpu_;
   PerfMap* const names_;  // null: unasked
@@ -108,7 +114,8 @@ class Translator : public Tier, private BlockSource {
   Stubs stubs_;
   Numbered<Exit> exits_;
   Numbered<Site> sites_;
-  Numbered<DirectAccess> accesses_;  // in ascending order
+  // Of translations, and of the ways between them; each in ascending order.
+  Numbered<DirectAccess> accesses_, thunk_accesses_;
   JumpTables jumps_;
   const ptrdiff_t tables_run_;          // from where the tables are to where code sees them
   std::array<uint64_t, 2> selected_{};  // Cpu::keys_ that CodeState::tables are for
@@ -117,12 +124,14 @@ class Translator : public Tier, private BlockSource {
   Numbered<Translation> translations_;
   Numbered<Part> parts_;
   Way way_;
-  std::array<uint8_t, BlockCache::kMaxBytes> bytes_;  // of the block that is being translated
+  bool full_ = false;  // the space, so that all code has to go
   const Counting counting_;
   Done done_;
   const Trial trial_ = {};
   const std::unique_ptr<Lockstep> lockstep_;  // null: unasked
   const bool verify_ = CodeVerifier::Wanted();
+  BlockTranslator block_translator_;
+  TranslationQueue queue_;  // the last, for its thread uses the others
 };
 
 }  // namespace bt

@@ -8,11 +8,11 @@
 namespace bt {
 
 void Translator::NameCode(std::string_view kind, uint64_t linear, const Block& block,
-                          CodeSpace::Offset hot, CodeSpace::Offset cold) {
+                          CodeVerifier::Range hot, CodeVerifier::Range cold) {
   const std::string name =
       fmt::format("{} {:#x} phys {:#x}{}", kind, linear, block.phys, cpu_.cpl_ == 3 ? " user" : "");
-  names_->Add(space_.run(hot), space_.OffsetOf(space_.hot()) - hot, name);
-  names_->Add(space_.run(cold), space_.OffsetOf(space_.cold()) - cold, "cold part of " + name);
+  names_->Add(space_.run(hot.begin), hot.end - hot.begin, name);
+  names_->Add(space_.run(cold.begin), cold.end - cold.begin, "cold part of " + name);
 }
 
 // They lie one behind the other.

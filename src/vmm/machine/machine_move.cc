@@ -61,6 +61,7 @@ Result<std::unique_ptr<Vm>> Machine::CreateVmOf(Accelerator& accelerator,
   parts.count_instructions = config_.statistics;
   parts.perf_map = config_.perf_map;
   parts.lockstep = config_.lockstep;
+  parts.translate_aside = TranslateAside::kWorthIt;
   parts.user_cells = config_.accel_cell ? UserCells::kWorthIt : UserCells::kNever;
   auto vm = accelerator.CreateVm(parts);
   if (!vm) return vm;

@@ -66,7 +66,7 @@ TEST_CASE("accesses of direct code lead to the interpreter when they fault", "[v
     CHECK(emitted.translation.plain);
     REQUIRE(emitted.accesses.size() >= 1);
     size_t faults = 0;
-    for (const DirectAccess& access : emitted.accesses) {
+    for (const DirectAccess& access : emitted.accesses.Since(0)) {
       CHECK(access.begin < access.end);
       CHECK(emitted.cold.Contains(access.stub));
       ++faults;

@@ -56,7 +56,7 @@ TEST_CASE("a translation ends at loops, at the end of the page and when it is lo
   CHECK(BlocksIn(workshop, {{0x5fe0, kJump}, {0x6020, kRet}}) == 1);
   Blocks many = {{0x5100, kJumpIf}};
   for (unsigned i = 1; i < 20; ++i) many.push_back({0x5100 + 2 * i, kJumpIf});
-  CHECK(BlocksIn(workshop, many) == BlockTranslator::kMaxBlocks);
+  CHECK(BlocksIn(workshop, many) == BlockPath::kMaxBlocks);
   const Code some = Joined(Code(40, 0x90), kJumpIf);
   CHECK(BlocksIn(workshop, {{0x5100, some}, {0x512a, some}}) == 1);
 }
@@ -71,7 +71,7 @@ TEST_CASE("what a path leaves by looks at attention where a loop may come by", "
   CHECK(emitted.exits[0].back);        // to behind it: the thunk looks
   CHECK_FALSE(emitted.exits[1].back);  // to where it leads: looked at before the jump
   // Without a way back there is nothing to look at.
-  for (const Exit& exit : workshop.Translate(Blocks{{0x5112, kJumpIf}}).exits)
+  for (const Exit& exit : workshop.Translate(Blocks{{0x5112, kJumpIf}}).exits.Since(0))
     CHECK_FALSE(exit.back);
 }
 

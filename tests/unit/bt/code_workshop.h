@@ -89,15 +89,18 @@ class CodeWorkshop {
                     bool plain = false, uint16_t second_page = 0,
                     bt::Counting counting = bt::Counting::kNone) {
     Source source(blocks);
+    bt::BlockPath path;
+    REQUIRE(path.Choose(source.first(), source, features, context.direct, second_page != 0));
+    REQUIRE(space.Prepare(bt::BlockTranslator::kMaxCode));
     Emitted emitted{};
     emitted.translation.second_page = second_page;
     emitted.hot.begin = space.OffsetOf(space.hot());
     emitted.cold.begin = space.OffsetOf(space.cold());
     bt::Numbered<bt::Site> sites;
-    bt::BlockTranslator translator(space, context, stubs, features, source, emitted.exits, sites,
+    bt::BlockTranslator translator(space, context, stubs, features, emitted.exits, sites,
                                    emitted.accesses, leave_out, counting);
-    REQUIRE(translator.Translate(source.first(), plain, emitted.translation));
-    emitted.blocks = translator.blocks().size();
+    REQUIRE(translator.Translate(path, plain, emitted.translation));
+    emitted.blocks = path.parts().size();
     emitted.hot.end = space.OffsetOf(space.hot());
     emitted.cold.end = space.OffsetOf(space.cold());
     return emitted;
@@ -137,11 +140,13 @@ class CodeWorkshop {
       }
       return nullptr;
     }
-    const uint8_t* FetchBytes(const bt::Block& block) override {
+    bool FetchBytes(const bt::Block& block, uint8_t* to) override {
       for (const Part& part : parts_) {
-        if (&part.block == &block) return part.bytes.data();
+        if (&part.block != &block) continue;
+        std::copy(part.bytes.begin(), part.bytes.end(), to);
+        return true;
       }
-      return nullptr;
+      return false;
     }
 
    private:

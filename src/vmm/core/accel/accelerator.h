@@ -25,6 +25,9 @@ namespace vmm {
 
 // When user code of the guest leaves for host processes of its own, on an engine that has them.
 enum class UserCells : uint8_t { kNever, kWorthIt, kAlways };
+// Whether a thread of each vCPU's own translates for it. kWorthIt: where the host has processors
+// besides those that run vCPUs.
+enum class TranslateAside : uint8_t { kNever, kWorthIt, kAlways };
 
 // What a Vm is made of. All references outlive the Vm.
 struct VmParts {
@@ -50,6 +53,7 @@ struct VmParts {
   // difference ends the process with a report. With `schedule` only.
   bool lockstep = false;
   UserCells user_cells = UserCells::kWorthIt;
+  TranslateAside translate_aside = TranslateAside::kNever;
 };
 
 enum class RunExit : uint8_t {
