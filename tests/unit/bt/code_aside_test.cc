@@ -47,7 +47,7 @@ LongModeMachine::Code Patching(uint8_t inner, uint16_t rounds) {
 
 }  // namespace
 
-TEST_CASE("code that changes while it is translated aside runs as it is", "[interp]") {
+TEST_CASE("code that changes while it is translated aside runs as it is", "[interp][threads]") {
   for (const vmm::TranslateAside aside :
        {vmm::TranslateAside::kNever, vmm::TranslateAside::kAlways}) {
     for (const uint8_t inner : {9, 30, 70, 100, 250}) {
@@ -61,7 +61,7 @@ TEST_CASE("code that changes while it is translated aside runs as it is", "[inte
   }
 }
 
-TEST_CASE("all code goes while some is being translated", "[interp]") {
+TEST_CASE("all code goes while some is being translated", "[interp][threads]") {
   for (unsigned i = 0; i < 100; ++i) {
     Machine machine(vmm::TranslateAside::kAlways);
     machine.Run(Patching(40, 3));

@@ -83,7 +83,7 @@ TEST_CASE("no more translations are asked for than there is room for", "[interp]
   CHECK_FALSE(queue.Has(block, false));
 }
 
-TEST_CASE("a thread makes translations, each once and in order", "[interp]") {
+TEST_CASE("a thread makes translations, each once and in order", "[interp][threads]") {
   TranslationQueue queue(&Square, true);
   CHECK(queue.aside());
   const Block block;
@@ -106,7 +106,7 @@ TEST_CASE("a thread makes translations, each once and in order", "[interp]") {
   CHECK(wrong == 0);
 }
 
-TEST_CASE("the thread is woken for a few translations at once", "[interp]") {
+TEST_CASE("the thread is woken for a few translations at once", "[interp][threads]") {
   TranslationQueue queue(&Square, true);
   const Block block;
   for (unsigned round = 0; round < 20; ++round) {
@@ -120,7 +120,8 @@ TEST_CASE("the thread is woken for a few translations at once", "[interp]") {
   }
 }
 
-TEST_CASE("what is dropped is not made, and what is being made is waited for", "[interp]") {
+TEST_CASE("what is dropped is not made, and what is being made is waited for",
+          "[interp][threads]") {
   std::counting_semaphore<64> begun{0}, may_end{0};
   std::atomic<unsigned> made{0};
   TranslationQueue queue(

@@ -49,7 +49,7 @@ TEST_CASE("what has a number stays where it is", "[interp]") {
   CHECK(things[0].value == 3);
 }
 
-TEST_CASE("what another thread was told of it may change while more come", "[interp]") {
+TEST_CASE("what another thread was told of it may change while more come", "[interp][threads]") {
   Numbered<Thing> things;
   std::atomic<uint32_t> told{0};
   constexpr uint32_t kMany = 50'000;
