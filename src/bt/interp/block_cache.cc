@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bt/interp/cpu.h"
+#include "vmm/core/memory/map_ahead.h"
 
 namespace bt {
 namespace {
@@ -28,10 +29,16 @@ BlockCache::BlockCache(size_t budget, size_t ops_budget) : hash_(new Block*[kHas
   runs_.resize(kHashSize);
 }
 
+BlockCache::Slab::Slab()
+    : bytes(static_cast<std::byte*>(std::aligned_alloc(vmm::kPageSize, kSlabSize))) {
+  if (!bytes) throw std::bad_alloc();
+  vmm::MapAhead(bytes.get(), kSlabSize);
+}
+
 std::byte* BlockCache::Area::Allocate(size_t size) {
   if (slabs.empty() || kSlabSize - slabs[slab].used < size) {
     slab = slabs.size();
-    slabs.push_back({std::make_unique_for_overwrite<std::byte[]>(kSlabSize)});
+    slabs.emplace_back();
   }
   std::byte* memory = slabs[slab].bytes.get() + slabs[slab].used;
   slabs[slab].used += size;

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -122,8 +123,12 @@ class BlockCache {
   }
   // Memory in which one thing lies behind the other.
   static constexpr size_t kSlabSize = 128 * 1024;
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
   struct Slab {
-    std::unique_ptr<std::byte[]> bytes;
+    Slab();
+    std::unique_ptr<std::byte[], Free> bytes;  // whole pages
     size_t used = 0;
   };
   // In front of ops that may go: whose they are. Behind it that block itself, if it was not kept

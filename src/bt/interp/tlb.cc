@@ -9,6 +9,7 @@
 
 #include "bt/interp/cpu.h"
 #include "bt/interp/page_entry.h"
+#include "vmm/core/memory/map_ahead.h"
 
 namespace bt {
 
@@ -22,6 +23,11 @@ void* TlbBank::operator new(size_t size) {
 
 void TlbBank::operator delete(void* memory) {
   munmap(memory, sizeof(TlbBank));
+}
+
+// Of the supervisor's, nearly all is used.
+Tlb::Tlb() : system_(std::make_unique<TlbBank>()) {
+  vmm::MapAhead(system_.get(), sizeof(TlbBank));
 }
 
 void TlbBank::Flush() {

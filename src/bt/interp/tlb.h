@@ -192,6 +192,8 @@ class TlbMirror {
 // address space comes. What is thrown away may be more than the guest asked for, never less.
 class Tlb {
  public:
+  Tlb();
+
   static constexpr unsigned kContexts = 8;
 
   // Of the current address space.
@@ -272,7 +274,7 @@ class Tlb {
   std::array<Context, kContexts> contexts_;
   unsigned current_ = 0;
   uint64_t next_epoch_ = 1, uses_ = 0;
-  std::unique_ptr<TlbBank> system_ = std::make_unique<TlbBank>();
+  const std::unique_ptr<TlbBank> system_;
   uint64_t system_epoch_ = 0;
   // Of system_: pages of the current address space only; kLocals + 1: too many to list.
   static constexpr unsigned kLocals = 64;

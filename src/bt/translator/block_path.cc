@@ -1,6 +1,7 @@
 #include "bt/translator/block_path.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "bt/isa/decoder.h"
 #include "bt/translator/block_translator.h"
@@ -43,13 +44,38 @@ void DecodeStep(std::span<const uint8_t> bytes, const Op& op, uint16_t next,
 
 }  // namespace
 
+// [SDM 2D] tables
+bool IsPlainEnding(std::span<const uint8_t> insn, BlockEnding& ending) {
+  const auto displacement = [insn](auto value, size_t at) -> int64_t {
+    std::memcpy(&value, &insn[at], sizeof(value));
+    return value;
+  };
+  const uint8_t first = insn[0];
+  switch (insn.size()) {
+    case 1:
+      ending = {Treatment::kReturn, 0};
+      return first == 0xc3;
+    case 2:
+      ending = {first == 0xeb ? Treatment::kJump : Treatment::kJumpIf, displacement(int8_t{}, 1)};
+      return first == 0xeb || (first & 0xf0) == 0x70;
+    case 5:
+      ending = {first == 0xe8 ? Treatment::kCall : Treatment::kJump, displacement(int32_t{}, 1)};
+      return first == 0xe8 || first == 0xe9;
+    case 6:
+      ending = {Treatment::kJumpIf, displacement(int32_t{}, 2)};
+      return first == 0x0f && (insn[1] & 0xf0) == 0x80;
+    default:
+      return false;
+  }
+}
+
 bool BlockPath::Choose(Block& block, BlockSource& source, const FeatureSet& features, bool direct,
                        bool alone) {
   part_count_ = op_count_ = byte_count_ = return_count_ = 0;
   if (!Append(block, source) || op_count_ == 0) return false;
   while (!alone && part_count_ < kMaxBlocks) {
     Part& last = parts_[part_count_ - 1];
-    Block* next = Follow(last, LastStep(last, features, direct), source);
+    Block* next = Follow(last, EndingOf(last, features, direct), source);
     if (next && Append(*next, source)) continue;
     last.onward = Onward::kEnds;
     break;
@@ -80,14 +106,16 @@ bool BlockPath::Append(Block& block, BlockSource& source) {
   return true;
 }
 
-BlockStep BlockPath::LastStep(const Part& part, const FeatureSet& features, bool direct) const {
+BlockEnding BlockPath::EndingOf(const Part& part, const FeatureSet& features, bool direct) const {
   unsigned before = 0;
   for (unsigned i = 0; i + 1 < part.count; ++i) before += ops_[part.first + i].length;
   const Op& op = ops_[part.first + part.count - 1u];
+  const auto bytes = std::span(bytes_).subspan(part.begin + before, part.bytes - before);
+  BlockEnding ending;
+  if (!direct && bytes.size() == op.length && IsPlainEnding(bytes, ending)) return ending;
   BlockStep step;
-  DecodeStep(std::span(bytes_).subspan(part.begin + before, part.bytes - before), op,
-             static_cast<uint16_t>(part.start + before + op.length), features, direct, step);
-  return step;
+  DecodeStep(bytes, op, 0, features, direct, step);
+  return {step.how, static_cast<int64_t>(step.insn.operand[0].imm)};
 }
 
 void BlockPath::Decode(const FeatureSet& features, bool direct,
@@ -105,21 +133,21 @@ void BlockPath::Decode(const FeatureSet& features, bool direct,
   }
 }
 
-// The block that comes behind the last one, which ends with `step`, if it can be told; null: the
-// translation ends.
-Block* BlockPath::Follow(Part& last, const BlockStep& step, BlockSource& source) {
-  const int64_t target = step.next + static_cast<int64_t>(step.insn.operand[0].imm);
+// The block that comes behind the last one, if it can be told; null: the translation ends.
+Block* BlockPath::Follow(Part& last, const BlockEnding& ending, BlockSource& source) {
+  const auto end = static_cast<uint16_t>(last.start + last.bytes);
+  const int64_t target = end + ending.displacement;
   last.onward = Onward::kTarget;
-  switch (step.how) {
+  switch (ending.how) {
     case Treatment::kJumpIf: {
-      if (target < step.next || target != static_cast<int32_t>(target)) return nullptr;  // a loop
-      Block *next = FindNext(step.next, source), *other = FindNext(target, source);
+      if (target < end || target != static_cast<int32_t>(target)) return nullptr;  // a loop
+      Block *next = FindNext(end, source), *other = FindNext(target, source);
       if (other && (!next || Runs(*next) < Runs(*other))) return other;
       last.onward = Onward::kNext;
       return next;
     }
     case Treatment::kCall:
-      returns_[return_count_++] = step.next;
+      returns_[return_count_++] = end;
       return FindNext(target, source);
     case Treatment::kJump:
       return FindNext(target, source);

@@ -24,6 +24,15 @@ class BlockSource {
   virtual bool FetchBytes(const Block& block, uint8_t* to) = 0;
 };
 
+// What the last instruction of a block does.
+struct BlockEnding {
+  Treatment how;
+  int64_t displacement;  // of a direct jump, from behind it
+};
+// Of the few instructions that most blocks end with, told without the decoder. False: it is
+// another one.
+bool IsPlainEnding(std::span<const uint8_t> insn, BlockEnding& ending);
+
 // What one translation is made of, copied from its blocks when it was chosen: whoever translates
 // needs nothing else of the guest, and may do so on another thread.
 class BlockPath {
@@ -52,9 +61,9 @@ class BlockPath {
 
  private:
   bool Append(Block& block, BlockSource& source);
-  Block* Follow(Part& last, const BlockStep& step, BlockSource& source);
+  Block* Follow(Part& last, const BlockEnding& ending, BlockSource& source);
   Block* FindNext(int64_t offset, BlockSource& source) const;
-  BlockStep LastStep(const Part& part, const FeatureSet& features, bool direct) const;
+  BlockEnding EndingOf(const Part& part, const FeatureSet& features, bool direct) const;
 
   std::array<Part, kMaxBlocks> parts_;
   std::array<Op, kMaxSteps> ops_;

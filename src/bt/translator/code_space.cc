@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "vmm/core/base/check.h"
+#include "vmm/core/memory/map_ahead.h"
 
 namespace bt {
 namespace {
@@ -76,7 +77,7 @@ bool CodeSpace::MakeReady(Area& area, size_t bytes) {
   }
   // Wishes: what is not mapped here is at its first access, each page by a fault.
   const size_t count = std::min(kReadyBytes, area.end - area.ready);
-  madvise(write_ + area.ready, count, MADV_POPULATE_WRITE);
+  vmm::MapAhead(write_ + area.ready, count);
   if (owner_) madvise(run_ + area.ready, count, MADV_POPULATE_READ);
   area.ready += count;
   return true;

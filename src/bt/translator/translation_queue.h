@@ -76,12 +76,15 @@ class TranslationQueue {
 
   const Work work_;
   const std::unique_ptr<std::array<TranslationJob, kJobs>> jobs_;
-  std::array<const Block*, kJobs> blocks_{};  // of them; the thread that works leaves these alone
-  // Numbers of jobs: up to where they were asked for, are done, were taken.
-  std::atomic<uint32_t> asked_{0}, done_{0};
+  // Numbers of jobs: up to where they were asked for, are done, were taken. What one thread writes
+  // again and again is not in a cache line with what the other does.
+  alignas(64) std::atomic<uint32_t> asked_{0};
   uint32_t taken_ = 0;
+  std::array<const Block*, kJobs> blocks_{};  // of the jobs; who works leaves these alone
+  alignas(64) std::atomic<uint32_t> done_{0};
   std::mutex working_;  // by whoever is at the job with number `done_`
-  std::atomic<bool> is_asleep_{false}, is_dropping_{false}, is_ending_{false};
+  alignas(64) std::atomic<bool> is_asleep_{false};
+  std::atomic<bool> is_dropping_{false}, is_ending_{false};
   std::atomic<uint32_t> calls_{0};  // of who sleeps
   std::thread thread_;
 };

@@ -1,6 +1,10 @@
 // Which blocks one translation consists of, and that the verifier follows all of them.
+#include <array>
 #include <catch2/catch.hpp>
+#include <random>
+#include <span>
 
+#include "bt/translator/treatment.h"
 #include "tests/unit/bt/code_workshop.h"
 
 using namespace bt;
@@ -105,4 +109,24 @@ TEST_CASE("a check that is left out is noticed in every block of a path", "[veri
   }
   const Blocks call = {{0x5100, kCall}, {0x5120, kRet}, {0x5105, kRet}};
   CHECK(fault(call, LeaveOut::kTarget) == "a jump to where nobody has looked");
+}
+
+TEST_CASE("what a block ends with is told without the decoder as with it", "[interp]") {
+  std::mt19937 random(7);
+  unsigned told = 0;
+  for (unsigned i = 0; i < 200'000; ++i) {
+    std::array<uint8_t, 15> bytes;
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+    const uint8_t kFirst[] = {0xc3, 0xeb, 0xe8, 0xe9, 0x0f, 0x75, bytes[0]};
+    bytes[0] = kFirst[random() % std::size(kFirst)];
+    bt::Insn insn;
+    if (bt::Decode(bytes, bt::CodeSize::k64, insn) != bt::DecodeStatus::kOk) continue;
+    bt::BlockEnding ending;
+    if (!bt::IsPlainEnding(std::span(bytes).first(insn.length), ending)) continue;
+    ++told;
+    CHECK(ending.how == bt::TreatmentOf(insn, bt::UseOf(insn)));
+    if (ending.how != bt::Treatment::kReturn)
+      CHECK(ending.displacement == static_cast<int64_t>(insn.operand[0].imm));
+  }
+  CHECK(told > 50'000);
 }
