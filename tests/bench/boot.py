@@ -19,14 +19,16 @@ QEMU_MACHINES = {
 }
 
 
-def measure(command, runs):
-    """(median seconds, median CPU seconds) to the marker."""
-    seconds, cpu = [], []
+def measure(commands, runs):
+    """{name: (median seconds, median CPU seconds)} to the marker, of commands by name. They run in
+    turns: a host that changes its speed changes that of all."""
+    seconds, cpu = {name: [] for name in commands}, {name: [] for name in commands}
     for _ in range(runs):
-        with TimedProcess(command) as process:
-            seconds.append(process.wait_for(MARKER, LIMIT_SECONDS))
-            cpu.append(process.cpu_seconds())
-    return median(seconds), median(cpu)
+        for name, command in commands.items():
+            with TimedProcess(command) as process:
+                seconds[name].append(process.wait_for(MARKER, LIMIT_SECONDS))
+                cpu[name].append(process.cpu_seconds())
+    return {name: (median(seconds[name]), median(cpu[name])) for name in commands}
 
 
 def qemu_command(machine, kernel, initrd, append):
@@ -46,11 +48,12 @@ def bench(vmm, guests, engine, runs):
     """Yields the figures as (name, value, unit, bar or None); the last two are vmm's time and its
     ratio to the quickest of QEMU."""
     guest = (f'{guests}/cloud-vmlinuz', f'{guests}/cloud-initrd', APPEND)
-    quickest = None
-    for machine in QEMU_MACHINES:
-        seconds, cpu = measure(qemu_command(machine, *guest), runs)
-        yield f'boot to init, QEMU TCG, {machine}', seconds, f's ({cpu:.2f} s of CPU time)', None
-        quickest = min(quickest or seconds, seconds)
-    seconds, cpu = measure(vmm_command(vmm, engine, *guest), runs)
-    yield f'boot to init, vmm {engine}', seconds, f's ({cpu:.2f} s of CPU time)', None
+    commands = {f'QEMU TCG, {machine}': qemu_command(machine, *guest) for machine in QEMU_MACHINES}
+    vmm_name = f'vmm {engine}'
+    commands[vmm_name] = vmm_command(vmm, engine, *guest)
+    figures = measure(commands, runs)
+    for name, (seconds, cpu) in figures.items():
+        yield f'boot to init, {name}', seconds, f's ({cpu:.2f} s of CPU time)', None
+    seconds = figures.pop(vmm_name)[0]
+    quickest = min(figures.values())[0]
     yield f'vmm {engine} / quickest QEMU TCG', seconds / quickest, 'times', MAX_RATIO.get(engine)
