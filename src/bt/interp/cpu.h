@@ -356,7 +356,7 @@ class Cpu final : public vmm::Vcpu, private vmm::CountedVcpu, private vmm::Local
   static constexpr unsigned kJumpCacheSize = 4096;
   // Of all vCPUs together; a translator loses more with its blocks than the interpreter does.
   static constexpr size_t kBlockBudget = 8 * vmm::kMiB, kTieredBlockBudget = 16 * vmm::kMiB,
-                          kTieredOpBudget = 8 * vmm::kMiB;
+                          kTieredOpBudget = 5 * vmm::kMiB;
 
   template <class T>
   static T LoadHost(const void* host);

@@ -6,8 +6,6 @@
 #include <iterator>
 #include <new>
 
-#include "vmm/core/memory/map_ahead.h"
-
 namespace bt {
 
 static_assert(sizeof(JumpTable) % 4096 == 0);
@@ -67,10 +65,7 @@ void JumpTables::Find(uint64_t key) {
     if (space->table) {
       Void(*space);
     } else {
-      if (!storage_) {
-        space->own = std::make_unique_for_overwrite<JumpTable>();
-        vmm::MapAhead(space->own.get(), sizeof(JumpTable));
-      }
+      if (!storage_) space->own = std::make_unique_for_overwrite<JumpTable>();
       space->table = storage_ ? storage_ + (space - spaces_) : space->own.get();
       MakeEmpty(*space->table);
     }

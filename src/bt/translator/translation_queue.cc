@@ -50,7 +50,12 @@ bool TranslationQueue::Help() {
 bool TranslationQueue::Has(const Block& block, bool plain) const {
   for (uint32_t number = taken_; number != asked_.load(std::memory_order_relaxed); ++number) {
     const unsigned at = number % kJobs;
-    if (blocks_[at] == &block && (*jobs_)[at].plain == plain) return true;
+    const TranslationJob& job = (*jobs_)[at];
+    if (job.plain != plain) continue;
+    if (blocks_[at] == &block) return true;
+    for (const BlockPath::Part& part : job.path.parts()) {
+      if (part.block == &block) return true;
+    }
   }
   return false;
 }

@@ -61,7 +61,7 @@ class TranslationQueue {
     return taken_ == done_.load(std::memory_order_acquire) ? nullptr : &At(taken_);
   }
   void Take() { ++taken_; }
-  // Whether there is one of `block`.
+  // Whether there is one of `block`, or one that it is a part of.
   bool Has(const Block& block, bool plain) const;
   // Forgets all, once nobody is at any.
   void Drop();

@@ -62,7 +62,7 @@ class Translator : public Tier, private BlockSource {
   static constexpr unsigned kHotRuns = 16, kWarmRuns = 2;
   // Where another thread translates: before it is asked to, and before it is not waited for any
   // more.
-  static constexpr unsigned kHotRunsAside = 8, kTooManyRuns = 64;
+  static constexpr unsigned kHotRunsAside = 10, kTooManyRuns = 64;
   static constexpr size_t kCodeBytes = 32 * vmm::kMiB;
   static constexpr size_t kStateBytes = vmm::kPageSize;
 
