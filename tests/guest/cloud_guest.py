@@ -70,6 +70,13 @@ class CloudTest(GuestTest):
         guest.expect(PROMPT, timeout)
         return match
 
+    def start_job(self, guest, command):
+        """Types a command that runs while others are typed. The shell does not hear of its end: the signal would
+        interrupt the shell's write of a typed character if it came then, and busybox forgets that character and
+        reports the failure as that of the command."""
+        guest.send(f"({{ {command}; }} &)\r")
+        guest.expect(PROMPT, 120)
+
     def assert_no_complaints(self, guest, complaints):
         """Nothing in the kernel's log; else what follows there, too."""
         found = self.run_command(guest, f"dmesg | grep -iE -A40 '{complaints}'; echo \"en\"d", r"(?s)(.*?)end\r").group(1)

@@ -216,8 +216,7 @@ class Networks(CloudTest):
         guest = self.boot('"user"', cpus=2)
         for _ in range(2):
             self.lease(guest)
-            guest.send(f"while :; do wget -q -O /dev/null http://10.0.2.2:{port}/; echo go-on; "
-                       "done &\r")
+            self.start_job(guest, f"while :; do wget -q -O /dev/null http://10.0.2.2:{port}/; echo go-on; done")
             guest.expect(r"\ngo-on\r", 120)
             guest.send("reboot -f\r")
         self.lease(guest)

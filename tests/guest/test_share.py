@@ -204,8 +204,8 @@ class Shares(CloudTest):
         for number in range(2):
             self.await_shell(guest)
             self.mount(guest)
-            guest.send(f"while :; do cp /m/seed /m/x{number}; ls -l /m; cat /m/*; echo go-on; done"
-                       " > /dev/null 2>&1 &\r")
+            self.start_job(guest, f"while :; do cp /m/seed /m/x{number}; ls -l /m; cat /m/*; echo go-on; done"
+                           " > /dev/null 2>&1")
             self.run_command(guest, f"until [ -e /m/x{number} ]; do echo a > /m/seed; done; echo on",
                              r"\non\r")
             guest.send("reboot -f\r")

@@ -43,20 +43,20 @@ class AtWork(CloudTest):
         self.lease(guest)
         self.run_command(guest, "mkdir /mnt; mount -t ext4 /dev/vda /mnt; echo is-$?", r"\nis-0\r")
         # A connection does not outlive its run; whoever only waits for data gives up in the end.
-        guest.send("while :; do s=$(timeout 9 wget -q -O - http://10.0.2.2:"
-                   f"{port}/ | sha256sum); echo got-${{s%% *}}; done 2>/dev/null &\r")
+        self.start_job(guest, "until [ -e /tmp/end ]; do s=$(timeout 9 wget -q -O - http://10.0.2.2:"
+                       f"{port}/ | sha256sum); echo got-${{s%% *}}; done 2>/dev/null")
         guest.expect(rf"got-{noise}\r", 60)
         # Until it is told to end, for nobody knows how far it gets meanwhile.
-        guest.send(f"(i=0; until [ -e /tmp/end ]; do i=$((i+1)); n=$((i%{FILES})); "
-                   "dd if=/dev/urandom of=/mnt/f$n bs=32k count=4 conv=fsync 2>/dev/null; "
-                   "sha256sum /mnt/f$n > /mnt/s$n; echo did-$i; done; echo all-done) &\r")
+        self.start_job(guest, f"i=0; until [ -e /tmp/end ]; do i=$((i+1)); n=$((i%{FILES})); "
+                       "dd if=/dev/urandom of=/mnt/f$n bs=32k count=4 conv=fsync 2>/dev/null; "
+                       "sha256sum /mnt/f$n > /mnt/s$n; echo did-$i; done; echo all-done")
         rng = random.Random(6)
         for _ in range(3):
             guest.expect(r"did-\d+\r", 60)
             time.sleep(rng.uniform(0, 0.2))
             guest = self.go_on(guest, engine)
             guest.expect(rf"got-{noise}\r", 60)
-        guest.send("touch /tmp/end; kill %1\r")
+        guest.send("touch /tmp/end\r")
         guest.expect(r"all-done\r", 60)
         self.run_command(guest, "echo 3 > /proc/sys/vm/drop_caches; echo is-$?", r"\nis-0\r")
         self.run_command(guest, "cat /mnt/s* | sha256sum -c > /tmp/c; echo is-$?", r"\nis-0\r")

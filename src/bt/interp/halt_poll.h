@@ -1,12 +1,12 @@
 // How a halted processor waits: by looking for a while, then asleep.
 #pragma once
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+
+#include "vmm/core/host/processors.h"
 
 namespace bt {
 
@@ -51,10 +51,7 @@ class HaltPoll {
   static constexpr int kPauses = 16;
 
   // On a host with one processor nobody can answer meanwhile.
-  static bool HasCompany() {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1;
-  }
+  static bool HasCompany() { return vmm::UsableProcessors() > 1; }
 
   const bool has_company_;
   Duration window_{};

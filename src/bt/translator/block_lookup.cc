@@ -65,31 +65,30 @@ CodeSpace::Offset BlockTranslator::EmitReadLookUp(const MemoryOperand& at, unsig
   return failed;
 }
 
-// In which of the bank's ranges the operand is, as the registers are where the block begins, or
+// In which of the bank's ranges the operand is, as the registers were where the block began, or
 // may be; negative: in none.
 int BlockTranslator::RangeOf(const MemoryOperand& at) const {
-  const TlbBank* bank = context_.tlb;
-  if (!bank || at.base == kGuestRsp) return -1;
-  const auto exists = [bank](unsigned which) { return bank->ranges[which].size != 0; };
+  if (at.base == kGuestRsp) return -1;
+  const auto exists = [this](unsigned which) { return glimpse_->ranges[which].size != 0; };
   if (!exists(0) && !exists(1)) return -1;
   bool known = true;
   uint64_t address = static_cast<uint64_t>(at.disp);
   const auto add = [&](uint8_t reg, unsigned shift) {
     known &= (changed_ >> reg & 1) == 0;
-    address += context_.r[reg] << shift;
+    address += glimpse_->r[reg] << shift;
   };
   if (at.base == MemoryOperand::kRip) {
-    const uint64_t rip = context_.r[kRip];
+    const uint64_t rip = glimpse_->r[kRip];
     known = static_cast<int64_t>(rip & (vmm::kPageSize - 1)) == Start();
     address += rip & ~(vmm::kPageSize - 1);
   } else if (at.base != MemoryOperand::kNoReg) {
     add(at.base, 0);
   }
   if (at.index != MemoryOperand::kNoReg) add(at.index, at.shift);
-  if (at.segment >= static_cast<uint8_t>(vmm::Seg::FS)) address += context_.seg_base[at.segment];
+  if (at.segment >= static_cast<uint8_t>(vmm::Seg::FS)) address += glimpse_->seg_base[at.segment];
   if (known) {
     const unsigned which = TlbBank::RangeOf(address);
-    return bank->ranges[which].Holds(address) ? static_cast<int>(which) : -1;
+    return glimpse_->ranges[which].Holds(address) ? static_cast<int>(which) : -1;
   }
   const bool table =
       at.base == MemoryOperand::kNoReg && at.segment < static_cast<uint8_t>(vmm::Seg::FS);

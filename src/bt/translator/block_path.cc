@@ -72,7 +72,7 @@ bool IsPlainEnding(std::span<const uint8_t> insn, BlockEnding& ending) {
 bool BlockPath::Choose(Block& block, BlockSource& source, const FeatureSet& features, bool direct,
                        bool alone) {
   part_count_ = op_count_ = byte_count_ = return_count_ = 0;
-  if (!Append(block, source) || op_count_ == 0) return false;
+  if (!Append(block, source)) return false;
   while (!alone && part_count_ < kMaxBlocks) {
     Part& last = parts_[part_count_ - 1];
     Block* next = Follow(last, EndingOf(last, features, direct), source);
@@ -80,10 +80,11 @@ bool BlockPath::Choose(Block& block, BlockSource& source, const FeatureSet& feat
     last.onward = Onward::kEnds;
     break;
   }
+  glimpse_ = source.Look();
   return true;
 }
 
-// Its instructions, without what closes it.
+// Its instructions, of which there is at least one, without what closes it.
 bool BlockPath::Append(Block& block, BlockSource& source) {
   if (!source.EnsureOps(block) || block.bytes > bytes_.size() - byte_count_ ||
       !source.FetchBytes(block, &bytes_[byte_count_]))
@@ -94,6 +95,7 @@ bool BlockPath::Append(Block& block, BlockSource& source) {
     ops_[op_count_ + count++] = *op;
     bytes += op->length;
   }
+  if (count == 0) return false;
   Part& part = parts_[part_count_++];
   part = {&block,
           static_cast<uint16_t>(block.phys & ~kPageMask),

@@ -5,12 +5,22 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "bt/interp/block_cache.h"
 #include "bt/interp/feature_set.h"
+#include "bt/interp/tlb.h"
 #include "bt/translator/block_step.h"
 
 namespace bt {
+
+// The vCPU as it was when a translation was asked for: where its operands may well be. What is
+// guessed wrongly from it costs time.
+struct Glimpse {
+  std::array<uint64_t, kSlots> r;
+  std::array<uint64_t, 7> seg_base;
+  std::array<LinearRange, TlbBank::kRanges> ranges;  // of the current bank
+};
 
 // Where the blocks come from that one translation may consist of.
 class BlockSource {
@@ -22,6 +32,7 @@ class BlockSource {
   virtual bool EnsureOps(Block& block) = 0;
   // Copies what the guest has there, Block::bytes. False: no memory.
   virtual bool FetchBytes(const Block& block, uint8_t* to) = 0;
+  virtual Glimpse Look() const = 0;
 };
 
 // What the last instruction of a block does.
@@ -33,8 +44,8 @@ struct BlockEnding {
 // another one.
 bool IsPlainEnding(std::span<const uint8_t> insn, BlockEnding& ending);
 
-// What one translation is made of, copied from its blocks when it was chosen: whoever translates
-// needs nothing else of the guest, and may do so on another thread.
+// What one translation is made of, copied from its blocks and the vCPU when it was chosen: whoever
+// translates needs nothing else of the guest, and may do so on another thread.
 class BlockPath {
  public:
   static constexpr unsigned kMaxSteps = 64, kMaxBlocks = 8;
@@ -42,7 +53,7 @@ class BlockPath {
   static constexpr unsigned kMaxBytes = kMaxSteps * 15;
 
   struct Part {
-    Block* block;                   // not looked into any more
+    Block* block;                   // whoever translates does not look into it
     uint16_t start;                 // offset in its page
     uint16_t first, count;          // of the ops
     uint16_t begin, bytes;          // of the bytes
@@ -55,6 +66,7 @@ class BlockPath {
               bool alone);
 
   std::span<const Part> parts() const { return {parts_.data(), part_count_}; }
+  const Glimpse& glimpse() const { return glimpse_; }
   // Steps for what it consists of, behind those that `steps` has. `direct`: as for
   // CodeContext::direct.
   void Decode(const FeatureSet& features, bool direct, std::vector<BlockStep>& steps) const;
@@ -70,6 +82,7 @@ class BlockPath {
   std::array<uint8_t, kMaxBytes> bytes_;
   // Where the calls among them return to, as offsets in the page.
   std::array<uint16_t, kMaxBlocks> returns_;
+  Glimpse glimpse_;
   unsigned part_count_ = 0, op_count_ = 0, byte_count_ = 0, return_count_ = 0;
 };
 

@@ -73,6 +73,7 @@ bool BlockTranslator::Translate(const BlockPath& path, bool plain, Translation& 
                                 FlagHome wanted) {
   wanted_ = wanted;
   translation_ = &translation;
+  glimpse_ = &path.glimpse();
   first_ = path.parts().front().start;
   steps_.clear();
   path.Decode(features_, context_.direct, steps_);
@@ -94,6 +95,7 @@ bool BlockTranslator::Translate(const BlockPath& path, bool plain, Translation& 
   spans_.clear();
   if (!plain && !context_.direct) spans_ = FindSpans(steps_);
   held_ = {};
+  recent_ = 0;
   stack_moves_ = 0;
   saved_ = went_back_ = owed_ = kept_ = false;
   recipe_ = {};

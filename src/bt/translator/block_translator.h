@@ -221,6 +221,7 @@ class BlockTranslator {
   const Counting counting_;
 
   Translation* translation_ = nullptr;
+  const Glimpse* glimpse_ = nullptr;
   uint16_t first_ = 0;  // offset in its page of its first step
   std::vector<Step> steps_;
   std::vector<Span> spans_;

@@ -90,7 +90,7 @@ bool Translator::EmitThunk(uint32_t number, const Translation& to) {
   CHECK(exit.thunk + exit.thunk_bytes == end);
   done_.hot_bytes += exit.thunk_bytes;
   const CodeVerifier::Range hot{exit.thunk, end}, stubs{stub, space_.OffsetOf(cold)};
-  if (names_) NameCode("thunk to guest", cpu_.r[kRip], *to.block, hot, stubs);
+  if (names_) NameCode("thunk to guest", cpu_.r[kRip], cpu_.cpl_ == 3, *to.block, hot, stubs);
   space_.PatchJump(end - kJumpBytes, to.from(flags));
   if (verify_) {
     const uint32_t page = exit.InPage() ? 0 : to.page;

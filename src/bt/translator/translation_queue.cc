@@ -2,10 +2,11 @@
 
 #include <immintrin.h>
 #include <pthread.h>
-#include <sched.h>
 
 #include <chrono>
 #include <utility>
+
+#include "vmm/core/host/processors.h"
 
 namespace bt {
 namespace {
@@ -79,9 +80,7 @@ bool TranslationQueue::Do() {
 
 void TranslationQueue::Run() {
   pthread_setname_np(pthread_self(), "translator");
-  // Who waits for a processor must not put a vCPU off one.
-  const sched_param none{};
-  sched_setscheduler(0, SCHED_BATCH, &none);
+  vmm::StandBehindOthers();
   while (!is_ending_) {
     bool did;
     {

@@ -24,7 +24,8 @@ struct TranslationJob {
   BlockPath path;
   bool plain = false;                 // without spans
   FlagHome wanted = FlagHome::kHost;  // where the flags are on the way that it is for
-  uint64_t linear = 0;                // where it begins, for people
+  uint64_t linear = 0;                // where it begins,
+  bool user = false;                  // and whose that is, for people
   Translation translation;            // its block, number and second page; then the rest of it
   // What became of it.
   Result result = Result::kGood;

@@ -34,6 +34,14 @@ bool Translator::FetchBytes(const Block& block, uint8_t* to) {
   return tail != nullptr;
 }
 
+Glimpse Translator::Look() const {
+  Glimpse glimpse{};
+  std::copy_n(context_.r, kSlots, glimpse.r.begin());
+  std::copy_n(context_.seg_base, glimpse.seg_base.size(), glimpse.seg_base.begin());
+  if (context_.tlb) std::ranges::copy(context_.tlb->ranges, glimpse.ranges.begin());
+  return glimpse;
+}
+
 Translation* Translator::Find(const Block& block, bool plain) const {
   if (block.translation && (!plain || block.translation->plain)) return block.translation;
   return plain ? block.plain : nullptr;
@@ -51,8 +59,8 @@ Translation* Translator::TranslationOf(Block*& block, bool plain, FlagHome wante
     if (++block->runs >= kWarmRuns) block = cpu_.blocks_.Keep(block);
     return nullptr;
   }
-  if (!queue_.Has(*block, plain) && !Ask(*(block = cpu_.blocks_.Keep(block)), plain, wanted))
-    return nullptr;
+  block = cpu_.blocks_.Keep(block);
+  if (!queue_.Has(*block, plain) && !Ask(*block, plain, wanted)) return nullptr;
   const bool helps = !queue_.aside() || block->runs >= kTooManyRuns;
   while (helps && !Find(*block, plain) && queue_.Help()) TakeTranslations();
   if (!helps) ++block->runs;
@@ -73,6 +81,7 @@ bool Translator::Ask(Block& block, bool plain, FlagHome wanted) {
   job.plain = plain;
   job.wanted = wanted;
   job.linear = cpu_.r[kRip];
+  job.user = cpu_.cpl_ == 3;
   job.translation = {};
   job.translation.block = &block;
   job.translation.number = translations_.next() + queue_.under_way();
@@ -129,7 +138,7 @@ void Translator::Take(TranslationJob& job) {
   if (job.result == Result::kImpossible) block.untranslatable = true;
   CHECK(translations_.Add(made) == made.number);
   if (job.result != Result::kGood) return;
-  if (names_) NameCode("guest", job.linear, block, job.hot, job.cold);
+  if (names_) NameCode("guest", job.linear, job.user, block, job.hot, job.cold);
   ++done_.blocks;
   done_.hot_bytes += job.hot.end - job.hot.begin - job.count_bytes;
   done_.cold_bytes += job.cold.end - job.cold.begin;

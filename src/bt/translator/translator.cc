@@ -1,6 +1,5 @@
 #include "bt/translator/translator.h"
 
-#include <sched.h>
 #include <sys/mman.h>
 
 #include <cstdlib>
@@ -12,6 +11,7 @@
 #include "bt/translator/lockstep.h"
 #include "vmm/core/base/check.h"
 #include "vmm/core/base/log.h"
+#include "vmm/core/host/processors.h"
 
 namespace bt {
 namespace {
@@ -24,14 +24,13 @@ Counting CountingFor(const vmm::VmParts& parts) {
 // Whether a thread of its own may translate: as the machine says, or where it leaves that open as
 // VMM_TRANSLATE_ASIDE=never|always in the environment does, for tests.
 bool IsAside(const vmm::VmParts& parts) {
+  if (CountingFor(parts) == Counting::kBounded) return false;
   using When = vmm::TranslateAside;
   if (parts.translate_aside != When::kWorthIt) return parts.translate_aside == When::kAlways;
   const char* value = std::getenv("VMM_TRANSLATE_ASIDE");
   if (value && std::string_view(value) == "never") return false;
   if (value && std::string_view(value) == "always") return true;
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof(set), &set) != 0 ||
-         static_cast<unsigned>(CPU_COUNT(&set)) > parts.cpu_count;
+  return vmm::UsableProcessors() > parts.cpu_count;
 }
 
 CodeState& StateIn(Cpu& cpu) {
@@ -74,8 +73,7 @@ Translator::Translator(Cpu& cpu, const Trial& trial)
       lockstep_(cpu.vm_.parts().lockstep ? std::make_unique<Lockstep>(*this) : nullptr),
       block_translator_(space_, context_, stubs_, cpu.vm_.features(), exits_, sites_, accesses_,
                         trial.leave_out, counting_),
-      queue_([this](TranslationJob& job) { Translate(job); },
-             IsAside(cpu.vm_.parts()) && counting_ != Counting::kBounded) {
+      queue_([this](TranslationJob& job) { Translate(job); }, IsAside(cpu.vm_.parts())) {
   static_assert(kStateBytes + kCodeBytes <= Cpu::kWindowBytes && sizeof(CodeState) <= kStateBytes);
   state_.run_site = reinterpret_cast<uint64_t>(&RunSite);
   state_.self = reinterpret_cast<uint64_t>(this);

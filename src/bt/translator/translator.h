@@ -89,8 +89,8 @@ class Translator : public Tier, private BlockSource {
   void Take(TranslationJob& job);
   void Retire(Translation& translation);
   // For perf.
-  void NameCode(std::string_view kind, uint64_t linear, const Block& block, CodeVerifier::Range hot,
-                CodeVerifier::Range cold);
+  void NameCode(std::string_view kind, uint64_t linear, bool user, const Block& block,
+                CodeVerifier::Range hot, CodeVerifier::Range cold);
   void NameStubs();
   void Leave();
   void Link(const Way& way, Translation& to);
@@ -102,6 +102,7 @@ class Translator : public Tier, private BlockSource {
   Block* FindBlock(uint64_t phys) override;
   bool EnsureOps(Block& block) override { return cpu_.EnsureOps(block); }
   bool FetchBytes(const Block& block, uint8_t* to) override;
+  Glimpse Look() const override;
   void FaultAtTarget();
   void CompareInLockstep();
   void Verify(const CodeVerifier::Code& code);

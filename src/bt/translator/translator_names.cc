@@ -7,10 +7,10 @@
 
 namespace bt {
 
-void Translator::NameCode(std::string_view kind, uint64_t linear, const Block& block,
+void Translator::NameCode(std::string_view kind, uint64_t linear, bool user, const Block& block,
                           CodeVerifier::Range hot, CodeVerifier::Range cold) {
   const std::string name =
-      fmt::format("{} {:#x} phys {:#x}{}", kind, linear, block.phys, cpu_.cpl_ == 3 ? " user" : "");
+      fmt::format("{} {:#x} phys {:#x}{}", kind, linear, block.phys, user ? " user" : "");
   names_->Add(space_.run(hot.begin), hot.end - hot.begin, name);
   names_->Add(space_.run(cold.begin), cold.end - cold.begin, "cold part of " + name);
 }

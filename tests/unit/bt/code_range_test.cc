@@ -33,9 +33,11 @@ class Machine : public LongModeMachine {
  public:
   static constexpr uint64_t kCode = 0x10000, kData = 0x20000, kOther = 0x30000;
 
-  explicit Machine(bool lockstep = false)
-      : LongModeMachine(kRights, &MakeTier,
-                        [lockstep](vmm::VmParts& parts) { parts.lockstep = lockstep; }) {
+  explicit Machine(bool lockstep = false, vmm::TranslateAside aside = vmm::TranslateAside::kWorthIt)
+      : LongModeMachine(kRights, &MakeTier, [lockstep, aside](vmm::VmParts& parts) {
+          parts.lockstep = lockstep;
+          parts.translate_aside = aside;
+        }) {
     cpu().cr4_ |= bt::cr4::PGE;
     cpu().FlushTlb();
     for (unsigned i = 0; i < kPage; i += 8) {
@@ -77,6 +79,23 @@ class Machine : public LongModeMachine {
       gpr[7] = linear;
       RunHot(kCode, load.size(), gpr, 50);
     }
+    return cpu().r[0];
+  }
+  // Adds what is there, once in each of so many blocks, and all of that so often.
+  uint64_t Sum(uint32_t blocks, uint8_t rounds) {
+    const Code block = {0xbf, 0,    0,    2,    0,  // MOV EDI, kData
+                        0x48, 0x03, 0x07,           // ADD RAX, [RDI]
+                        0x48, 0x83, 0xc7, 0x08,     // ADD RDI, 8
+                        0xeb, 0};                   // JMP to what follows
+    Code code = {0xba, rounds, 0, 0, 0};            // MOV EDX, rounds
+    for (uint32_t i = 0; i < blocks; ++i) code.insert(code.end(), block.begin(), block.end());
+    code.insert(code.end(), {0xff, 0xca, 0x0f, 0x85});  // DEC EDX; JNZ to the first
+    const uint32_t back = -(blocks * static_cast<uint32_t>(block.size()) + 8);
+    for (unsigned i = 0; i < 4; ++i) code.push_back(static_cast<uint8_t>(back >> 8 * i));
+    code.push_back(0xf4);  // HLT
+    Store(kCode, code);
+    cpu().ResetForTest(Registers{}, kCode, 2, {});
+    REQUIRE(cpu().Run().exit == vmm::RunExit::kHalted);
     return cpu().r[0];
   }
 
@@ -178,6 +197,14 @@ TEST_CASE("lock-step knows that a range needs no entry of the TLB", "[lockstep]"
   CHECK(machine.Compared() > 100);
   INFO((g_reports.empty() ? "" : g_reports.front()));
   CHECK(g_reports.empty());
+}
+
+TEST_CASE("the guest reads on in a range while code of its is translated", "[interp][threads]") {
+  for (unsigned i = 0; i < 8; ++i) {
+    Machine machine(false, vmm::TranslateAside::kAlways);
+    machine.ReadPages();
+    CHECK(machine.Sum(2000, 250) == 2000 * 250);
+  }
 }
 
 TEST_CASE("only what begins in a range is read there", "[verifier]") {

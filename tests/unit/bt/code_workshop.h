@@ -88,7 +88,7 @@ class CodeWorkshop {
   Emitted Translate(const Blocks& blocks, bt::LeaveOut leave_out = bt::LeaveOut::kNothing,
                     bool plain = false, uint16_t second_page = 0,
                     bt::Counting counting = bt::Counting::kNone) {
-    Source source(blocks);
+    Source source(blocks, around);
     bt::BlockPath path;
     REQUIRE(path.Choose(source.first(), source, features, context.direct, second_page != 0));
     REQUIRE(space.Prepare(bt::BlockTranslator::kMaxCode));
@@ -125,7 +125,7 @@ class CodeWorkshop {
  private:
   class Source final : public bt::BlockSource {
    public:
-    explicit Source(const Blocks& blocks) {
+    Source(const Blocks& blocks, const Surroundings& around) : around_(around) {
       for (const auto& [phys, bytes] : blocks) parts_.push_back(MakePart(phys, bytes));
       for (Part& part : parts_) {
         part.block.ops = part.ops.data();
@@ -148,6 +148,12 @@ class CodeWorkshop {
       }
       return false;
     }
+    bt::Glimpse Look() const override {
+      bt::Glimpse glimpse{};
+      std::ranges::copy(around_.r, glimpse.r.begin());
+      if (around_.tlb) std::ranges::copy(around_.tlb->ranges, glimpse.ranges.begin());
+      return glimpse;
+    }
 
    private:
     struct Part {
@@ -169,6 +175,7 @@ class CodeWorkshop {
       part.block.bytes = static_cast<uint16_t>(bytes.size());
       return part;
     }
+    const Surroundings& around_;
     std::vector<Part> parts_;
   };
 

@@ -1,13 +1,14 @@
 #include "vmm/core/memory/ram_ahead.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+
+#include "vmm/core/host/processors.h"
 
 namespace vmm {
 namespace {
@@ -31,8 +32,7 @@ RamAhead::~RamAhead() {
 }
 
 bool RamAhead::IsWorthIt() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof(set), &set) != 0 || CPU_COUNT(&set) > 1;
+  return UsableProcessors() > 1;
 }
 
 void RamAhead::Ask(uint64_t chunk) {
@@ -41,11 +41,7 @@ void RamAhead::Ask(uint64_t chunk) {
 }
 
 void RamAhead::Work() {
-  if (!data_is_noted_) {
-    // Who waits for a processor must not put a vCPU off one.
-    const sched_param none{};
-    sched_setscheduler(0, SCHED_BATCH, &none);
-  }
+  if (!data_is_noted_) StandBehindOthers();
   if (!ServeAll()) return AskNoMore();
   if (!data_is_noted_) NoteData();
   data_is_noted_ = true;
