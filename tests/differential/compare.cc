@@ -164,6 +164,9 @@ std::string Compare(const Case& test, const char* engine, Result& native, Result
   // checks the address first, AMD the stack. [SDM 2A] CALL
   if (test.insn.mnemonic == Mnemonic::CALL && !test.illegal && a.vector == 14 && b.vector == 13)
     return "";
+  // An operand of the stack's that is neither canonical nor aligned: which of the two comes first
+  // is the processor's affair; AMD's FXSAVE and FXRSTOR look at the address. [SDM 3A] 6.9
+  if (a.vector == 12 && b.vector == 13 && MovesState(test.insn.mnemonic)) b.vector = a.vector;
   // Above the user's half the host's kernel has pages where the guest has none.
   if (a.vector == 14 && (a.cr2 >> 47)) a.error = (a.error & ~1u) | (b.error & 1);
   const bool is64 = test.insn.code_size == bt::CodeSize::k64;
