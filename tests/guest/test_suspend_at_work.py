@@ -44,7 +44,7 @@ class AtWork(CloudTest):
         self.run_command(guest, "mkdir /mnt; mount -t ext4 /dev/vda /mnt; echo is-$?", r"\nis-0\r")
         # A connection does not outlive its run; whoever only waits for data gives up in the end.
         self.start_job(guest, "until [ -e /tmp/end ]; do s=$(timeout 9 wget -q -O - http://10.0.2.2:"
-                       f"{port}/ | sha256sum); echo got-${{s%% *}}; done 2>/dev/null")
+                       f"{port}/ | sha256sum); echo got-${{s%% *}}; done 2>/dev/null; echo got-all")
         guest.expect(rf"got-{noise}\r", 60)
         # Until it is told to end, for nobody knows how far it gets meanwhile.
         self.start_job(guest, f"i=0; until [ -e /tmp/end ]; do i=$((i+1)); n=$((i%{FILES})); "
@@ -57,7 +57,7 @@ class AtWork(CloudTest):
             guest = self.go_on(guest, engine)
             guest.expect(rf"got-{noise}\r", 60)
         guest.send("touch /tmp/end\r")
-        guest.expect(r"all-done\r", 60)
+        guest.expect(r"(?s)got-all\r.*all-done\r|all-done\r.*got-all\r", 60)
         self.run_command(guest, "echo 3 > /proc/sys/vm/drop_caches; echo is-$?", r"\nis-0\r")
         self.run_command(guest, "cat /mnt/s* | sha256sum -c > /tmp/c; echo is-$?", r"\nis-0\r")
         self.check_cable(guest, engine, f"wget -q -O - http://10.0.2.2:{port}/ | sha256sum", noise)
